@@ -1,0 +1,1 @@
+"""Commands: one thin file each, ``python -m jobs.NAME --config configs/NAME.yaml key=value …``."""

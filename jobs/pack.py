@@ -1,0 +1,67 @@
+"""Pack labelled video and stills into training shards: `python -m jobs.pack output=…`."""
+
+import sys
+from functools import partial
+from typing import ClassVar
+
+from pydantic import Field
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, fail, load_config, print_config
+from pipeline.decode import DecodeError
+from pipeline.mot import MotError, find_sequences, read_sequence
+from pipeline.packing import PackError, pack_coco, pack_sequence
+from pipeline.shards import ShardError, ShardWriter
+
+
+class PackConfig(JobConfig):
+    """Settings of `jobs.pack`."""
+
+    job: ClassVar[str] = "pack"
+    about: ClassVar[str] = "Turn labelled video and stills into training shards."
+
+    sequences: list[str] = Field(
+        description="folders with sequences in MOTChallenge layout, searched downwards"
+    )
+    stills: list[str] = Field(
+        description="COCO annotation files; their pictures lie beside them in images/"
+    )
+    poor_sources: list[str] = Field(
+        description="sources of stills whose pictures are not known to be clean"
+    )
+    output: str = Field(description="folder for the shards")
+    longest: int = Field(640, ge=64, description="longer side of a stored picture, in pixels")
+
+
+def main(argv: list[str]) -> int:
+    """Run the job; returns the exit code."""
+    config = load_config(PackConfig, argv)
+    console = Console()
+    print_config(console, config)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    try:
+        sequences = [read_sequence(f) for root in config.sequences for f in find_sequences(root)]
+        writer = ShardWriter(config.output, ["person"])
+        with Progress(*columns, console=console) as progress:
+            for path in config.stills:
+                advance = partial(progress.advance, progress.add_task(path, total=None))
+                pack_coco(path, writer, config.longest, set(config.poor_sources), advance)
+            for sequence in sequences:
+                task = progress.add_task(sequence.name, total=sequence.length)
+                pack_sequence(sequence, writer, config.longest, partial(progress.advance, task))
+        writer.close()
+    except (MotError, PackError, ShardError, DecodeError) as error:
+        fail(str(error), EXIT_FAILED)
+    for shard in writer.written:
+        console.print(f"{shard}  {shard.stat().st_size / 1e6:.1f} MB", highlight=False)
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

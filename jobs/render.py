@@ -1,0 +1,140 @@
+"""Draw the tracks of one video on it: `python -m jobs.render output=… video=…`."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, fail, load_config
+from pipeline.decode import DecodeError, iterate_frames
+from pipeline.probe import VideoInfo
+from pipeline.schema import table_uri
+from pipeline.storage import StorageError, list_stems, read_bytes, write_atomic
+
+_LISTED = 8
+
+
+class RenderConfig(JobConfig):
+    """Settings of `jobs.render`."""
+
+    job: ClassVar[str] = "render"
+    about: ClassVar[str] = "Draw boxes, ids, tails and quality on a tracked video."
+
+    output: str = Field(description="folder or URL of the results, as jobs.track wrote them")
+    video: str = Field(description="video_id, path in the archive, file name, or start of one")
+    overlays: str | None = Field(
+        None, description="folder or URL for the two files; null: overlays/ in the output"
+    )
+
+
+class VideoNotFoundError(ValueError):
+    """No video of the output, or more than one, goes by the name that was given."""
+
+
+def find_video(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of `videos` that a name means: the id, a path, a file name, or a start of these.
+
+    Raises:
+        VideoNotFoundError: None or several are meant; the message lists the nearest.
+    """
+    for names_of in (_exact_names, _file_names, _beginnings):
+        found = [row for row in rows if names_of(row, name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = "\n".join(f"  {_title(row)}" for row in found[:_LISTED])
+            more = f"\n  … and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+            raise VideoNotFoundError(
+                f"video={name} means {len(found)} videos; give the id of one:\n{listed}{more}"
+            )
+    known = {alias: row for row in rows for alias in (row["video_id"], row["relative_path"])}
+    close = difflib.get_close_matches(name, known, _LISTED, 0.3) or sorted(known)[:_LISTED]
+    nearest = list(dict.fromkeys(_title(known[alias]) for alias in close))
+    listed = "\n".join(f"  {title}" for title in nearest)
+    raise VideoNotFoundError(
+        f"video={name} is none of the {len(rows)} videos here; nearest:\n{listed}"
+    )
+
+
+def _exact_names(row: dict[str, Any], name: str) -> bool:
+    return name in (row["video_id"], row["relative_path"], row["uri"])
+
+
+def _file_names(row: dict[str, Any], name: str) -> bool:
+    path = PurePosixPath(row["relative_path"])
+    return name in (path.name, path.stem, path.parent.name)
+
+
+def _beginnings(row: dict[str, Any], name: str) -> bool:
+    return bool(name) and any(
+        text.startswith(name) for text in (row["video_id"], row["relative_path"])
+    )
+
+
+def _title(row: dict[str, Any]) -> str:
+    return f"{row['video_id']}  ({row['relative_path']})"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job; returns the exit code."""
+    config = load_config(RenderConfig, argv)
+    try:
+        # Here, as the rest of the project does without supervision.
+        from pipeline.render import RenderError, render
+    except ImportError as error:
+        fail(f"{error}; drawing needs the extra: pip install 'vsdmot[report]'", EXIT_FAILED)
+    console = Console()
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    try:
+        row = find_video(config.video, _videos(config.output))
+        name = row["video_id"]
+        info = VideoInfo(**{field.name: row[field.name] for field in fields(VideoInfo)})
+        tracks, frames = (_read(config.output, table, name) for table in ("tracks", "frames"))
+        folder = (config.overlays or f"{config.output.rstrip('/')}/overlays").rstrip("/")
+        with tempfile.TemporaryDirectory() as scratch:
+            video, sheet = Path(scratch) / f"{name}.mp4", Path(scratch) / f"{name}.png"
+            with Progress(*columns, console=console, transient=True) as progress:
+                pictures = progress.track(iterate_frames(info), len(frames), description=name)
+                overlay = render(pictures, tracks, frames, video, sheet)
+            for file in (video, sheet):
+                write_atomic(f"{folder}/{file.name}", file.read_bytes())
+    except (VideoNotFoundError, StorageError, DecodeError, RenderError) as error:
+        fail(str(error), EXIT_FAILED)
+    console.print(
+        f"{overlay.frames} frames, {overlay.boxes} boxes\n{folder}/{name}.mp4\n{folder}/{name}.png",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+    return EXIT_DONE
+
+
+def _videos(output: str) -> list[dict[str, Any]]:
+    """The rows of `videos`, of which a name may mean one."""
+    stems = sorted(list_stems(f"{output.rstrip('/')}/videos"))
+    if not stems:
+        raise VideoNotFoundError(
+            f"{output}: no videos/*.parquet here; track an archive into it first: "
+            f"python -m jobs.track input=… output={output}"
+        )
+    return [row for stem in stems for row in _read(output, "videos", stem).to_pylist()]
+
+
+def _read(output: str, table: str, name: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(read_bytes(table_uri(output, table, name))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

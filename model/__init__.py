@@ -1,0 +1,1 @@
+"""The student: an end-to-end multi-object tracker in plain PyTorch, usable alone."""

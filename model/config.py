@@ -1,0 +1,104 @@
+"""What a student is made of: one dataclass, three sizes."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+STRIDES = (8, 16, 32)
+"""Strides in pixels of the feature maps the decoder looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Everything that decides the student's shapes and its behaviour at inference.
+
+    Attributes:
+        size: name of the size this config started from.
+        backbone: a timm model that can give features at strides 4, 8, 16 and 32.
+        input_height, input_width: canvas in pixels, multiples of 32.
+        classes: names of the classes, by label index.
+        dim: width of every map and query.
+        heads, points: attention heads; sampling points a head and level.
+        encoder_layers, decoder_layers: transformer layers on the coarsest map; on the queries.
+        feedforward: hidden width of the transformer layers.
+        semantic_dim: width of the semantic map and the global semantic vector.
+        detection_queries: proposals a frame, the dense head's best.
+        slots: tracks a stream can hold at once.
+        birth_threshold: score from which a detection query starts a track.
+        keep_threshold: score from which a track counts as seen in a frame.
+        duplicate_iou: a newborn that overlaps a better one or a seen track more than this is none.
+        miss_tolerance: frames a track survives unseen.
+        memory_rate: share of a clean frame that goes into a track's long memory.
+        quality_smoothing: share of the past in the quality that queries are gated by.
+    """
+
+    size: str = "nano"
+    backbone: str = "efficientnet_lite0"
+    input_height: int = 384
+    input_width: int = 640
+    classes: tuple[str, ...] = ("person",)
+    dim: int = 128
+    heads: int = 8
+    points: int = 4
+    encoder_layers: int = 1
+    decoder_layers: int = 3
+    feedforward: int = 256
+    semantic_dim: int = 128
+    detection_queries: int = 100
+    slots: int = 100
+    birth_threshold: float = 0.5
+    keep_threshold: float = 0.4
+    duplicate_iou: float = 0.7
+    miss_tolerance: int = 20
+    memory_rate: float = 0.1
+    quality_smoothing: float = 0.8
+
+    def __post_init__(self) -> None:
+        for name in ("input_height", "input_width"):
+            value = getattr(self, name)
+            if value < 64 or value % 32:
+                raise ValueError(f"{name} must be a multiple of 32 of at least 64, got {value}")
+        if not self.classes:
+            raise ValueError("classes must name at least one class, such as ('person',)")
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
+        for name in ("birth_threshold", "keep_threshold", "duplicate_iou", "quality_smoothing"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {value}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Build from `to_dict`'s values; an unknown name is a ValueError."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"unknown model settings {unknown}; known are {sorted(known)}")
+        return cls(**{**values, "classes": tuple(values.get("classes", cls().classes))})
+
+    def with_input(self, height: int, width: int) -> "ModelConfig":
+        """Return the same model for another canvas, in pixels."""
+        return replace(self, input_height=height, input_width=width)
+
+
+SIZES: dict[str, ModelConfig] = {
+    "nano": ModelConfig(),
+    "small": ModelConfig(
+        size="small", backbone="efficientnet_lite2", dim=192, feedforward=512, decoder_layers=4
+    ),
+    "base": ModelConfig(
+        size="base",
+        backbone="resnet50",
+        input_height=640,
+        input_width=1088,
+        dim=256,
+        feedforward=1024,
+        decoder_layers=6,
+        semantic_dim=256,
+        detection_queries=200,
+        slots=200,
+    ),
+}
+"""The named sizes; every one is the same code."""

@@ -1,0 +1,122 @@
+"""Frame quality: five measured statistics and a learned read-out, mapped to one number.
+
+Statistics are taken at native resolution, on a fixed number of small luma patches: what a codec
+or a sensor did to the picture is gone once it has been scaled to the model's canvas, and a fixed
+number makes the cost the same for every video.
+
+Shapes: N frames, P patches a frame, S pixels a patch side.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+STATISTICS = ("sharpness", "noise", "blockiness", "luma", "contrast")
+PATCHES, PATCH = 8, 64
+_BLOCK = 8  # pixels: the transform block of JPEG, MPEG and H.264
+_ROWS, _COLUMNS = 2, 4
+
+
+def sample_patches(luma: np.ndarray) -> np.ndarray:
+    """Cut a fixed grid of patches out of a luma plane.
+
+    Patches start on multiples of the codec block, so that blockiness keeps its phase. Pictures
+    smaller than a patch are padded by their edge.
+
+    Args:
+        luma: (H, W) uint8 at native resolution.
+
+    Returns:
+        (PATCHES, PATCH, PATCH) uint8.
+    """
+    height, width = luma.shape
+    if height < PATCH or width < PATCH:
+        pad = ((0, max(0, PATCH - height)), (0, max(0, PATCH - width)))
+        luma = np.pad(luma, pad, mode="edge")
+        height, width = luma.shape
+    patches = np.empty((PATCHES, PATCH, PATCH), np.uint8)
+    for row in range(_ROWS):
+        for column in range(_COLUMNS):
+            y = int((height - PATCH) * (row + 0.5) / _ROWS) // _BLOCK * _BLOCK
+            x = int((width - PATCH) * (column + 0.5) / _COLUMNS) // _BLOCK * _BLOCK
+            patches[row * _COLUMNS + column] = luma[y : y + PATCH, x : x + PATCH]
+    return patches
+
+
+def frame_statistics(patches: Tensor) -> Tensor:
+    """Measure what can be measured of a frame without learning.
+
+    - noise: standard deviation of the grey levels that a local plane does not explain, under the
+      kernel of Immerkaer, "Fast noise variance estimation", CVIU 64(2), 1996; in [0, 1] of full
+      scale. Its median over pixels and lower quartile over patches: edges and texture raise a
+      mean, flat places tell the truth.
+    - sharpness: root mean square gradient beyond what that noise alone would give, over the
+      contrast: blur spreads an edge out, which keeps its sum and lowers its energy.
+    - blockiness: mean step across block borders over the mean step elsewhere, as log2.
+    - luma, contrast: mean and standard deviation of the grey levels in [0, 1].
+
+    Args:
+        patches: (N, P, S, S) uint8.
+
+    Returns:
+        (N, 5) float32 in the order of `STATISTICS`.
+    """
+    grey = patches.float() / 255
+    n, p = grey.shape[:2]
+    step_x = grey[..., 1:] - grey[..., :-1]
+    step_y = grey[..., 1:, :] - grey[..., :-1, :]
+
+    bend = step_x[..., 1:] - step_x[..., :-1]
+    residual = bend[..., 2:, :] - 2 * bend[..., 1:-1, :] + bend[..., :-2, :]
+    # The kernel has norm 6; half of a normal variable lies within 0.6745 standard deviations.
+    sigma = residual.abs().view(n, p, -1).median(dim=2).values / (6 * 0.6745)
+    noise = sigma.quantile(0.25, dim=1)
+
+    contrast = grey.view(n, p, -1).std(dim=2, unbiased=False).mean(dim=1)
+    energy = (step_x.square().mean(dim=(1, 2, 3)) + step_y.square().mean(dim=(1, 2, 3))) / 2
+    # The difference of two noisy pixels has variance 2 sigma^2.
+    signal = (energy - 2 * noise.square()).clamp(min=0).sqrt()
+    sharpness = signal / (contrast + 0.02)
+
+    # Border steps are columns 7, 15, ... of the differences; means over the rest follow by sums.
+    across = step_x.abs().mean(dim=(1, 2)) + step_y.abs().mean(dim=(1, 3))
+    border = across[:, _BLOCK - 1 :: _BLOCK]
+    inside = (across.sum(1) - border.sum(1)) / (across.shape[1] - border.shape[1])
+    blockiness = torch.log2((border.mean(1) + 2e-3) / (inside + 2e-3))
+
+    luma = grey.mean(dim=(1, 2, 3))
+    return torch.stack([sharpness, noise, blockiness, luma, contrast], dim=1)
+
+
+class FrameQuality(nn.Module):
+    """Map statistics and early features of a frame to its quality in [0, 1]."""
+
+    def __init__(self, early_channels: int, width: int = 32) -> None:
+        super().__init__()
+        self.read = nn.Conv2d(early_channels, width, 3, stride=2, padding=1)
+        self.head = nn.Sequential(
+            nn.Linear(2 * width + 2 * len(STATISTICS), width), nn.SiLU(), nn.Linear(width, 1)
+        )
+
+    def forward(self, early: Tensor, valid: Tensor, statistics: Tensor) -> Tensor:
+        """Return quality.
+
+        Args:
+            early: (N, C, h, w) first features of the backbone.
+            valid: (N, h, w) bool, False on padding.
+            statistics: (N, 5) from `frame_statistics`.
+
+        Returns:
+            (N,) float in [0, 1]; 1 is clean, 0 means nothing is left to see.
+        """
+        # Strided twice over: a mean over a quarter of the positions says the same for less.
+        read = F.relu(self.read(early[:, :, ::2, ::2]))
+        mask = valid[:, None, ::4, ::4].to(read.dtype)
+        count = mask.sum(dim=(2, 3)).clamp(min=1)
+        mean = (read * mask).sum(dim=(2, 3)) / count
+        spread = ((read - mean[..., None, None]).square() * mask).sum(dim=(2, 3)) / count
+        # Statistics span decades (noise 0.001 to 0.2), so the head also sees their logarithms.
+        log = torch.log(statistics.abs() + 1e-3)
+        features = torch.cat([mean, (spread + 1e-6).sqrt(), statistics, log], dim=1)
+        return self.head(features).squeeze(1).sigmoid()

@@ -1,0 +1,1 @@
+"""The batch pipeline: an archive of videos in, tables of tracks and quality out."""

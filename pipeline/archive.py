@@ -1,0 +1,101 @@
+"""What an archive holds: every video's header read once, kept as the manifest in the output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.dead_letters import write_dead_letter
+from pipeline.plan import Unreadable, manifest_row, manifest_rows, survey
+from pipeline.probe import VideoInfo
+from pipeline.schema import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    mask_secrets,
+    rows_table,
+    table_uri,
+    to_parquet_bytes,
+)
+from pipeline.storage import ArchiveFile, StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The videos of an archive and the files that hold none."""
+
+    videos: list[VideoInfo]
+    unreadable: list[Unreadable]
+    manifest: bytes
+    """The manifest as a Parquet file, as it was written."""
+
+    @property
+    def ids(self) -> set[str]:
+        """The ids of all files found."""
+        return {v.video_id for v in self.videos} | {u.video_id for u in self.unreadable}
+
+
+def find_videos(root: str, output: str) -> list[ArchiveFile]:
+    """The files of an archive; what a run left in an output folder inside it is none of them.
+
+    Raises:
+        StorageError: The archive cannot be listed, or holds no video.
+    """
+    # Local paths come back absolute, others as they were given.
+    results = (output if "://" in output else os.path.abspath(output)).rstrip("/") + "/"
+    files = [file for file in storage.list_videos(root) if not file.uri.startswith(results)]
+    if not files:
+        raise StorageError(
+            f"no video in {mask_secrets(root)}: looked at every folder for "
+            f"{', '.join(sorted(storage.VIDEO_EXTENSIONS))}; check the path"
+        )
+    return files
+
+
+def read_archive(
+    files: list[ArchiveFile],
+    output: str,
+    recorded: Set[str],
+    threads: int,
+    advance: Callable[[], None],
+) -> Archive:
+    """Read headers, write the manifest, and a dead letter for each file that is no video.
+
+    Args:
+        files: From `find_videos`.
+        output: The output folder; headers in the manifest of an earlier run are not read again.
+        recorded: Ids that have a dead letter already.
+        threads: Headers read at once.
+        advance: Called after each file.
+
+    Raises:
+        StorageError: A file cannot be read, or the output cannot be written.
+    """
+    uri = table_uri(output, "manifest", "manifest")
+    known = manifest_rows(_stored(uri)) if storage.exists(uri) else {}
+    videos, unreadable, rows = [], [], []
+    for item in survey(files, known, threads):
+        advance()
+        rows.append(manifest_row(item))
+        if isinstance(item, VideoInfo):
+            videos.append(item)
+        else:
+            unreadable.append(item)
+    for dead in unreadable:
+        if dead.video_id not in recorded:
+            write_dead_letter(
+                output, dead.video_id, dead.uri, dead.relative_path, "probe", "input", dead.error
+            )
+    manifest = to_parquet_bytes(rows_table(rows, MANIFEST))
+    storage.write_atomic(uri, manifest)
+    return Archive(videos, unreadable, manifest)
+
+
+def _stored(uri: str) -> pa.Table:
+    table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+    stored = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
+    return table if stored == str(SCHEMA_VERSION) else table.slice(0, 0)

@@ -1,0 +1,166 @@
+"""How far a run is: workers report frames, the driver shows one bar over videos and frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_REPORT_EVERY_S = 0.5
+_NEWS_EVERY_S = 10.0
+
+
+class FrameCounter:
+    """Frames tracked, over all workers. Lives in its own small actor when there is a cluster."""
+
+    def __init__(self) -> None:
+        """Start at no frame."""
+        self._by_video: dict[str, int] = {}
+        self._total = 0
+
+    def report(self, video_id: str, frames: int) -> None:
+        """Set a video's count. It may fall: a video is tracked again when its worker died."""
+        self._total += frames - self._by_video.get(video_id, 0)
+        self._by_video[video_id] = frames
+
+    def total(self) -> int:
+        """Frames of all videos together."""
+        return self._total
+
+
+class RemoteReport:
+    """A worker's line to a `FrameCounter` actor: two messages a second at most, not waited for."""
+
+    def __init__(self, counter: Any) -> None:
+        """Take the actor handle of a `FrameCounter`."""
+        self._counter = counter
+        self._last = 0.0
+
+    def __call__(self, video_id: str, frames: int) -> None:
+        """Report a video's frames, unless the last report is too fresh."""
+        now = time.monotonic()
+        if now - self._last >= _REPORT_EVERY_S:
+            self._last = now
+            self._counter.report.remote(video_id, frames)
+
+
+class RunDisplay:
+    """Videos and frames done, rate, time left: a bar on a terminal, lines now and then elsewhere.
+
+    Args:
+        console: Where to.
+        videos: Videos of this run.
+        frames: Frames that their headers promise.
+        tick: Called about every ten seconds while there is news.
+    """
+
+    def __init__(
+        self, console: Console, videos: int, frames: int, tick: Callable[[RunDisplay], None]
+    ) -> None:
+        """Start at nothing done."""
+        self._console, self._tick = console, tick
+        self._videos, self._frames = videos, frames
+        self._videos_done = self._finished_frames = self._frames_done = 0
+        self._started = self._last_news = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        """Show the bar, on a terminal."""
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("frames · {task.fields[rate]:.0f}/s ·"),
+                TimeElapsedColumn(),
+                TextColumn("· left"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._title(), total=self._frames, rate=0.0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the bar as it stands."""
+        self._draw(last=True)
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def frames_done(self) -> int:
+        """Frames tracked so far, by the last report."""
+        return self._frames_done
+
+    @property
+    def rate(self) -> float:
+        """Frames a second since the start."""
+        return self._frames_done / max(time.monotonic() - self._started, 1e-9)
+
+    def frames_at(self, total: int) -> None:
+        """Workers have tracked `total` frames by now."""
+        self._frames_done = max(total, self._finished_frames)
+        self._draw()
+
+    def video_finished(self, frames_expected: int | None, frames: int) -> None:
+        """One video is through; its true length replaces what its header promised."""
+        self._videos_done += 1
+        self._finished_frames += frames
+        self._frames += frames - (frames_expected or 0)
+        self._frames_done = max(self._frames_done, self._finished_frames)
+        self._draw()
+
+    def _title(self) -> str:
+        return f"{self._videos_done}/{self._videos} videos"
+
+    def _draw(self, last: bool = False) -> None:
+        total = max(self._frames, self._frames_done)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                description=self._title(),
+                completed=self._frames_done,
+                total=total,
+                rate=self.rate,
+            )
+        now = time.monotonic()
+        if not last and now - self._last_news < _NEWS_EVERY_S:
+            return
+        self._last_news = now
+        self._tick(self)
+        if self._bar is None:
+            left = (total - self._frames_done) / self.rate if self._frames_done else None
+            self._console.print(
+                f"{self._title()}, {self._frames_done}/{total} frames, {self.rate:.1f} frames/s, "
+                + (f"about {left:.0f} s left" if left is not None else "time left unknown"),
+                soft_wrap=True,
+                highlight=False,
+            )
+
+
+@contextmanager
+def header_bar(console: Console, files: int) -> Iterator[Callable[[], None]]:
+    """Show how many headers are read; call what this gives after each."""
+    columns = (TextColumn("headers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("headers", total=files)
+        yield lambda: progress.advance(task)

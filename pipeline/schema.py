@@ -1,0 +1,172 @@
+"""Every table the project writes: field names, types, and where a table lies.
+
+Fields grow; they never change meaning. Each file carries ``schema_version`` in its metadata.
+Boxes are pixels of the displayed frame, ``x, y`` the top-left corner, ``w, h`` positive;
+``frame_index`` counts decoded frames from 0; times are seconds from the video's timestamps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+TABLES = ("tracks", "frames", "videos", "dead_letters", "manifest")
+
+_SECRET_PARAMETER = "password|passwd|secret|token|signature|credential|access_?key|sig"
+
+
+def _schema(fields: Iterable[tuple[str, pa.DataType]], required: Iterable[str]) -> pa.Schema:
+    names = set(required)
+    return pa.schema(
+        [pa.field(name, kind, nullable=name not in names) for name, kind in fields],
+        metadata={"schema_version": str(SCHEMA_VERSION)},
+    )
+
+
+_TRACK_FIELDS = [
+    ("video_id", pa.string()),
+    ("frame_index", pa.int64()),
+    ("time_s", pa.float64()),
+    ("track_id", pa.int64()),
+    ("x", pa.float32()),
+    ("y", pa.float32()),
+    ("w", pa.float32()),
+    ("h", pa.float32()),
+    ("score", pa.float32()),
+    ("class_name", pa.string()),
+    ("semantic_weight", pa.float32()),
+]
+TRACKS = _schema(_TRACK_FIELDS, [name for name, _ in _TRACK_FIELDS])
+
+_FRAME_FIELDS = [
+    ("video_id", pa.string()),
+    ("frame_index", pa.int64()),
+    ("time_s", pa.float64()),
+    ("quality", pa.float32()),
+    ("sharpness", pa.float32()),
+    ("noise", pa.float32()),
+    ("blockiness", pa.float32()),
+    ("luma", pa.float32()),
+    ("contrast", pa.float32()),
+    ("semantic_weight", pa.float32()),
+    ("num_tracks", pa.int32()),
+]
+FRAMES = _schema(_FRAME_FIELDS, [name for name, _ in _FRAME_FIELDS])
+
+# What a video's header says. Null where the header is silent, or cannot be read at all.
+_PROBE_FIELDS = [
+    ("video_id", pa.string()),
+    ("uri", pa.string()),
+    ("relative_path", pa.string()),
+    ("size_bytes", pa.int64()),
+    ("container", pa.string()),
+    ("codec", pa.string()),
+    ("pixel_format", pa.string()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("rotation", pa.int32()),
+    ("fps", pa.float64()),
+    ("time_base", pa.string()),
+    ("variable_rate", pa.bool_()),
+    ("frames_expected", pa.int64()),
+    ("duration_s", pa.float64()),
+]
+_FILE_FIELDS = ("video_id", "uri", "relative_path", "size_bytes")
+MANIFEST = _schema([*_PROBE_FIELDS, ("error", pa.string())], _FILE_FIELDS)
+
+_VIDEO_FIELDS = [
+    ("status", pa.string()),  # "ok", or "partial": decoding stopped before the end
+    ("error", pa.string()),  # why it stopped
+    ("frames_decoded", pa.int64()),
+    ("video_s", pa.float64()),  # seconds of footage in the frames decoded
+    ("num_tracks", pa.int64()),
+    ("track_length_mean", pa.float64()),  # frames in which a track has a box
+    ("track_length_median", pa.float64()),
+    ("track_length_max", pa.int64()),
+    ("quality_mean", pa.float64()),
+    ("quality_p05", pa.float64()),
+    ("quality_p50", pa.float64()),
+    ("quality_p95", pa.float64()),
+    ("low_quality_share", pa.float64()),
+    ("decode_wait_s", pa.float64()),  # the model waited this long for frames
+    ("decode_busy_s", pa.float64()),  # the decode thread worked this long, beside the model
+    ("encode_s", pa.float64()),
+    ("step_s", pa.float64()),
+    ("write_s", pa.float64()),  # tracks and frames; this row itself cannot be timed
+    ("frames_per_second", pa.float64()),
+    ("model_sha256", pa.string()),
+    ("config_hash", pa.string()),
+    ("code_version", pa.string()),
+    ("segments", pa.int32()),
+]
+_VIDEO_NULLABLE = {"error", "track_length_mean", "track_length_median", "track_length_max"}
+VIDEOS = _schema(
+    [*_PROBE_FIELDS, *_VIDEO_FIELDS],
+    [*_FILE_FIELDS, *(name for name, _ in _VIDEO_FIELDS if name not in _VIDEO_NULLABLE)],
+)
+
+DEAD_LETTERS = _schema(
+    [
+        ("video_id", pa.string()),
+        ("uri", pa.string()),
+        ("relative_path", pa.string()),
+        ("stage", pa.string()),  # "probe" or "track"
+        ("kind", pa.string()),  # "input": the file; "poison": what happened when it was tracked
+        ("message", pa.string()),
+        ("attempts", pa.int32()),
+        ("time", pa.timestamp("us", tz="UTC")),
+    ],
+    ["video_id", "uri", "relative_path", "stage", "kind", "message", "attempts", "time"],
+)
+
+
+def to_parquet_bytes(table: pa.Table) -> bytes:
+    """The table as one Parquet file in memory, so that it can be published in one write."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def rows_table(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table: keys the schema lacks are an error, missing ones null, text made storable.
+
+    Raises:
+        ValueError: A row has a field that the schema does not know.
+    """
+    clean = []
+    for row in rows:
+        unknown = set(row) - set(schema.names)
+        if unknown:
+            raise ValueError(f"fields {sorted(unknown)} are not in the schema {schema.names}")
+        clean.append({k: storable(v) if isinstance(v, str) else v for k, v in row.items()})
+    return pa.Table.from_pylist(clean, schema=schema)
+
+
+def storable(text: str) -> str:
+    """Text that UTF-8 can hold and anyone may read.
+
+    File names on Linux may hold bytes that are no UTF-8 (kept as lone surrogates): they become
+    ``\\xNN``. Passwords and tokens in URLs become ``***``.
+    """
+    return mask_secrets(text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+
+
+def mask_secrets(text: str) -> str:
+    """``scheme://user:password@host`` and ``?token=…`` with the secret replaced by ``***``."""
+    text = re.sub(r"(?<=://)([^/\s:@]*):[^/\s]+@", r"\1:***@", text)
+    return re.sub(rf"(?i)([?&;][\w.-]*(?:{_SECRET_PARAMETER})[\w.-]*=)[^&;\s]+", r"\1***", text)
+
+
+def table_uri(output: str, table: str, name: str) -> str:
+    """Where one file of a table lies: ``<output>/<table>/<name>.parquet``.
+
+    Raises:
+        ValueError: No table of that name exists.
+    """
+    if table not in TABLES:
+        raise ValueError(f"no table {table!r}; there are {', '.join(TABLES)}")
+    return f"{output.rstrip('/')}/{table}/{name}.parquet"

@@ -1,0 +1,95 @@
+"""Probing an archive and planning the work."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from pipeline.archive import find_videos, read_archive
+from pipeline.plan import Unreadable, expected_frames, plan, survey
+from pipeline.probe import ProbeError, VideoInfo
+from pipeline.storage import ArchiveFile, StorageError, list_stems
+from tests.videos import write_empty, write_text, write_video
+
+INFO = VideoInfo(
+    "a", "/a.mp4", "a.mp4", 1, "mp4", "h264", "yuv420p", 64, 48, 0, 25.0, "1/25", False, 10, 0.4
+)
+
+
+def info(name, frames, **changes):
+    return replace(INFO, video_id=name, frames_expected=frames, **changes)
+
+
+def test_longest_first_unknown_before_all_done_dropped():
+    infos = [info("a", 5), info("b", 50), info("c", None, duration_s=None), info("d", 500)]
+    infos.append(info("e", None, duration_s=4.0))
+    assert [s.video_id for s in plan(infos, {"d"})] == ["c", "e", "b", "a"]
+    assert expected_frames(infos[-1]) == 100
+
+
+def files(tmp_path, count):
+    made = []
+    for number in range(count):
+        path = tmp_path / f"{number:03}.mp4"
+        path.write_bytes(b"x" * (number + 1))
+        made.append(ArchiveFile(str(path), path.name, number + 1, None))
+    return made
+
+
+def test_survey_keeps_order_and_turns_bad_files_into_values(tmp_path):
+    def probe(file):
+        if file.relative_path == "001.mp4":
+            raise ProbeError("no picture track")
+        return replace(INFO, video_id=file.relative_path)
+
+    found = list(survey(files(tmp_path, 50), {}, 2, probe))
+    assert isinstance(found[1], Unreadable)
+    assert found[1].error == "no picture track"
+    assert [f.video_id for f in found[2:]] == [f"{n:03}.mp4" for n in range(2, 50)]
+
+
+def test_survey_does_not_bury_what_storage_lost(tmp_path):
+    def probe(file):
+        raise StorageError("connection lost")
+
+    with pytest.raises(StorageError, match="connection lost"):
+        list(survey(files(tmp_path, 1), {}, 2, probe))
+
+
+def test_known_headers_are_not_read_again(tmp_path):
+    def probe(file):
+        raise AssertionError("probed twice")
+
+    made = files(tmp_path, 2)
+    first = list(survey(made, {}, 1, lambda f: _probe_by_id(f)))
+    known = {i.video_id: asdict(i) | {"error": None, "uri": "masked"} for i in first}
+    again = list(survey(made, known, 1, probe))
+    assert again == first
+
+
+def _probe_by_id(file):
+    from pipeline.storage import content_identity, video_id
+
+    identifier = video_id(file.relative_path, content_identity(file))
+    return replace(INFO, video_id=identifier, uri=file.uri, relative_path=file.relative_path)
+
+
+def test_archive_leaves_manifest_and_dead_letters(tmp_path):
+    archive = tmp_path / "in"
+    archive.mkdir()
+    write_video(archive / "good.mp4", frames=4)
+    write_text(archive / "text.mp4")
+    write_empty(archive / "zero.mp4")
+    output = str(archive / "out")
+    for _ in range(2):
+        read = read_archive(find_videos(str(archive), output), output, set(), 2, lambda: None)
+        assert [v.relative_path for v in read.videos] == ["good.mp4"]
+        assert list_stems(f"{output}/dead_letters") == {u.video_id for u in read.unreadable}
+        assert len(read.ids) == 3
+    # Results inside the archive, overlays for one, are no part of it.
+    write_video(archive / "out" / "overlay.mp4", frames=2)
+    assert len(find_videos(str(archive), output)) == 3
+
+
+def test_no_video_names_the_folder(tmp_path):
+    with pytest.raises(StorageError, match="no video in"):
+        find_videos(str(tmp_path), str(tmp_path / "out"))

@@ -1,0 +1,124 @@
+"""The composition: encoding has no state, and neither batches nor windows change a result."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+from model.config import SIZES, ModelConfig
+from model.tracker import Tracker
+from model.tracks import TrackState
+from tests.tiny import tiny_inputs, tiny_tracker
+
+FRAMES = 6
+
+
+def check_same(a, b):
+    for field in fields(a):
+        left, right = getattr(a, field.name), getattr(b, field.name)
+        if left.dtype.is_floating_point:
+            torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
+        else:
+            assert torch.equal(left, right), field.name
+
+
+@torch.inference_mode()
+def run_singly(tracker, images, valid, patches):
+    state, results = tracker.initial_state(1), []
+    for i in range(len(images)):
+        one = slice(i, i + 1)
+        memory = tracker.encode(images[one], valid[one], patches[one])
+        result, state = tracker.step(memory, state)
+        results.append(result)
+    return results, state
+
+
+@torch.inference_mode()
+def test_windowed_equals_frame_by_frame():
+    tracker = tiny_tracker(lively=True)
+    inputs = tiny_inputs(FRAMES)
+    single, single_state = run_singly(tracker, *inputs)
+    assert sum(int((r.track_id >= 0).sum()) for r in single) > FRAMES, "the test tracks nothing"
+    memory = tracker.encode(*inputs)
+    first, state = tracker.track(memory[:4], tracker.initial_state(1))
+    second, state = tracker.track(memory[4:], state)
+    for a, b in zip(single, first + second, strict=True):
+        check_same(a, b)
+    check_same(single_state, state)
+
+
+@torch.inference_mode()
+def test_batched_equals_single():
+    tracker = tiny_tracker(lively=True)
+    streams = [tiny_inputs(FRAMES, seed) for seed in range(3)]
+    alone = [run_singly(tracker, *stream) for stream in streams]
+    state = tracker.initial_state(3)
+    for t in range(FRAMES):
+        memory = tracker.encode(*(torch.stack([s[k][t] for s in streams]) for k in range(3)))
+        result, state = tracker.step(memory, state)
+        for b, (singles, _) in enumerate(alone):
+            check_same(slice_of(result, b), singles[t])
+    for b, (_, last) in enumerate(alone):
+        check_same(slice_of(state, b), last)
+
+
+def slice_of(value, b):
+    return type(value)(*(getattr(value, f.name)[b : b + 1] for f in fields(value)))
+
+
+@torch.inference_mode()
+def test_a_state_saved_between_segments_goes_on_unchanged():
+    tracker = tiny_tracker(lively=True)
+    memory = tracker.encode(*tiny_inputs(FRAMES))
+    whole, _ = tracker.track(memory, tracker.initial_state(1))
+    _, state = tracker.track(memory[:3], tracker.initial_state(1))
+    restored = TrackState(**{k: v.clone() for k, v in state.tensors().items()})
+    rest, _ = tracker.track(memory[3:], restored)
+    for a, b in zip(whole[3:], rest, strict=True):
+        check_same(a, b)
+
+
+@torch.inference_mode()
+def test_what_is_on_the_padding_does_not_matter_to_attention_and_proposals():
+    tracker = tiny_tracker(lively=True)
+    images, _, patches = tiny_inputs(1)
+    memory = tracker.encode(images, torch.tensor([[64, 64]]), patches)
+    boxes = memory.proposals.boxes[0]
+    score = memory.proposals.logits[0].amax(-1)
+    assert (boxes[score > -10][:, 0] < 1).all()
+    for features, stride in zip(memory.maps, (8, 16, 32), strict=True):
+        assert float(features[..., 64 // stride :].abs().max()) == 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 128), (160, 96)])
+@torch.inference_mode()
+def test_any_multiple_of_32_works(height, width):
+    tracker = tiny_tracker(lively=True)
+    images = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+    patches = torch.zeros(2, 8, 64, 64, dtype=torch.uint8)
+    memory = tracker.encode(images, torch.tensor([[height, width]] * 2), patches)
+    results, _ = tracker.track(memory, tracker.initial_state(1))
+    assert results[0].boxes.shape == (1, tracker.config.slots, 4)
+    assert ((memory.quality >= 0) & (memory.quality <= 1)).all()
+
+
+def test_sizes_are_what_they_say():
+    nano = sum(p.numel() for p in Tracker(SIZES["nano"]).parameters())
+    assert nano <= 6_000_000
+    assert SIZES["nano"].input_height == 384 and SIZES["nano"].input_width == 640
+    larger = [sum(p.numel() for p in Tracker(SIZES[n]).parameters()) for n in ("small", "base")]
+    assert nano < larger[0] < larger[1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"input_height": 100}, "multiple of 32"),
+        ({"classes": ()}, "at least one class"),
+        ({"dim": 100}, "multiple of heads"),
+        ({"keep_threshold": 1.5}, r"\[0, 1\]"),
+    ],
+)
+def test_impossible_configs_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**setting)

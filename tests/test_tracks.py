@@ -1,0 +1,115 @@
+"""Properties of the lifecycle, over random frames of random streams."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.tracks import TrackState, lifecycle
+
+THRESHOLDS = {
+    "birth_threshold": 0.6,
+    "keep_threshold": 0.4,
+    "duplicate_iou": 0.7,
+    "miss_tolerance": 2,
+}
+SLOTS, DETECTIONS = 4, 6
+
+
+def apply(state, transition):
+    """Only what the lifecycle decides; the rest of the state is not its business."""
+    values = state.tensors() | {
+        name: getattr(transition, name) for name in ("track_id", "active", "misses", "next_id")
+    }
+    return TrackState(**values)
+
+
+def random_frame(seed, batch=2):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.rand(batch, SLOTS + DETECTIONS, generator=generator)
+    corner = torch.rand(batch, SLOTS + DETECTIONS, 2, generator=generator) * 100
+    # A coarse grid makes boxes that coincide likely.
+    corner = (corner / 40).round() * 40
+    return scores, torch.cat([corner, corner + 30], -1)
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=1, max_size=25))
+@settings(max_examples=60, deadline=None)
+def test_identities_are_unique_never_reused_and_never_come_back(seeds):
+    state = TrackState.empty(2, SLOTS, 3, 1)
+    ended = [set(), set()]
+    given_out = [set(), set()]
+    last_seen: list[dict[int, int]] = [{}, {}]
+    for frame, seed in enumerate(seeds):
+        before = state
+        transition = lifecycle(state, *random_frame(seed), **THRESHOLDS)
+        state = apply(state, transition)
+        for b in range(2):
+            alive = state.track_id[b][state.active[b]].tolist()
+            assert len(alive) == len(set(alive)) and min(alive, default=1) >= 1
+            assert not ended[b] & set(alive)
+            assert (state.track_id[b][~state.active[b]] == -1).all()
+            born = transition.track_id[b][transition.born[b]].tolist()
+            assert not given_out[b] & set(born)
+            given_out[b] |= set(born)
+            ended[b] |= set(before.track_id[b][before.active[b]].tolist()) - set(alive)
+            for slot in range(SLOTS):
+                if transition.visible[b, slot]:
+                    last_seen[b][int(transition.track_id[b, slot])] = frame
+            for identity in alive:
+                unseen = frame - last_seen[b][identity]
+                assert unseen <= THRESHOLDS["miss_tolerance"]
+                slot = state.track_id[b].tolist().index(identity)
+                assert int(state.misses[b, slot]) == unseen
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_streams_of_a_batch_do_not_know_of_each_other(first, second):
+    together = TrackState.empty(2, SLOTS, 3, 1)
+    alone = [TrackState.empty(1, SLOTS, 3, 1) for _ in range(2)]
+    for seed in (first, second, first + second):
+        scores, boxes = random_frame(seed)
+        together = apply(together, lifecycle(together, scores, boxes, **THRESHOLDS))
+        for b in range(2):
+            one = slice(b, b + 1)
+            alone[b] = apply(alone[b], lifecycle(alone[b], scores[one], boxes[one], **THRESHOLDS))
+            for name in ("track_id", "active", "misses", "next_id"):
+                assert torch.equal(getattr(together, name)[one], getattr(alone[b], name))
+
+
+def frame_of(boxes, scores):
+    """A frame in which no track slot is live and the detections are given."""
+    empty = torch.zeros(1, SLOTS, 4)
+    padding = DETECTIONS - len(boxes)
+    boxes = torch.cat([empty, torch.tensor([boxes + [[0.0, 0, 1, 1]] * padding])], 1)
+    scores = torch.tensor([[0.0] * SLOTS + scores + [0.0] * padding])
+    return scores, boxes
+
+
+def test_two_queries_on_one_box_give_one_birth():
+    state = TrackState.empty(1, SLOTS, 3, 1)
+    box = [10.0, 10, 50, 90]
+    transition = lifecycle(
+        state, *frame_of([box, box, [100.0, 10, 140, 90]], [0.9, 0.9, 0.8]), **THRESHOLDS
+    )
+    assert int(transition.born.sum()) == 2
+    assert transition.source[0][transition.born[0]].tolist() == [SLOTS, SLOTS + 2]
+
+
+def test_a_detection_on_a_seen_track_is_not_born():
+    state = TrackState.empty(1, SLOTS, 3, 1)
+    box = [10.0, 10, 50, 90]
+    state = apply(state, lifecycle(state, *frame_of([box], [0.9]), **THRESHOLDS))
+    scores, boxes = frame_of([box], [0.95])
+    scores[0, 0], boxes[0, 0] = 0.5, torch.tensor(box)
+    transition = lifecycle(state, scores, boxes, **THRESHOLDS)
+    assert not transition.born.any() and bool(transition.visible[0, 0])
+
+
+def test_when_slots_run_out_the_best_newborns_get_them():
+    state = TrackState.empty(1, SLOTS, 3, 1)
+    boxes = [[40.0 * i, 0, 40.0 * i + 30, 30] for i in range(DETECTIONS)]
+    scores = [0.61, 0.99, 0.7, 0.62, 0.8, 0.9]
+    transition = lifecycle(state, *frame_of(boxes, scores), **THRESHOLDS)
+    taken = sorted((transition.source[0] - SLOTS).tolist())
+    assert taken == [1, 2, 4, 5] and int(transition.next_id) == SLOTS + 1
