@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -197,7 +197,7 @@ class VideoTracker:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """One-row batch in, one-row batch out, as `pack_info` and `unpack_results` see them."""
         return pa.Table.from_pylist(
-            [asdict(self.track(pickle.loads(row))) for row in batch["info"].to_pylist()]
+            [asdict(self.track(VideoInfo(**json.loads(row)))) for row in batch["info"].to_pylist()]
         )
 
     def track(self, info: VideoInfo) -> SegmentResult:
@@ -234,9 +234,9 @@ class VideoTracker:
         return SegmentResult(info.video_id, "dead", message)
 
 
-def pack_info(info: VideoInfo) -> dict[str, bytes]:
-    """A video as a row for Ray Data; pickled, so that blocks do not differ in what is null."""
-    return {"info": pickle.dumps(info)}
+def pack_info(info: VideoInfo) -> dict[str, str]:
+    """A video as a row for Ray Data; JSON, so that blocks do not differ in what is null."""
+    return {"info": json.dumps(asdict(info))}
 
 
 def unpack_results(batch: pa.Table) -> Iterator[SegmentResult]:
