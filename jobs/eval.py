@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, fail, load_config, print_config
+from model.allocator import keep_large_blocks
 from model.checkpoint import CheckpointError, file_sha256, load_tracker
 from model.tracker import Tracker
 from pipeline.decode import DecodeError
@@ -94,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     # As jobs.track does: how a sum is split over threads changes its last bits, and the tracks
     # scored here are to be the ones that it writes.
     torch.set_num_threads(1)
+    keep_large_blocks()
     predictions, left_out = {}, {}
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),

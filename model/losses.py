@@ -11,9 +11,13 @@ from model.geometry import coverage, generalized_iou, to_corners
 
 
 def focal_loss(
-    logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0
+    logits: Tensor, targets: Tensor, *, alpha: float = 0.5, gamma: float = 2.0
 ) -> Tensor:
-    """Sigmoid focal loss without reduction (Lin et al., ICCV 2017): same shape as logits."""
+    """Sigmoid focal loss without reduction (Lin et al., ICCV 2017): same shape as logits.
+
+    Detectors take alpha 1/4, which presses scores down. Ours decide births and misses by
+    thresholds, and the proposals have few negatives left: both sides count the same.
+    """
     score = logits.sigmoid()
     error = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     miss = score * (1 - targets) + (1 - score) * targets

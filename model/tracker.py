@@ -20,6 +20,8 @@ from model.quality import FrameQuality, frame_statistics
 from model.semantic import SemanticStudent
 from model.tracks import TrackState, Transition, lifecycle
 
+_PRIOR = 2.0  # greatest logit that a track brings into a frame
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -205,7 +207,9 @@ class Tracker(nn.Module):
         )
         seen = t.visible[..., None]
         boxes = _take(output.boxes[-1].detach(), t.source)
-        logits = _take(output.logits[-1].detach(), t.source)
+        # What was known before is a prior for the next frame, not a sum over all frames: unbounded,
+        # a long seen track would need as long to fade.
+        logits = _take(output.logits[-1].detach(), t.source).clamp(-_PRIOR, _PRIOR)
         return TrackState(
             content=content,
             long=long,

@@ -26,6 +26,7 @@ from pipeline.mot import Boxes, MotError, Sequence
 from pipeline.probe import probe
 from pipeline.storage import list_videos
 from pipeline.tables import window_rows
+from pipeline.track import batch_window
 
 # Detections below add nothing to average precision but time.
 _LOWEST_SCORE = 0.01
@@ -67,10 +68,7 @@ def track_sequence(
         frames = iter(stream)
         while batch := list(islice(frames, window)):
             box = stream.letterbox
-            images = torch.from_numpy(np.stack([f.image for f in batch])).permute(0, 3, 1, 2)
-            patches = torch.from_numpy(np.stack([f.patches for f in batch]))
-            valid = torch.tensor([[box.scaled_height, box.scaled_width]] * len(batch))
-            memory = tracker.encode(images.to(device), valid.to(device), patches.to(device))
+            memory = tracker.encode(*batch_window(batch, box, device))
             results, state = tracker.track(memory, state)
             tracks.append(window_rows(batch, memory, results, box, config.classes).tracks)
             detections += [

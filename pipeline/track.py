@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from model.allocator import keep_large_blocks
 from model.checkpoint import CheckpointError, file_sha256, load_tracker
+from model.letterbox import Letterbox
 from model.tracker import Tracker
 from pipeline import storage
 from pipeline.dead_letters import describe_error, write_dead_letter
@@ -94,9 +96,12 @@ def local_weights(weights: str) -> Iterator[Path]:
 def open_tracker(settings: TrackSettings) -> Tracker:
     """Load the student with the settings' thresholds, on the settings' device.
 
+    The process keeps its large blocks of memory from here on (`keep_large_blocks`).
+
     Raises:
         CheckpointError: The file is missing, damaged, or not the one the run was started with.
     """
+    keep_large_blocks()
     with local_weights(settings.weights) as path:
         tracker, _ = load_tracker(path, settings.device)
         if settings.model_sha256 and file_sha256(path) != settings.model_sha256:
@@ -140,7 +145,7 @@ def track_video(
                 break
             mark = time.perf_counter()
             box = stream.letterbox
-            memory = tracker.encode(*_batch(window, box.scaled_height, box.scaled_width, device))
+            memory = tracker.encode(*batch_window(window, box, device))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)  # else encoding's time would count as stepping's
             encode_s += time.perf_counter() - mark
@@ -260,10 +265,11 @@ def _result(row: dict[str, Any]) -> SegmentResult:
     )
 
 
-def _batch(
-    window: list[Frame], height: int, width: int, device: torch.device
+def batch_window(
+    window: list[Frame], box: Letterbox, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Frames of one video as `Tracker.encode` takes them: images, valid sizes, patches."""
     images = torch.from_numpy(np.stack([frame.image for frame in window])).to(device)
     patches = torch.from_numpy(np.stack([frame.patches for frame in window])).to(device)
-    valid = torch.tensor([[height, width]] * len(window), device=device)
+    valid = torch.tensor([[box.scaled_height, box.scaled_width]] * len(window), device=device)
     return images.permute(0, 3, 1, 2), valid, patches

@@ -90,6 +90,17 @@ def test_what_is_on_the_padding_does_not_matter_to_attention_and_proposals():
         assert float(features[..., 64 // stride :].abs().max()) == 0
 
 
+@torch.inference_mode()
+def test_a_long_seen_track_can_still_fade():
+    tracker = tiny_tracker(lively=True)
+    images, valid, patches = tiny_inputs(1)
+    memory = tracker.encode(images, valid, patches)
+    state = tracker.initial_state(1)
+    for _ in range(30):
+        _, state = tracker.step(memory, state)
+    assert float(state.logits.abs().max()) <= 2.0
+
+
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 128), (160, 96)])
 @torch.inference_mode()
 def test_any_multiple_of_32_works(height, width):

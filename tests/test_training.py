@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.train import ClusterSettings, TrainJob
+from jobs.train_job import ClusterSettings, TrainJob
 from model.clip_loss import clip_loss
 from model.training import Trainer, TrainingConfig, TrainingError, rate_at, train
 from pipeline.clips import ClipConfig, Clips, clip_batches
@@ -206,3 +206,26 @@ sys.exit(main(["--resolved", {str(resolved)!r}]))
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "vsdmot-nano.safetensors").stat().st_size < 25_000_000
+
+
+def test_the_command_goes_on_with_a_run_and_refuses_another(shards, tmp_path):
+    def command(*more):
+        settings = "clips.height=64 clips.width=96 clips.length=2 training.batch=1 imagenet="
+        places = [f"shards={shards}", f"output={tmp_path / 'run'}"]
+        machine = "cluster.threads=1 cluster.loaders=0 cluster.device=cpu"
+        words = [*places, *settings.split(), *machine.split(), *more]
+        return subprocess.run(
+            [sys.executable, "-m", "jobs.train", *words],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+
+    for steps in (1, 2):
+        done = command(f"training.steps={steps}")
+        assert done.returncode == 0, done.stderr
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2]
+    refused = command("training.steps=3", "training.learning_rate=0.1")
+    assert refused.returncode == 1
+    assert "training.learning_rate: 0.0004 there, 0.1 here" in refused.stderr

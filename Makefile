@@ -1,0 +1,98 @@
+# `make` lists the targets. Nothing has to be installed before but Python and make.
+
+PYTHON ?= python3
+RUN := .venv/bin/python -m
+# Settings for the job of a target, for example: make track ARGS="cluster.workers=2"
+ARGS ?=
+
+SAMPLE_ARCHIVE := runs/sample-archive
+SAMPLE_RUN := runs/sample
+SAMPLE_VIDEO := bikes.mp4
+
+# Recipes read these from their environment ("$$INPUT"), where a space or a quote in a name is
+# safe; pasted into the command line by make it would not be.
+export INPUT OUTPUT VIDEO
+
+.DEFAULT_GOAL := help
+.PHONY: help setup track test test-slow lint format pack train eval bench render lock
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'settings of a job: ARGS="key=value …"; which there are: .venv/bin/python -m jobs.NAME --help'
+
+setup: .venv/.stamp ## .venv with the exact versions of requirements.lock (PYTHON=… chooses one)
+
+# The stamp is made last, so an install that was cut short is taken up again.
+.venv/.stamp: requirements.lock pyproject.toml
+	@test -x .venv/bin/python || { \
+	  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+	  { "$(PYTHON)" -m venv .venv || { rm -rf .venv; false; }; }; } || { \
+	  echo "setup: needs Python 3.11 or newer with its venv module, and $(PYTHON) is" \
+	  "$$("$(PYTHON)" --version 2>/dev/null || echo missing)." >&2; \
+	  echo "Name another: make setup PYTHON=/path/to/python3.12" >&2; \
+	  echo "(on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "setup: .venv is of an older Python than 3.11; remove it and run make again" >&2; exit 1; }
+	@test -x .venv/bin/uv || $(RUN) pip install --quiet --disable-pip-version-check uv
+	.venv/bin/uv pip install --python .venv/bin/python -r requirements.lock
+	.venv/bin/uv pip install --python .venv/bin/python --no-deps -e .
+	@touch $@
+
+# With INPUT and OUTPUT, the real use: jobs.track's exit code reaches make, which reports it
+# ("Error 3": done, some inputs are dead letters) and itself always exits with 2. A script that
+# has to tell the codes apart calls .venv/bin/python -m jobs.track itself.
+# Without, the sample; one of its files is broken on purpose, so there 3 is the good end.
+track: .venv/.stamp ## track an archive: INPUT=/my/videos OUTPUT=/my/out; without both, a sample
+ifneq ($(INPUT)$(OUTPUT),)
+	@test -n "$$INPUT" && test -n "$$OUTPUT" || { \
+	  echo "track: give both: make track INPUT=/my/videos OUTPUT=/my/out" >&2; exit 1; }
+	@$(RUN) jobs.track input="$$INPUT" output="$$OUTPUT" $(ARGS)
+else
+	@$(RUN) jobs.sample output=$(SAMPLE_ARCHIVE)
+	@$(RUN) jobs.track input=$(SAMPLE_ARCHIVE) output=$(SAMPLE_RUN) $(ARGS) || test $$? -eq 3
+	@echo "drawing the tracks of $(SAMPLE_VIDEO):"
+	@$(RUN) jobs.render output=$(SAMPLE_RUN) video=$(SAMPLE_VIDEO)
+	@echo "tables in $(SAMPLE_RUN); the .mp4 above shows them on the video, the .png on one page"
+endif
+
+test: .venv/.stamp ## the everyday tests
+	$(RUN) pytest $(ARGS)
+
+test-slow: .venv/.stamp ## the tests that take longer
+	$(RUN) pytest -m slow $(ARGS)
+
+lint: .venv/.stamp ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: .venv/.stamp ## let ruff put the code in order
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+pack: .venv/.stamp ## labelled video and stills to training shards
+	@$(RUN) jobs.pack $(ARGS)
+
+train: .venv/.stamp ## a student from shards; goes on from its last checkpoint
+	@$(RUN) jobs.train $(ARGS)
+
+eval: .venv/.stamp ## scores on sequences with ground truth
+	@$(RUN) jobs.eval $(ARGS)
+
+bench: .venv/.stamp ## size, GFLOPs and speed: VIDEO=/my/video.mp4; without, a clip of the sample
+ifeq ($(VIDEO),)
+	@$(RUN) jobs.sample output=$(SAMPLE_ARCHIVE)
+	@$(RUN) jobs.bench video=$(SAMPLE_ARCHIVE)/$(SAMPLE_VIDEO) $(ARGS)
+else
+	@$(RUN) jobs.bench video="$$VIDEO" $(ARGS)
+endif
+
+render: .venv/.stamp ## draw a tracked video: OUTPUT=/my/out VIDEO=name
+	@test -n "$$OUTPUT" && test -n "$$VIDEO" || { \
+	  echo "render: give both: make render OUTPUT=/my/out VIDEO=name" >&2; exit 1; }
+	@$(RUN) jobs.render output="$$OUTPUT" video="$$VIDEO" $(ARGS)
+
+# For the oldest Python that is supported; no registry's address gets into the file.
+lock: .venv/.stamp ## requirements.lock anew from pyproject.toml
+	.venv/bin/uv pip compile -q pyproject.toml --all-extras --no-header --no-annotate \
+	  --no-emit-index-url --python-version 3.11 -o requirements.lock

@@ -1,0 +1,150 @@
+"""What the student costs: `python -m jobs.bench weights=… video=… [frames=64]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+from rich.table import Table
+
+from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
+
+if TYPE_CHECKING:
+    from pipeline.bench import Bench
+
+
+class BenchConfig(JobConfig):
+    """Settings of `jobs.bench`."""
+
+    job: ClassVar[str] = "bench"
+    about: ClassVar[str] = "Measure the student's size and GFLOPs, and its speed on one video."
+
+    weights: str = Field(
+        "weights/vsdmot-nano.safetensors",
+        min_length=1,
+        description="the student's checkpoint: a path or a URL",
+    )
+    video: str = Field(
+        min_length=1,
+        description="a video file or URL; decoding and the whole path are measured on all of it",
+    )
+    output: str = Field("runs/bench", min_length=1, description="folder or URL for bench.json")
+    frames: int = Field(64, ge=1, description="frames the model alone is measured on, at most")
+    window: int = Field(8, ge=1, le=256, description="frames encoded as one batch")
+    queue_size: int = Field(32, ge=1, description="decoded frames that wait for the model at most")
+    threads: int = Field(
+        1, ge=1, description="threads of the student; a worker of jobs.track has one"
+    )
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job; returns the exit code."""
+    config = load_config(BenchConfig, argv)
+    print_config(console, config)
+    # After the config: torch takes seconds to import, and a spelling mistake should not.
+    from model.checkpoint import CheckpointError
+    from pipeline.decode import DecodeError
+    from pipeline.probe import ProbeError
+    from pipeline.storage import StorageError
+
+    try:
+        return run(config)
+    except (CheckpointError, DecodeError, ProbeError, StorageError) as error:
+        fail(str(error), EXIT_FAILED)
+
+
+def run(config: BenchConfig) -> int:
+    """Measure, print, and write bench.json; returns the exit code.
+
+    Raises:
+        CheckpointError: The weights cannot be used.
+        ProbeError, DecodeError: The video cannot be read.
+        StorageError: The video or the output cannot be reached.
+    """
+    import torch
+
+    from pipeline.bench import bench
+    from pipeline.probe import probe
+    from pipeline.storage import list_videos, write_atomic
+    from pipeline.track import TrackSettings, open_tracker
+
+    if config.device != "cpu" and not torch.cuda.is_available():
+        fail(f"device={config.device}: torch finds no GPU here; give device=cpu", EXIT_FAILED)
+    files = list(list_videos(config.video))
+    if len(files) != 1:
+        fail(f"video={config.video}: {len(files)} videos here; give one file", EXIT_FAILED)
+    info = probe(files[0])
+    settings = TrackSettings(
+        config.weights, window=config.window, queue_size=config.queue_size, device=config.device
+    )
+    tracker = open_tracker(settings)
+    torch.set_num_threads(config.threads)
+    with console.status("measuring") as status:
+        figures = bench(
+            tracker, info, settings, config.frames, lambda stage: status.update(f"{stage} …")
+        )
+    for table in tables(figures):
+        console.print(table)
+    video = {
+        "path": files[0].relative_path, "codec": info.codec, "width": info.width,
+        "height": info.height, "fps": info.fps, "bytes": info.size_bytes,
+    }  # fmt: skip
+    canvas = [tracker.config.input_height, tracker.config.input_width]
+    record = {
+        "config": config.model_dump(mode="json"), "model": tracker.config.size,
+        "input": canvas, "video": video, **asdict(figures),
+    }  # fmt: skip
+    target = f"{config.output.rstrip('/')}/bench.json"
+    write_atomic(target, (json.dumps(record, indent=2) + "\n").encode())
+    machine = figures.machine
+    console.print(
+        f"{tracker.config.size} at {canvas[0]}x{canvas[1]} on {info.width}x{info.height} "
+        f"{info.codec}; {machine['device']}, torch {machine['torch']}, threads: "
+        f"{machine['threads']}, cores: {machine['cores_usable']} ({machine['cpu']}), load before: "
+        f"{machine['load']:.1f}; one run; peak {figures.peak_rss_mb:.0f} MB; written to {target}",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+    return EXIT_DONE
+
+
+def tables(figures: Bench) -> list[Table]:
+    """The figures for the terminal: speed, cost by module."""
+    speed = Table("stage", title="speed", title_justify="left", pad_edge=False)
+    for title in ("frames", "frames/s", "x decode", "GFLOPs a frame", "share of the path"):
+        speed.add_column(title, justify="right")
+    names = {
+        "decode": "decode alone", "encode": "encode alone", "step": "step alone",
+        "model": "model alone", "path": "whole path",
+    }  # fmt: skip
+    counted = figures.gflops | {"model": figures.gflops["total"]}
+    shares = figures.path_share | {"decode": figures.path_share["wait"]}
+    for key, name in names.items():
+        speed.add_row(
+            name,
+            str(figures.frames.get(key, figures.frames["model"])),
+            f"{figures.frames_per_second[key]:.1f}",
+            f"{figures.to_decode[key]:.3g}",
+            f"{counted[key]:.2f}" if key in counted else "",
+            f"{shares[key]:.0%}" + (" waiting" if key == "decode" else "") if key in shares else "",
+        )
+    speed.caption = f"the whole path is {figures.times_real_time:.2f} x real time"
+    cost = Table("module", title="cost by module", title_justify="left", pad_edge=False)
+    cost.add_column("parameters, M", justify="right")
+    cost.add_column("share of encode", justify="right")
+    for name in figures.parameters_m | figures.encode_share:
+        parameters, share = figures.parameters_m.get(name), figures.encode_share.get(name)
+        cost.add_row(
+            name,
+            "" if parameters is None else f"{parameters:.3f}",
+            "" if share is None else f"{share:.2%}",
+        )
+    return [speed, cost]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
