@@ -22,7 +22,7 @@ from model.quality import PATCH, PATCHES, frame_statistics
 from model.tracker import Memory, Tracker
 from pipeline.decode import FrameStream
 from pipeline.probe import VideoInfo
-from pipeline.track import TrackSettings, track_video
+from pipeline.track import TrackSettings, batch_window, track_video
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 """A window of frames as `Tracker.encode` takes it."""

@@ -5,19 +5,18 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import BotoCoreError
+from s3fs import S3FileSystem
 
+from jobs.track import main
 from model.checkpoint import CheckpointMetadata, save_tracker
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import write_text, write_video
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -68,22 +67,32 @@ def bucket(endpoint, tmp_path_factory):
     return s3
 
 
-def track(endpoint, tmp_path, *arguments, credentials=True):
+@pytest.fixture
+def track(endpoint, bucket, tmp_path, monkeypatch, capsys):
+    """Run the job in this process with credentials or without; exit code and what it said."""
     weights = tmp_path / "tiny.safetensors"
     save_tracker(weights, tiny_tracker(lively=True), CheckpointMetadata(model=TINY))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
-    environment |= {"AWS_ENDPOINT_URL": endpoint, "AWS_EC2_METADATA_DISABLED": "true"}
-    environment |= {"HOME": str(tmp_path), "AWS_DEFAULT_REGION": "us-east-1"}
-    if credentials:
-        environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    command = [sys.executable, "-m", "jobs.track", f"weights={weights}", "mlflow.enabled=false"]
-    return subprocess.run(
-        [*command, "cluster.workers=0", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+
+    def run(*arguments, credentials=True):
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        settings = {"ENDPOINT_URL": endpoint, "EC2_METADATA_DISABLED": "true"}
+        settings |= {"DEFAULT_REGION": "us-east-1", "CONFIG_FILE": str(tmp_path / "none")}
+        settings |= {"SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}
+        if credentials:
+            settings |= {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test"}
+        for name, value in settings.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        S3FileSystem.clear_instance_cache()
+        fixed = f"weights={weights}", "mlflow.enabled=false", "cluster.workers=0"
+        try:
+            code = main([*fixed, *arguments])
+        except SystemExit as leaving:
+            code = leaving.code
+        return code, capsys.readouterr().err
+
+    yield run
+    S3FileSystem.clear_instance_cache()
 
 
 def rows(s3, prefix):
@@ -92,20 +101,17 @@ def rows(s3, prefix):
     return pa.concat_tables(pq.read_table(pa.BufferReader(body)) for body in bodies)
 
 
-def test_from_bucket_to_bucket_and_again(endpoint, bucket, tmp_path):
-    first = track(endpoint, tmp_path, "input=s3://cams/2024/", "output=s3://results/run")
-    assert first.returncode == 3, first.stdout + first.stderr
+def test_from_bucket_to_bucket_and_again(bucket, track):
+    first, _ = track("input=s3://cams/2024/", "output=s3://results/run")
+    assert first == 3
     videos = rows(bucket, "run/videos/")
     assert sorted(videos["frames_decoded"].to_pylist()) == [9, 12]
     assert len(rows(bucket, "run/dead_letters/")) == 1
     tracks = rows(bucket, "run/tracks/")
-    keys = duckdb.sql(
-        "select count(*), count(distinct (video_id, frame_index, track_id)) from tracks"
-    )
-    total, distinct = keys.fetchone()
-    assert total == distinct > 0
-    again = track(endpoint, tmp_path, "input=s3://cams/2024/", "output=s3://results/run")
-    assert again.returncode == 3
+    keys = tracks.select(["video_id", "frame_index", "track_id"])
+    assert len(tracks) == len(keys.group_by(keys.column_names).aggregate([])) > 0
+    again, _ = track("input=s3://cams/2024/", "output=s3://results/run")
+    assert again == 3
     assert rows(bucket, "run/tracks/").equals(tracks)
 
 
@@ -113,17 +119,14 @@ def test_from_bucket_to_bucket_and_again(endpoint, bucket, tmp_path):
     ("source", "said"),
     [("s3://no-such-bucket/2024/", "no-such-bucket"), ("s3://cams/1999/", "s3://cams/1999")],
 )
-def test_a_missing_bucket_or_prefix_is_an_error_that_names_it(
-    endpoint, bucket, tmp_path, source, said
-):
-    done = track(endpoint, tmp_path, f"input={source}", f"output={tmp_path / 'out'}")
-    assert done.returncode == 1
-    assert said in done.stderr
+def test_a_missing_bucket_or_prefix_is_an_error_that_names_it(track, tmp_path, source, said):
+    code, error = track(f"input={source}", f"output={tmp_path / 'out'}")
+    assert code == 1
+    assert said in error
     assert not (tmp_path / "out" / "videos").exists()
 
 
-def test_no_credentials_is_an_error_with_a_remedy(endpoint, bucket, tmp_path):
-    arguments = "input=s3://cams/2024/", f"output={tmp_path / 'out'}"
-    done = track(endpoint, tmp_path, *arguments, credentials=False)
-    assert done.returncode == 1
-    assert "credentials" in done.stderr.lower()
+def test_no_credentials_is_an_error_with_a_remedy(track, tmp_path):
+    code, error = track("input=s3://cams/2024/", f"output={tmp_path / 'out'}", credentials=False)
+    assert code == 1
+    assert "credentials" in error.lower()
