@@ -19,12 +19,12 @@ from model.tracks import TrackState, Transition, place_newborns
 WEIGHTS = {
     "dense_class": 1.0,
     "dense_giou": 2.0,
-    "class": 2.0,
+    "class": 1.0,
     "l1": 5.0,
     "giou": 2.0,
     "quality": 1.0,
 }
-"""Weight of each term; the decoder's are Deformable DETR's."""
+"""Weight of each term; those of the decoder's boxes are Deformable DETR's."""
 
 
 @dataclass(frozen=True, slots=True)

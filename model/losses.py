@@ -10,21 +10,6 @@ from torch.nn import functional as F
 from model.geometry import coverage, generalized_iou, to_corners
 
 
-def focal_loss(
-    logits: Tensor, targets: Tensor, *, alpha: float = 0.5, gamma: float = 2.0
-) -> Tensor:
-    """Sigmoid focal loss without reduction (Lin et al., ICCV 2017): same shape as logits.
-
-    Detectors take alpha 1/4, which presses scores down. Ours decide births and misses by
-    thresholds, and the proposals have few negatives left: both sides count the same.
-    """
-    score = logits.sigmoid()
-    error = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    miss = score * (1 - targets) + (1 - score) * targets
-    balance = alpha * targets + (1 - alpha) * (1 - targets)
-    return balance * miss.pow(gamma) * error
-
-
 def ignored(boxes: Tensor, ignore: Tensor) -> Tensor:
     """Mark boxes (Q, 4) that lie mostly inside a box to be ignored (G, 4); both corners."""
     if len(ignore) == 0:
@@ -51,10 +36,14 @@ def query_loss(
     positive = target >= 0
     classes = torch.zeros_like(logits)
     classes[positive, gt_labels[target[positive]]] = 1.0
+    # Plain cross-entropy: proposals have few easy negatives left, and a focal loss would spare the
+    # very ones that matter, duplicates with middling scores. It also keeps scores calibrated,
+    # and births and misses are decided by thresholds on them.
+    error = F.binary_cross_entropy_with_logits(logits, classes, reduction="none")
     weight = (positive | counted)[:, None]
     found, wanted = boxes[positive], gt_boxes[target[positive]]
     return {
-        "class": (focal_loss(logits, classes) * weight).sum(),
+        "class": (error * weight).sum(),
         "l1": (found - wanted).abs().sum(),
         "giou": (1 - generalized_iou(to_corners(found), to_corners(wanted))).sum(),
     }
