@@ -19,8 +19,8 @@ class Queries:
 
     Attributes:
         content: (B, Q, D).
-        boxes: (B, Q, 4) centre form in [0, 1], detached.
-        prior: (B, Q, C) class logits known beforehand: the dense head's, or a track's last.
+        boxes: (B, Q, 4) centre form in [0, 1], references.
+        prior: (B, Q, C) class logits known beforehand, from the dense head.
         is_track: (B, Q) bool.
         live: (B, Q) bool, False for empty slots.
         semantic_weight: (B, Q) in (0, 1).
@@ -126,7 +126,7 @@ class Decoder(nn.Module):
         """
         kind = self.kind(queries.is_track.long())
         content = queries.content + self.prior(queries.prior.to(queries.content.dtype)) + kind
-        boxes, scores = queries.boxes.float(), queries.prior.sigmoid().amax(-1)
+        boxes, scores = queries.boxes.float(), queries.prior.detach().sigmoid().amax(-1)
         all_logits, all_boxes = [], []
         for layer, classify, regress in zip(self.layers, self.classify, self.regress, strict=True):
             position = self.position(sine_embedding(boxes, self.dim // 2).to(content.dtype))

@@ -19,6 +19,7 @@ from model.proposals import DenseDetections, DenseHead, Proposals
 from model.quality import FrameQuality, frame_statistics
 from model.semantic import SemanticStudent
 from model.tracks import TrackState, Transition, lifecycle
+from model.transport import Transport
 
 _PRIOR = 2.0  # greatest logit that a track brings into a frame
 
@@ -118,6 +119,7 @@ class Tracker(nn.Module):
             len(c.classes),
             c.semantic_dim,
         )
+        self.transport = Transport(c.dim)
         self.memory = QueryMemory(c.dim, c.memory_rate)
 
     def initial_state(self, batch: int) -> TrackState:
@@ -162,6 +164,7 @@ class Tracker(nn.Module):
         smooth = torch.lerp(memory.quality, state.quality, past)
         smooth = torch.where(state.quality < 0, memory.quality, smooth)
         proposals = memory.proposals
+        boxes, prior = self.transport(state.content, state.boxes, state.logits, proposals)
         content = torch.cat([state.content.to(proposals.content.dtype), proposals.content], 1)
         is_track = torch.zeros(content.shape[:2], dtype=torch.bool, device=content.device)
         is_track[:, : state.active.shape[1]] = True
@@ -170,8 +173,8 @@ class Tracker(nn.Module):
         )
         queries = Queries(
             content,
-            torch.cat([state.boxes, proposals.boxes], 1),
-            torch.cat([state.logits, proposals.logits], 1),
+            torch.cat([boxes, proposals.boxes], 1),
+            torch.cat([prior, proposals.logits], 1),
             is_track,
             live,
             self.gate(smooth, content),
@@ -207,8 +210,7 @@ class Tracker(nn.Module):
         )
         seen = t.visible[..., None]
         boxes = _take(output.boxes[-1].detach(), t.source)
-        # What was known before is a prior for the next frame, not a sum over all frames: unbounded,
-        # a long seen track would need as long to fade.
+        # Unbounded, the logits of a long seen track would need as long to fade.
         logits = _take(output.logits[-1].detach(), t.source).clamp(-_PRIOR, _PRIOR)
         return TrackState(
             content=content,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.table import Table
 
@@ -125,5 +127,13 @@ def closing_lines(output: str, dead_letters: bool) -> list[str]:
     lines = [f"results in {root}: tracks/ frames/ videos/ dead_letters/ manifest/ run.json"]
     for table, query in queries:
         files = repr(f"{root}/{table}/*.parquet")
-        lines.append(f'python -c "import duckdb; duckdb.read_parquet({files}){query}.show()"')
+        code = f"import duckdb; duckdb.read_parquet({files}){query}.show()"
+        lines.append(f'{_python()} -c "{code}"')
     return lines
+
+
+def _python() -> str:
+    """The interpreter that has DuckDB, as it is called from here."""
+    path = Path(sys.executable)
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
