@@ -4,6 +4,7 @@ Shapes: B frames, Q queries, D width, H heads, L maps, P points a head and map.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -83,74 +84,82 @@ class DeformableAttention(nn.Module):
         return self.out(sample_maps(maps, locations.to(maps[0].dtype), weights))
 
 
-class RelationSelfAttention(nn.Module):
-    """Self-attention whose logits know how two boxes lie and which of them scores higher.
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Queries that take part in a conversation.
+
+    Attributes:
+        content, position: (B, Q, D); the sum asks and answers, content alone is passed on.
+        boxes: (B, Q, 4) centre form in [0, 1], detached.
+        scores: (B, Q) in [0, 1], detached.
+        is_track: (B, Q) bool, True for track queries.
+        live: (B, Q) bool, False for empty slots, which nobody may see.
+    """
+
+    content: Tensor
+    position: Tensor
+    boxes: Tensor
+    scores: Tensor
+    is_track: Tensor
+    live: Tensor
+
+    def joined(self, other: "Party") -> "Party":
+        """Both parties as one, this one first."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Party(*(torch.cat([mine, theirs.to(mine.dtype)], 1) for mine, theirs in pairs))
+
+
+class RelationAttention(nn.Module):
+    """Attention between queries whose logits know how two boxes lie and which scores higher.
 
     It replaces NMS and association, so "is there a better query on my box?" must be easy to
     ask. The position bias follows Hou et al., "Relation DETR", ECCV 2024; the overlap, the
     score difference and the kind of query are ours.
     """
 
-    _FEATURES = 8
+    _FEATURES = 8  # of `pair_features`, and the kind of query
 
     def __init__(self, dim: int, heads: int, hidden: int = 16) -> None:
         super().__init__()
         self.heads = heads
-        self.qk = nn.Linear(dim, 2 * dim)
-        self.v = nn.Linear(dim, dim)
+        self.q, self.k, self.v = (nn.Linear(dim, dim) for _ in range(3))
         self.out = nn.Linear(dim, dim)
         self.relation = nn.Sequential(
             nn.Linear(self._FEATURES, hidden), nn.ReLU(), nn.Linear(hidden, heads)
         )
 
-    def forward(
-        self,
-        content: Tensor,
-        position: Tensor,
-        boxes: Tensor,
-        scores: Tensor,
-        is_track: Tensor,
-        live: Tensor,
-    ) -> Tensor:
-        """Return (B, Q, D).
-
-        Args:
-            content, position: (B, Q, D); the sum asks and answers, content alone is passed on.
-            boxes: (B, Q, 4) centre form in [0, 1], detached.
-            scores: (B, Q) in [0, 1], detached.
-            is_track: (B, Q) bool, True for track queries.
-            live: (B, Q) bool, False for empty slots, which nobody may see.
-        """
-        b, q, dim = content.shape
-        asked = (content + position).to(content.dtype)
-        query, key = self.qk(asked).view(b, q, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        value = self.v(content).view(b, q, self.heads, -1).transpose(1, 2)
-        bias = self.relation(_pair_features(boxes, scores, is_track)).permute(0, 3, 1, 2)
-        bias = bias.to(query.dtype).masked_fill(~live[:, None, None, :], -1e4)
+    def forward(self, asking: Party, answering: Party) -> Tensor:
+        """Return what those who ask (B, Q, D) hear from those who answer, (B, Q, D)."""
+        b, q, dim = asking.content.shape
+        query = self._heads(self.q(asking.content + asking.position))
+        key = self._heads(self.k(answering.content + answering.position))
+        value = self._heads(self.v(answering.content))
+        features = pair_features(asking.boxes, asking.scores, answering.boxes, answering.scores)
+        kind = asking.is_track[:, :, None].float() - answering.is_track[:, None].float()
+        bias = self.relation(torch.cat([features, kind[..., None]], -1)).permute(0, 3, 1, 2)
+        bias = bias.to(query.dtype).masked_fill(~answering.live[:, None, None, :], -1e4)
         read = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.out(read.transpose(1, 2).reshape(b, q, dim))
 
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
-def _pair_features(boxes: Tensor, scores: Tensor, is_track: Tensor) -> Tensor:
-    """Describe every ordered pair of boxes: (B, Q, Q, 8)."""
-    centre, size = boxes[..., :2], boxes[..., 2:].clamp(min=1e-4)
-    distance = (centre[:, :, None] - centre[:, None]).abs() / size[:, :, None]
-    ratio = torch.log(size[:, None] / size[:, :, None])
-    corners = to_corners(boxes)
-    overlap = pairwise_iou(corners, corners)
-    difference = scores[:, None, :] - scores[:, :, None]
-    track = is_track.to(boxes.dtype)
-    return torch.cat(
-        [
-            torch.log1p(distance),
-            ratio,
-            overlap[..., None],
-            difference[..., None],
-            (track[:, :, None] - track[:, None, :])[..., None],
-            (overlap * difference.sign())[..., None],
-        ],
-        dim=-1,
-    )
+
+def pair_features(boxes: Tensor, scores: Tensor, others: Tensor, other_scores: Tensor) -> Tensor:
+    """Describe how boxes (B, Q, 4) lie to others (B, R, 4), and which score higher: (B, Q, R, 7).
+
+    Args:
+        boxes, others: centre form in [0, 1].
+        scores, other_scores: (B, Q), (B, R) in [0, 1].
+    """
+    mine, theirs = boxes[:, :, None], others[:, None]
+    sizes = mine[..., 2:].clamp(min=1e-4)
+    distance = (mine[..., :2] - theirs[..., :2]).abs() / sizes
+    ratio = torch.log(theirs[..., 2:].clamp(min=1e-4) / sizes)
+    overlap = pairwise_iou(to_corners(boxes), to_corners(others))[..., None]
+    difference = (other_scores[:, None, :] - scores[:, :, None])[..., None]
+    features = [torch.log1p(distance), ratio, overlap, difference, overlap * difference.sign()]
+    return torch.cat(features, dim=-1)
 
 
 def sine_embedding(x: Tensor, dim: int, temperature: float = 20.0) -> Tensor:

@@ -11,11 +11,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
-    """Raw pixels in, features at strides 4, 8, 16 and 32 out.
-
-    Batch normalisation always uses its running statistics: clips are few and alike, and
-    statistics of a handful of frames would harm what the backbone knows.
-    """
+    """Raw pixels in, features at strides 4, 8, 16 and 32 out."""
 
     mean: Tensor
     std: Tensor
@@ -34,14 +30,6 @@ class Backbone(nn.Module):
             )
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1) * 255, persistent=False)
-
-    def train(self, mode: bool = True) -> "Backbone":
-        """Switch mode, but keep batch normalisation in eval."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def freeze(self, stages: int) -> None:
         """Stop training the stem and the first `stages` stages (0 trains everything)."""

@@ -15,8 +15,8 @@ from torch import Tensor
 from model.config import ModelConfig
 from model.tracker import Tracker
 
-FORMAT = 1
-"""Version of the metadata block; readers refuse a newer one."""
+FORMAT = 2
+"""Version of metadata and tensors. 2: detections and tracks have decoders of their own."""
 _KEY = "vsdmot"
 
 
@@ -110,10 +110,10 @@ def _open(path: str | Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
         ) from error
     if "model" not in block or "format" not in block:
         raise CheckpointError(f"{path}: has no VSD-MOT metadata; it is another project's file")
-    if block["format"] > FORMAT:
+    if block["format"] != FORMAT:
         raise CheckpointError(
-            f"{path}: written in format {block['format']}, this code reads up to {FORMAT}; "
-            "update the code"
+            f"{path}: written in format {block['format']}, this code reads {FORMAT}; "
+            "use the weights that came with the code, or train them again"
         )
     try:
         block["model"] = ModelConfig.from_dict(block["model"])

@@ -4,7 +4,9 @@ Shapes: B clips, T frames a clip, G objects a frame at most (padded), M slots, K
 queries, Q = M + K, P patches, S patch side.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +15,9 @@ from model.decoder import DecoderOutput
 from model.geometry import iou, to_centres, to_corners
 from model.losses import dense_loss, ignored, quality_loss, query_loss
 from model.matching import assign_dense, match
-from model.tracker import Memory, Tracker
+from model.tracker import Decoded, Memory, Tracker
 from model.tracks import TrackState, Transition, place_newborns
+from model.transport import Transported
 
 WEIGHTS = {
     "dense_class": 1.0,
@@ -22,9 +25,16 @@ WEIGHTS = {
     "class": 1.0,
     "l1": 5.0,
     "giou": 2.0,
+    "track_class": 1.0,
+    "track_l1": 5.0,
+    "track_giou": 2.0,
+    "associate": 1.0,
     "quality": 1.0,
 }
-"""Weight of each term; those of the decoder's boxes are Deformable DETR's."""
+"""Weight of each term; those of the decoders' boxes are Deformable DETR's."""
+
+_FORGET = 0.15  # chance that a matched newborn is not carried on, so that newborns come later too
+_PHANTOM = 0.02  # chance that a detection of nothing is carried on, so that tracks learn to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,10 @@ class ClipBatch:
         labels: (B, T, G) int64.
         ignore: (B, T, G) bool: neither object nor background.
         severity: (B, T) of the degradation we applied, 0 for none, -1 where unknown.
+        seeds: (B,) int64, for what is drawn while tracking through a clip: the same whoever
+            else is in the batch, so that a clip counts alike on one worker and on many.
         names: where each clip came from.
+        clean: images before they were degraded, for the teacher; None without one.
     """
 
     images: Tensor
@@ -51,13 +64,17 @@ class ClipBatch:
     labels: Tensor
     ignore: Tensor
     severity: Tensor
+    seeds: Tensor
     names: tuple[str, ...]
+    clean: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "ClipBatch":
         """Return the batch on a device."""
-        tensors = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "names")
-        moved = {name: t.to(device, non_blocking=True) for name, t in tensors}
-        return replace(self, **moved)
+        moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, Tensor):
+                moved[name] = value.to(device, non_blocking=True)
+        return ClipBatch(**moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +89,15 @@ class _Labels:
 
 
 def clip_loss(
-    tracker: Tracker,
-    batch: ClipBatch,
-    generator: torch.Generator,
-    *,
-    proposals_only: bool = False,
-    forget: float = 0.1,
-) -> tuple[Tensor, dict[str, float]]:
-    """Total loss of a batch, and its terms for the log.
+    tracker: Tracker, batch: ClipBatch, mean: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, dict[str, Tensor], Memory]:
+    """Total loss of a batch, its terms before weighting, and the memory of its B * T frames.
 
     Args:
         tracker: in training mode.
         batch: on the tracker's device.
-        generator: CPU generator for the random forgetting.
-        proposals_only: train what gives proposals (backbone, encoder, dense head) and quality,
-            and leave the decoder alone: twice as fast while there is nothing yet to decode.
-        forget: chance that a matched newborn is not carried on, so that detection queries keep
-            learning to find objects in later frames.
+        mean: averages a tensor over all workers, so that the loss is that of the whole batch
+            divided by its objects; the identity on a single one.
     """
     count, length = batch.images.shape[:2]
     memory = tracker.encode(
@@ -98,28 +107,39 @@ def clip_loss(
     labels = [
         [_frame_labels(batch, b, t, height, width) for t in range(length)] for b in range(count)
     ]
-    objects = max(1, sum(len(frame.ids) for clip in labels for frame in clip))
+    flat = [frame for clip in labels for frame in clip]
+    objects = mean(memory.quality.new_tensor(sum(len(f.ids) for f in flat))).clamp(min=1.0)
 
-    totals = _dense_terms(memory, [frame for clip in labels for frame in clip])
-    mass = totals.pop("mass").detach().clamp(min=1.0)
+    totals = _dense_terms(memory, flat)
+    mass = mean(totals.pop("mass").detach()).clamp(min=1.0)
     terms = {name: value / mass for name, value in totals.items()}
-    terms["quality"] = quality_loss(memory.quality, batch.severity.flatten())
+    found = _match_detections(memory.detections, flat)
+    live = torch.ones(found.shape[1:], dtype=torch.bool, device=found.device)
+    sums = _query_terms(memory.detections, found, live, flat, width, height)
 
     state = tracker.initial_state(count)
-    sums: dict[str, Tensor] = {}
-    for t in range(0 if proposals_only else length):
-        frames = memory[torch.arange(count, device=batch.images.device) * length + t]
-        queries, quality = tracker.queries(frames, state)
-        output = tracker.decoder(queries, frames.maps, frames.semantic)
-        current = [clip[t] for clip in labels]
-        targets = _assign(output, state, current)
-        for name, value in _query_terms(output, targets, queries.live, current, width, height):
-            sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
-        transition = _carry(state, output, targets[-1], current, generator, forget)
-        state = tracker.advance(state, transition, output, queries.semantic_weight, quality)
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in batch.seeds]
+    for t in range(length):
+        frames = torch.arange(count, device=found.device) * length + t
+        now, current = memory[frames], [clip[t] for clip in labels]
+        decoded = tracker.decode(now, state)
+        owned = _owned(state, current)
+        if t > 0:
+            layers = owned.expand(len(decoded.tracks.logits), -1, -1)
+            tracks = _query_terms(decoded.tracks, layers, state.active, current, width, height)
+            tracks["associate"] = _associate(
+                decoded.transported, state, owned, found[-1, frames], now.detections, current
+            )
+            for name, value in tracks.items():
+                key = name if name == "associate" else f"track_{name}"
+                sums[key] = sums[key] + value if key in sums else value
+        target = torch.cat([owned, _unowned(found[-1, frames], owned)], 1)
+        transition = _carry(state, decoded, target, current, generators)
+        state = tracker.advance(state, transition, decoded)
     terms |= {name: value / objects for name, value in sums.items()}
+    terms["quality"] = quality_loss(memory.quality, batch.severity.flatten())
     total = torch.stack([WEIGHTS[name] * value for name, value in terms.items()]).sum()
-    return total, {name: float(value.detach()) for name, value in terms.items()}
+    return total, terms, memory
 
 
 def _frame_labels(batch: ClipBatch, b: int, t: int, height: int, width: int) -> _Labels:
@@ -154,82 +174,121 @@ def _dense_terms(memory: Memory, labels: list[_Labels]) -> dict[str, Tensor]:
     return sums
 
 
-def _assign(output: DecoderOutput, state: TrackState, labels: list[_Labels]) -> list[Tensor]:
-    """Targets (B, Q) of every layer.
+@torch.no_grad()
+def _match_detections(output: DecoderOutput, labels: list[_Labels]) -> Tensor:
+    """Object of each detection query at each layer, (L, N, K); -1 for none.
 
-    A track keeps its object. Free detection queries share out the objects no track owns, in the
-    last layer; in earlier layers they answer for all objects (CO-MOT, MeMOTR), or they would see
-    hardly a positive after the first frame.
+    Detections do not know the tracks, so they answer for every object in every frame: there is
+    no conflict between detecting and associating (CO-MOT, MeMOTR) left to settle.
     """
-    slots = state.active.shape[1]
-    layers = len(output.logits)
-    targets = [
-        torch.full(output.logits.shape[1:3], -1, device=state.boxes.device) for _ in range(layers)
-    ]
+    targets = torch.full(output.logits.shape[:3], -1, device=output.boxes.device)
+    for n, frame in enumerate(labels):
+        if len(frame.ids):
+            for layer in range(len(targets)):
+                targets[layer, n] = match(
+                    output.logits[layer, n], output.boxes[layer, n], frame.centres, frame.labels
+                )
+    return targets
+
+
+def _owned(state: TrackState, labels: list[_Labels]) -> Tensor:
+    """Object of each slot, (B, M); -1 for empty slots and tracks whose object is out of sight."""
+    owned = torch.full_like(state.track_id, -1)
+    for b, frame in enumerate(labels):
+        same = (state.track_id[b][:, None] == frame.ids[None]) & state.active[b][:, None]
+        if len(frame.ids):
+            owned[b] = torch.where(same.any(1), same.long().argmax(1), -1)
+    return owned
+
+
+def _unowned(found: Tensor, owned: Tensor) -> Tensor:
+    """Objects of detections (B, K), without those that a track owns."""
+    taken = (found[:, :, None] == owned[:, None, :]).any(2)
+    return torch.where(taken, -1, found)
+
+
+def _associate(
+    transported: Transported,
+    state: TrackState,
+    owned: Tensor,
+    found: Tensor,
+    detections: DecoderOutput,
+    labels: list[_Labels],
+) -> Tensor:
+    """Cross-entropy of both sides of transport: whom a track follows, whose a detection is.
+
+    Args:
+        transported, detections: of B frames.
+        owned: (B, M) object of each track. found: (B, K) object of each detection.
+    """
+    loss = transported.of_track.sum() * 0
+    boxes = to_corners(detections.boxes[-1].detach())
+    slots, count = owned.shape[1], found.shape[1]
     for b, frame in enumerate(labels):
         if len(frame.ids) == 0:
             continue
-        same = (state.track_id[b][:, None] == frame.ids[None]) & state.active[b][:, None]
-        owned = torch.where(same.any(1), same.long().argmax(1), -1)
-        free = torch.nonzero(~same.any(0)).squeeze(1)
-        everything = torch.arange(len(frame.ids), device=free.device)
-        for layer in range(layers):
-            wanted = free if layer == layers - 1 else everything
-            found = match(
-                output.logits[layer, b, slots:],
-                output.boxes[layer, b, slots:],
-                frame.centres[wanted],
-                frame.labels[wanted],
-            )
-            targets[layer][b, :slots] = owned
-            if len(wanted):
-                targets[layer][b, slots:] = torch.where(found >= 0, wanted[found], -1)
-    return targets
+        real = torch.nonzero(found[b] >= 0).squeeze(1)
+        # A detection that does not lie on its object is no place to follow anybody to.
+        good = iou(boxes[b, real], to_corners(frame.centres)[found[b, real]]) > 0.5
+        real = real[good]
+        where = torch.full((len(frame.ids),), count, device=owned.device)
+        where[found[b, real]] = real
+        # One that holds nobody has no right answer; one whose object is gone has to stay.
+        known = state.active[b] & (state.track_id[b] >= 0)
+        follow = torch.where(owned[b] >= 0, where[owned[b].clamp(min=0)], count)[known]
+        loss = loss - transported.of_track[b, known].gather(1, follow[:, None]).sum()
+        mine = owned[b][:, None] == found[b, real][None]
+        owner = torch.where(mine.any(0), mine.long().argmax(0), slots)
+        loss = loss - transported.of_detection[b][owner, real].sum()
+    return loss
 
 
 def _query_terms(
     output: DecoderOutput,
-    targets: list[Tensor],
+    targets: Tensor,
     live: Tensor,
     labels: list[_Labels],
     width: int,
     height: int,
-) -> list[tuple[str, Tensor]]:
+) -> dict[str, Tensor]:
+    """Sums over frames and layers; targets (L, B, Q), live (B, Q)."""
     size = output.boxes.new_tensor([width, height, width, height])
     corners = to_corners(output.boxes.detach()) * size
-    terms: list[tuple[str, Tensor]] = []
+    sums: dict[str, Tensor] = {}
     for layer, target in enumerate(targets):
         for b, frame in enumerate(labels):
             counted = live[b] & ~ignored(corners[layer, b], frame.ignore)
-            terms += query_loss(
+            terms = query_loss(
                 output.logits[layer, b],
                 output.boxes[layer, b],
                 target[b],
                 frame.centres,
                 frame.labels,
                 counted,
-            ).items()
-    return terms
+            )
+            for name, value in terms.items():
+                sums[name] = sums[name] + value if name in sums else value
+    return sums
 
 
 @torch.no_grad()
 def _carry(
     state: TrackState,
-    output: DecoderOutput,
+    decoded: Decoded,
     target: Tensor,
     labels: list[_Labels],
-    generator: torch.Generator,
-    forget: float,
+    generators: list[torch.Generator],
 ) -> Transition:
     """Decide what goes on to the next frame: labels instead of thresholds.
 
     Matched queries go on as what they matched; queries that wrongly score over a half go on as
     false positives; a track that drifted off its object (IoU <= 1/2) loses it (MOTRv2, MeMOTR).
-    These are the mistakes of inference, at the rate the model makes them.
+    These are the mistakes of inference, at the rate the model makes them; a few detections of
+    nothing are added, as the model soon makes too few to learn from.
     """
     slots = state.active.shape[1]
-    scores = output.logits[-1].sigmoid().amax(-1)
-    boxes = to_corners(output.boxes[-1])
+    scores = decoded.logits.sigmoid().amax(-1) * decoded.standing
+    boxes = to_corners(decoded.boxes)
     identity = torch.full_like(target, -1)
     overlap = torch.zeros_like(scores)
     for b, frame in enumerate(labels):
@@ -247,8 +306,9 @@ def _carry(
     active = visible | waiting
     kept_id = torch.where(active, state.track_id, -1)
 
-    draw = torch.rand(matched[:, slots:].shape, generator=generator).to(scores.device)
-    newborn = (matched[:, slots:] & (draw >= forget)) | wrong[:, slots:]
+    count = matched.shape[1] - slots
+    draw = torch.stack([torch.rand(count, generator=g) for g in generators]).to(scores.device)
+    newborn = torch.where(matched[:, slots:], draw >= _FORGET, draw < _PHANTOM) | wrong[:, slots:]
     # True objects come first when slots run out.
     source, born = place_newborns(active, newborn, scores[:, slots:] + matched[:, slots:].float())
     return Transition(

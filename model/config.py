@@ -18,7 +18,8 @@ class ModelConfig:
         classes: names of the classes, by label index.
         dim: width of every map and query.
         heads, points: attention heads; sampling points a head and level.
-        encoder_layers, decoder_layers: transformer layers on the coarsest map; on the queries.
+        encoder_layers, decoder_layers, track_layers: transformer layers on the coarsest map; on
+            detection queries; on track queries.
         feedforward: hidden width of the transformer layers.
         semantic_dim: width of the semantic map and the global semantic vector.
         detection_queries: proposals a frame, the dense head's best.
@@ -41,6 +42,7 @@ class ModelConfig:
     points: int = 4
     encoder_layers: int = 1
     decoder_layers: int = 3
+    track_layers: int = 2
     feedforward: int = 256
     semantic_dim: int = 128
     detection_queries: int = 100
@@ -96,6 +98,7 @@ SIZES: dict[str, ModelConfig] = {
         dim=256,
         feedforward=1024,
         decoder_layers=6,
+        track_layers=3,
         semantic_dim=256,
         detection_queries=200,
         slots=200,

@@ -4,7 +4,7 @@ Shapes: N frames, D width, C classes, S positions over all maps, K proposals.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,12 @@ class DenseDetections:
     centres: Tensor
     strides: Tensor
     valid: Tensor
+
+    def __getitem__(self, index: slice | Tensor) -> "DenseDetections":
+        """Take frames by a slice or by an index tensor."""
+        return replace(
+            self, logits=self.logits[index], boxes=self.boxes[index], valid=self.valid[index]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,3 +32,16 @@ class SemanticStudent(nn.Module):
         share = logits.flatten(1).softmax(-1).to(dense.dtype)
         pooled = torch.einsum("ncp,np->nc", dense.flatten(2), share)
         return dense * valid[:, None].to(dense.dtype), self.pool(pooled)
+
+
+class SemanticMemory(nn.Module):
+    """Semantics as the decoders read them: every place, and in every place the scene."""
+
+    def __init__(self, dim: int, semantic_dim: int) -> None:
+        super().__init__()
+        self.place = nn.Conv2d(semantic_dim, dim, 1)
+        self.scene = nn.Linear(semantic_dim, dim)
+
+    def forward(self, semantic: Tensor, scene: Tensor) -> Tensor:
+        """Bring the semantic map (N, S, h, w) and the scene vector (N, S) to (N, D, h, w)."""
+        return self.place(semantic) + self.scene(scene)[..., None, None]

@@ -1,9 +1,10 @@
 """The student on one screen: encode frames without state, step tracks through them.
 
-Shapes: N frames, B streams, M slots, K detection queries, Q = M + K, C classes, D width.
+Shapes: N frames, B streams, M slots, K detection queries, Q = M + K, C classes, D width,
+S semantic width.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,11 @@ from model.encoder import Encoder
 from model.fusion import MemoryFusion, SemanticGate
 from model.geometry import to_corners
 from model.memory import QueryMemory
-from model.proposals import DenseDetections, DenseHead, Proposals
+from model.proposals import DenseDetections, DenseHead
 from model.quality import FrameQuality, frame_statistics
-from model.semantic import SemanticStudent
+from model.semantic import SemanticMemory, SemanticStudent
 from model.tracks import TrackState, Transition, lifecycle
-from model.transport import Transport
+from model.transport import Transport, Transported
 
 _PRIOR = 2.0  # greatest logit that a track brings into a frame
 
@@ -30,18 +31,21 @@ class Memory:
 
     Attributes:
         maps: fused memory at strides 8, 16, 32, each (N, D, h_l, w_l).
-        semantic: (N, D, h, w) semantics at stride 16, projected for the decoder.
+        visual: (N, D, h, w) at stride 16 before fusion, from which the semantic branch leaves.
+        semantic: (N, D, h, w) semantics at stride 16 as the decoders read them.
         semantic_map, scene: (N, S, h, w) and (N, S), what distillation compares.
-        proposals, dense: detection queries; the dense head's output.
+        detections: decoded detection queries, (L, N, K, …).
+        dense: the dense head's output.
         quality, frame_weight: (N,) quality and semantic weight.
         statistics: (N, 5) in the order of `quality.STATISTICS`.
     """
 
     maps: tuple[Tensor, ...]
+    visual: Tensor
     semantic: Tensor
     semantic_map: Tensor
     scene: Tensor
-    proposals: Proposals
+    detections: DecoderOutput
     dense: DenseDetections
     quality: Tensor
     frame_weight: Tensor
@@ -52,23 +56,9 @@ class Memory:
 
     def __getitem__(self, index: slice | Tensor) -> "Memory":
         """Take frames by a slice or by an index tensor."""
-        proposals = Proposals(*(getattr(self.proposals, f.name)[index] for f in fields(Proposals)))
-        dense = replace(
-            self.dense,
-            logits=self.dense.logits[index],
-            boxes=self.dense.boxes[index],
-            valid=self.dense.valid[index],
-        )
+        taken = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "maps"}
         return Memory(
-            tuple(m[index] for m in self.maps),
-            self.semantic[index],
-            self.semantic_map[index],
-            self.scene[index],
-            proposals,
-            dense,
-            self.quality[index],
-            self.frame_weight[index],
-            self.statistics[index],
+            maps=tuple(m[index] for m in self.maps), **{k: v[index] for k, v in taken.items()}
         )
 
 
@@ -81,7 +71,8 @@ class FrameResult:
         boxes: (B, M, 4) corners in canvas pixels. scores: (B, M). labels: (B, M) int64.
         semantic_weight: (B, M); frame_weight: (B,).
         detections_boxes, detections_scores, detections_labels: (B, Q, 4), (B, Q), (B, Q) of all
-            live queries before the lifecycle (score 0 in empty slots), for average precision.
+            queries before the lifecycle, for average precision; 0 in empty slots, and for
+            detections by how far they are nobody's yet.
     """
 
     track_id: Tensor
@@ -95,8 +86,32 @@ class FrameResult:
     detections_labels: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """All queries of one frame of B streams, track slots first.
+
+    Attributes:
+        transported: where the detections say the tracks are.
+        tracks: all layers of the track queries, (L, B, M, …).
+        logits, boxes, embedding: (B, Q, C), (B, Q, 4) centre form in [0, 1], (B, Q, D).
+        standing: (B, Q) in [0, 1], how far a query may speak: 1 in taken slots and 0 in empty
+            ones; for detections how far they are nobody's.
+        semantic_weight: (B, Q).
+        quality: (B,) smoothed over time.
+    """
+
+    transported: Transported
+    tracks: DecoderOutput
+    logits: Tensor
+    boxes: Tensor
+    embedding: Tensor
+    standing: Tensor
+    semantic_weight: Tensor
+    quality: Tensor
+
+
 class Tracker(nn.Module):
-    """backbone -> encoder -> (semantics, quality) -> fusion -> decoder -> memory."""
+    """backbone -> encoder -> (semantics, quality) -> fusion -> detections -> tracks -> memory."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -109,18 +124,20 @@ class Tracker(nn.Module):
         self.gate = SemanticGate(c.dim)
         self.fusion = MemoryFusion(c.dim, c.semantic_dim, len(STRIDES))
         self.head = DenseHead(c.dim, len(c.classes), c.detection_queries)
-        self.decoder = Decoder(
-            c.dim,
-            c.heads,
-            c.points,
-            len(STRIDES),
-            c.feedforward,
-            c.decoder_layers,
-            len(c.classes),
-            c.semantic_dim,
-        )
+        decoder = (c.dim, c.heads, c.points, len(STRIDES), c.feedforward)
+        self.semantic_memory = SemanticMemory(c.dim, c.semantic_dim)
+        self.detection_decoder = Decoder(*decoder, c.decoder_layers, len(c.classes))
+        self.track_decoder = Decoder(*decoder, c.track_layers, len(c.classes))
         self.transport = Transport(c.dim)
         self.memory = QueryMemory(c.dim, c.memory_rate)
+
+    def train(self, mode: bool = True) -> "Tracker":
+        """Switch mode, but keep batch normalisation on its running statistics; see `norms`."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
     def initial_state(self, batch: int) -> TrackState:
         """Return the state of `batch` streams before their first frame."""
@@ -144,74 +161,79 @@ class Tracker(nn.Module):
         quality = self.quality(early, _valid_mask(valid, early, 4), statistics)
         weight = self.gate(quality)
         maps = self.fusion(visual, semantic_map, weight)
+        semantic = self.semantic_memory(semantic_map, scene)
         dense, proposals = self.head(maps, masks)
-        semantic = self.decoder.project_semantics(semantic_map, scene)
+        maps = tuple(m * k[:, None].to(m.dtype) for m, k in zip(maps, masks, strict=True))
+        queries = Queries(
+            proposals.content,
+            proposals.boxes,
+            proposals.logits,
+            torch.ones_like(proposals.logits[..., 0], dtype=torch.bool),
+            self.gate(quality, proposals.content),
+        )
+        detections = self.detection_decoder(queries, maps, semantic)
         return Memory(
-            tuple(m * k[:, None].to(m.dtype) for m, k in zip(maps, masks, strict=True)),
+            maps,
+            visual[1],
             semantic,
             semantic_map,
             scene,
-            proposals,
+            detections,
             dense,
             quality,
             weight,
             statistics,
         )
 
-    def queries(self, memory: Memory, state: TrackState) -> tuple[Queries, Tensor]:
-        """Put track and detection queries together; also return the smoothed quality (B,)."""
+    def decode(self, memory: Memory, state: TrackState) -> Decoded:
+        """Find the tracks of each stream in its new frame, before anything is decided.
+
+        Args:
+            memory: B frames, one a stream.
+            state: of the same B streams.
+        """
         past = self.config.quality_smoothing
         smooth = torch.lerp(memory.quality, state.quality, past)
         smooth = torch.where(state.quality < 0, memory.quality, smooth)
-        proposals = memory.proposals
-        boxes, prior = self.transport(state.content, state.boxes, state.logits, proposals)
-        content = torch.cat([state.content.to(proposals.content.dtype), proposals.content], 1)
-        is_track = torch.zeros(content.shape[:2], dtype=torch.bool, device=content.device)
-        is_track[:, : state.active.shape[1]] = True
-        live = torch.cat(
-            [state.active, torch.ones_like(proposals.logits[..., 0], dtype=torch.bool)], 1
+        found = memory.detections
+        moved = self.transport(state, found)
+        content = state.content.to(found.embedding.dtype)
+        weight = self.gate(smooth, content)
+        queries = Queries(content, moved.boxes, moved.logits, state.active, weight)
+        tracks = self.track_decoder(queries, memory.maps, memory.semantic, found)
+        newborn = self.gate(smooth, found.embedding)
+        return Decoded(
+            moved,
+            tracks,
+            torch.cat([tracks.logits[-1], found.logits[-1]], 1),
+            torch.cat([tracks.boxes[-1], found.boxes[-1]], 1),
+            torch.cat([tracks.embedding, found.embedding], 1),
+            torch.cat([state.active.to(moved.newness.dtype), moved.newness], 1),
+            torch.cat([weight, newborn], 1),
+            smooth,
         )
-        queries = Queries(
-            content,
-            torch.cat([boxes, proposals.boxes], 1),
-            torch.cat([prior, proposals.logits], 1),
-            is_track,
-            live,
-            self.gate(smooth, content),
-        )
-        return queries, smooth
 
-    def advance(
-        self,
-        state: TrackState,
-        transition: Transition,
-        output: DecoderOutput,
-        semantic_weight: Tensor,
-        quality: Tensor,
-    ) -> TrackState:
+    def advance(self, state: TrackState, transition: Transition, decoded: Decoded) -> TrackState:
         """Carry what each slot's query saw into the next frame's state.
 
         Args:
             state: before the frame.
             transition: what the frame did to the slots.
-            output: the decoder's.
-            semantic_weight: (B, Q).
-            quality: (B,) smoothed.
+            decoded: the frame's queries.
         """
         t = transition
-        embedding = _take(output.embedding.float(), t.source)
         content, long = self.memory(
-            embedding,
+            _take(decoded.embedding.float(), t.source),
             state.content,
             state.long,
             t.visible,
             t.born,
-            semantic_weight.gather(1, t.source),
+            decoded.semantic_weight.gather(1, t.source),
         )
         seen = t.visible[..., None]
-        boxes = _take(output.boxes[-1].detach(), t.source)
+        boxes = _take(decoded.boxes.detach(), t.source)
         # Unbounded, the logits of a long seen track would need as long to fade.
-        logits = _take(output.logits[-1].detach(), t.source).clamp(-_PRIOR, _PRIOR)
+        logits = _take(decoded.logits.detach(), t.source).clamp(-_PRIOR, _PRIOR)
         return TrackState(
             content=content,
             long=long,
@@ -221,7 +243,7 @@ class Tracker(nn.Module):
             active=t.active,
             misses=t.misses,
             next_id=t.next_id,
-            quality=quality.detach(),
+            quality=decoded.quality.detach(),
         )
 
     def step(self, memory: Memory, state: TrackState) -> tuple[FrameResult, TrackState]:
@@ -232,13 +254,12 @@ class Tracker(nn.Module):
             state: of the same B streams.
         """
         c = self.config
-        queries, quality = self.queries(memory, state)
-        output = self.decoder(queries, memory.maps, memory.semantic)
-        scores, labels = output.logits[-1].sigmoid().max(-1)
-        scores = scores * queries.live
+        decoded = self.decode(memory, state)
+        scores, labels = decoded.logits.sigmoid().max(-1)
+        scores = scores * decoded.standing
         height, width = (side * STRIDES[0] for side in memory.maps[0].shape[2:])
         size = scores.new_tensor([width, height, width, height])
-        boxes = to_corners(output.boxes[-1]) * size
+        boxes = to_corners(decoded.boxes) * size
         transition = lifecycle(
             state,
             scores,
@@ -254,13 +275,13 @@ class Tracker(nn.Module):
             _take(boxes, source),
             scores.gather(1, source),
             labels.gather(1, source),
-            queries.semantic_weight.gather(1, source),
-            self.gate(quality),
+            decoded.semantic_weight.gather(1, source),
+            self.gate(decoded.quality),
             boxes,
             scores,
             labels,
         )
-        return result, self.advance(state, transition, output, queries.semantic_weight, quality)
+        return result, self.advance(state, transition, decoded)
 
     def track(self, memory: Memory, state: TrackState) -> tuple[list[FrameResult], TrackState]:
         """Track a window of N consecutive frames of one stream, one after the other."""

@@ -1,55 +1,105 @@
-"""Where each track is in a new frame: attention that carries boxes and evidence.
+"""Which detection of a new frame each track is: attention in both directions.
 
 A track query brings the box of the last frame. Refining it by regression alone has to be learned
-from nothing, and a track that lags behind reads the wrong place. Here the track first asks the
-proposals of the new frame, which are where people are now, and takes over what they say.
+from nothing, and a track that lags behind reads the wrong place. Here tracks first ask the
+detections of the new frame, which are where people are now, and take over what they say; and
+detections ask the tracks whether anybody is them, which is what makes a newborn.
 
-Shapes: B streams, M slots, K proposals, C classes, D width.
+Shapes: B streams, M slots, K detections, C classes, D width.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from model.attention import pair_features
+from model.decoder import DecoderOutput
 from model.geometry import pairwise_iou, to_corners
-from model.proposals import Proposals
+from model.tracks import TrackState
+
+
+@dataclass(frozen=True, slots=True)
+class Transported:
+    """Where the tracks of the last frame are in this one.
+
+    Attributes:
+        boxes: (B, M, 4) centre form in [0, 1], references for the track queries.
+        logits: (B, M, C) what the new frame's detections say of each track's class.
+        newness: (B, K) in [0, 1], how far a detection is nobody's.
+        of_track: (B, M, K + 1) log-probabilities of a track's detections; the last: none.
+        of_detection: (B, M + 1, K) log-probabilities of a detection's tracks; the last: new.
+    """
+
+    boxes: Tensor
+    logits: Tensor
+    newness: Tensor
+    of_track: Tensor
+    of_detection: Tensor
 
 
 class Transport(nn.Module):
-    """Soft association inside the model: by overlap, score and looks, or stay where it was.
+    """Soft association inside the model, trained with everything else.
 
-    The weights of the attention are trained with everything else, by the loss of the boxes.
+    A softmax over detections times a softmax over tracks (Rocco et al., "NCNet", NeurIPS 2018):
+    only where both sides choose each other does anything move, so two tracks cannot both
+    follow one person.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, hidden: int = 16) -> None:
         super().__init__()
         self.query, self.key = nn.Linear(dim, dim // 2), nn.Linear(dim, dim // 2)
-        # Looks start silent: at first only overlap and score are known to mean something.
-        nn.init.zeros_(self.key.weight)
-        nn.init.zeros_(self.key.bias)
+        judge = nn.Linear(hidden, 1)
+        self.relation = nn.Sequential(nn.Linear(7, hidden), nn.ReLU(), judge)
+        # Looks and relations start silent: at first only overlap and score mean something.
+        for layer in (self.key, judge):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         self.overlap = nn.Parameter(torch.tensor(10.0))
         self.score = nn.Parameter(torch.tensor(1.0))
         self.stay = nn.Parameter(torch.tensor(3.0))
+        self.new = nn.Parameter(torch.tensor(3.0))
         self.fade = nn.Parameter(torch.tensor(1.0))
+        self.inertia = nn.Parameter(torch.tensor(-1.0))
 
-    def forward(
-        self, content: Tensor, boxes: Tensor, logits: Tensor, proposals: Proposals
-    ) -> tuple[Tensor, Tensor]:
-        """Return reference boxes (B, M, 4) and prior logits (B, M, C) for the new frame.
+    def forward(self, state: TrackState, detections: DecoderOutput) -> Transported:
+        """Ask both sides.
 
         Args:
-            content: (B, M, D) track queries.
-            boxes: (B, M, 4) centre form in [0, 1], where the tracks were last seen.
-            logits: (B, M, C) their class logits then; a track that stays fades from them.
-            proposals: of the new frame.
+            state: before the frame; its tracks stay, and fade, where nothing answers them.
+            detections: of the new frame.
         """
-        key = self.key(proposals.content).float()
-        looks = self.query(content).float() @ key.transpose(1, 2) / key.shape[-1] ** 0.5
-        overlap = pairwise_iou(to_corners(boxes), to_corners(proposals.boxes))
-        score = torch.log(proposals.logits.sigmoid().amax(-1) + 1e-4)
-        asked = looks + self.overlap * overlap + self.score * score[:, None]
+        boxes, logits = detections.boxes[-1].detach(), detections.logits[-1].detach()
+        score = logits.sigmoid().amax(-1)
+        affinity = self._affinity(state, detections.embedding, boxes, score)
+        asked = affinity + self.score * torch.log(score + 1e-4)[:, None]
         stay = self.stay.expand(*asked.shape[:2], 1)
-        share = torch.cat([asked, stay], dim=-1).softmax(-1)
-        moved, stayed = share[..., :-1], share[..., -1:]
-        new_boxes = moved @ proposals.boxes + stayed * boxes
-        new_logits = moved @ proposals.logits + stayed * (logits - self.fade)
-        return new_boxes.clamp(1e-4, 1 - 1e-4), new_logits
+        of_track = torch.cat([asked, stay], dim=-1).log_softmax(-1)
+        claims = affinity.masked_fill(~state.active[..., None], -1e4)
+        new = self.new.expand(len(claims), 1, claims.shape[2])
+        of_detection = torch.cat([claims, new], dim=1).log_softmax(1)
+
+        moved = (of_track[..., :-1] + of_detection[:, :-1]).exp()
+        stayed = 1 - moved.sum(-1, keepdim=True)
+        # A person seen a moment ago is believed in through a frame that shows him badly.
+        past = self.inertia.sigmoid()
+        heard = torch.lerp(moved @ logits, (1 - stayed) * state.logits, past)
+        return Transported(
+            (moved @ boxes + stayed * state.boxes).clamp(1e-4, 1 - 1e-4),
+            heard + stayed * (state.logits - F.softplus(self.fade)),
+            of_detection[:, -1].exp(),
+            of_track,
+            of_detection,
+        )
+
+    def _affinity(
+        self, state: TrackState, embedding: Tensor, boxes: Tensor, score: Tensor
+    ) -> Tensor:
+        """How much each track and each detection look like one person: (B, M, K)."""
+        key = self.key(embedding).float()
+        looks = self.query(state.content).float() @ key.transpose(1, 2) / key.shape[-1] ** 0.5
+        last_score = state.logits.sigmoid().amax(-1)
+        relation = self.relation(pair_features(state.boxes, last_score, boxes, score))
+        overlap = pairwise_iou(to_corners(state.boxes), to_corners(boxes))
+        return looks + relation.squeeze(-1).float() + self.overlap * overlap

@@ -65,10 +65,12 @@ class _View:
 
 
 class Clips(Dataset[dict[str, object]]):
-    """Clip `index` of an endless, seeded stream."""
+    """Clip `index` of an endless, seeded stream; with the clean frames too, for a teacher."""
 
-    def __init__(self, shards: Shards, config: ClipConfig, seed: int) -> None:
-        self.shards, self.config, self.seed = shards, config, seed
+    def __init__(
+        self, shards: Shards, config: ClipConfig, seed: int, *, clean: bool = False
+    ) -> None:
+        self.shards, self.config, self.seed, self.clean = shards, config, seed, clean
         self._stills = [i for i, s in enumerate(shards.sequences) if len(s.frames) == 1]
         self._videos = [i for i, s in enumerate(shards.sequences) if len(s.frames) > 1]
         if not self._stills and not self._videos:
@@ -82,7 +84,7 @@ class Clips(Dataset[dict[str, object]]):
         # Longer videos hold more to learn, but less than in proportion.
         weight = np.sqrt([len(self.shards.sequences[i].frames) for i in pool])
         number = int(pool[random.choice(len(pool), p=weight / weight.sum())])
-        return self._clip(number, random)
+        return {**self._clip(number, random), "seeds": torch.tensor(random.integers(2**62))}
 
     def _clip(self, number: int, random: np.random.Generator) -> dict[str, object]:
         sequence, c = self.shards.sequences[number], self.config
@@ -104,9 +106,10 @@ class Clips(Dataset[dict[str, object]]):
             labels.append(_labels(sequence.frames[i], view, size, flip))
         # Views of one clip differ by a pixel in size when they zoom: one valid size for all.
         height, width = (min(f.shape[axis] for f in frames) for axis in (0, 1))
-        clip = np.stack([f[:height, :width] for f in frames])
-        clip, severity = self._spoil(_recolour(clip, random), sequence.clean, random)
-        return self._pack(clip, labels, severity, sequence.name)
+        clean = _recolour(np.stack([f[:height, :width] for f in frames]), random)
+        clip, severity = self._spoil(clean, sequence.clean, random)
+        packed = self._pack(clip, labels, severity, sequence.name)
+        return packed | {"clean": self._canvas(clean)} if self.clean else packed
 
     def _choose(self, number: int, random: np.random.Generator) -> list[int]:
         sequence, length = self.shards.sequences[number], self.config.length
@@ -145,8 +148,6 @@ class Clips(Dataset[dict[str, object]]):
     ) -> dict[str, object]:
         c = self.config
         length, height, width = clip.shape[:3]
-        images = np.zeros((length, 3, c.height, c.width), np.uint8)
-        images[:, :, :height, :width] = clip.transpose(0, 3, 1, 2)
         boxes = np.zeros((length, c.objects, 4), np.float32)
         ids = np.full((length, c.objects), -1, np.int64)
         classes = np.zeros((length, c.objects), np.int64)
@@ -157,7 +158,7 @@ class Clips(Dataset[dict[str, object]]):
             ids[t, :n], classes[t, :n], ignore[t, :n] = identity[:n], label[:n], ignored[:n]
         grey = (clip @ np.array([77, 150, 29], np.uint16) >> 8).astype(np.uint8)
         return {
-            "images": torch.from_numpy(images),
+            "images": self._canvas(clip),
             "valid": torch.tensor([[height, width]] * length),
             "patches": torch.from_numpy(np.stack([sample_patches(g) for g in grey])),
             "boxes": torch.from_numpy(boxes),
@@ -167,6 +168,13 @@ class Clips(Dataset[dict[str, object]]):
             "severity": torch.from_numpy(severity),
             "names": name,
         }
+
+    def _canvas(self, clip: np.ndarray) -> torch.Tensor:
+        """Frames (T, h, w, 3) on the canvas: (T, 3, H, W)."""
+        length, height, width = clip.shape[:3]
+        images = np.zeros((length, 3, self.config.height, self.config.width), np.uint8)
+        images[:, :, :height, :width] = clip.transpose(0, 3, 1, 2)
+        return torch.from_numpy(images)
 
 
 def clip_batches(

@@ -1,9 +1,10 @@
 import math
+from dataclasses import fields
 
 import pytest
 import torch
 
-from model.attention import DeformableAttention, RelationSelfAttention, sample_maps
+from model.attention import DeformableAttention, Party, RelationAttention, sample_maps
 from model.geometry import to_centres
 
 
@@ -59,14 +60,15 @@ def test_deformable_attention_starts_by_looking_inside_the_box():
 
 def test_empty_slots_are_seen_by_nobody():
     torch.manual_seed(0)
-    attention = RelationSelfAttention(dim=16, heads=4).eval()
+    attention = RelationAttention(dim=16, heads=4).eval()
     content, position = torch.randn(1, 6, 16), torch.randn(1, 6, 16)
     boxes, scores = torch.rand(1, 6, 4), torch.rand(1, 6)
     live = torch.tensor([[True, True, False, True, False, True]])
     is_track = torch.tensor([[True, True, True, False, False, False]])
 
     def read(content, boxes):
-        return attention(content, position, boxes, scores, is_track, live)[live]
+        party = Party(content, position, boxes, scores, is_track, live)
+        return attention(party, party)[live]
 
     other, elsewhere = content.clone(), boxes.clone()
     other[:, ~live[0]] += 5
@@ -76,15 +78,30 @@ def test_empty_slots_are_seen_by_nobody():
 
 def test_relation_attention_follows_a_permutation_of_queries():
     torch.manual_seed(1)
-    attention = RelationSelfAttention(dim=16, heads=4).eval()
+    attention = RelationAttention(dim=16, heads=4).eval()
     content, position = torch.randn(1, 5, 16), torch.randn(1, 5, 16)
     boxes = to_centres(torch.rand(1, 5, 2).repeat(1, 1, 2) + torch.tensor([0, 0, 0.2, 0.3]))
     scores = torch.rand(1, 5)
     is_track, live = torch.arange(5)[None] < 2, torch.ones(1, 5, dtype=torch.bool)
     order = torch.tensor([3, 1, 4, 0, 2])
-    plain = attention(content, position, boxes, scores, is_track, live)
-    moved = attention(*(x[:, order] for x in (content, position, boxes, scores, is_track, live)))
+    parts = (content, position, boxes, scores, is_track, live)
+    party, shuffled = Party(*parts), Party(*(x[:, order] for x in parts))
+    plain, moved = attention(party, party), attention(shuffled, shuffled)
     torch.testing.assert_close(plain[:, order], moved, rtol=1e-4, atol=1e-5)
+
+
+def test_two_parties_joined_answer_like_one():
+    torch.manual_seed(2)
+    attention = RelationAttention(dim=16, heads=4).eval()
+    boxes = torch.rand(1, 5, 4)
+    parts = (torch.randn(1, 5, 16), torch.randn(1, 5, 16), boxes, torch.rand(1, 5))
+    everyone = Party(*parts, torch.arange(5)[None] < 2, torch.ones(1, 5, dtype=torch.bool))
+    first, rest = (
+        Party(*(getattr(everyone, f.name)[:, part] for f in fields(Party)))
+        for part in (slice(0, 2), slice(2, 5))
+    )
+    whole = attention(everyone, everyone)
+    torch.testing.assert_close(attention(first, first.joined(rest)), whole[:, :2])
 
 
 def test_a_map_width_that_heads_do_not_divide_is_refused():

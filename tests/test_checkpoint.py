@@ -54,9 +54,9 @@ def broken(path, kind):
     elif kind == "newer":
         save_file({"a": torch.zeros(1)}, path, {"vsdmot": '{"model": {}, "format": 99}'})
     elif kind == "unknown setting":
-        save_file({"a": torch.zeros(1)}, path, {"vsdmot": '{"model": {"colour": 1}, "format": 1}'})
+        save_file({"a": torch.zeros(1)}, path, {"vsdmot": '{"model": {"colour": 1}, "format": 2}'})
     elif kind == "other shapes":
-        block = json.dumps({"model": TINY.to_dict(), "format": 1})
+        block = json.dumps({"model": TINY.to_dict(), "format": 2})
         save_file({"a": torch.zeros(1)}, path, {"vsdmot": block})
     return path
 
@@ -68,7 +68,7 @@ def broken(path, kind):
         ("truncated", "not a readable safetensors"),
         ("pickle", "not a readable safetensors"),
         ("foreign", "another project"),
-        ("newer", "update the code"),
+        ("newer", "weights that came with"),
         ("unknown setting", "colour"),
         ("other shapes", "do not fit"),
     ],

@@ -79,15 +79,17 @@ def test_a_state_saved_between_segments_goes_on_unchanged():
 
 
 @torch.inference_mode()
-def test_what_is_on_the_padding_does_not_matter_to_attention_and_proposals():
+def test_nothing_on_the_padding_is_remembered_or_proposed():
     tracker = tiny_tracker(lively=True)
     images, _, patches = tiny_inputs(1)
     memory = tracker.encode(images, torch.tensor([[64, 64]]), patches)
-    boxes = memory.proposals.boxes[0]
-    score = memory.proposals.logits[0].amax(-1)
-    assert (boxes[score > -10][:, 0] < 1).all()
     for features, stride in zip(memory.maps, (8, 16, 32), strict=True):
         assert float(features[..., 64 // stride :].abs().max()) == 0
+    masks = [torch.arange(96 // s)[None, None] * s < 64 for s in (8, 16, 32)]
+    masks = [m.expand(1, 64 // s, -1) for m, s in zip(masks, (8, 16, 32), strict=True)]
+    _, proposals = tracker.head(memory.maps, masks)
+    boxes, score = proposals.boxes[0], proposals.logits[0].amax(-1)
+    assert (boxes[score > -10][:, 0] < 1).all()
 
 
 @torch.inference_mode()

@@ -1,39 +1,83 @@
-import torch
+from dataclasses import replace
 
-from model.proposals import Proposals
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.decoder import DecoderOutput
+from model.tracks import TrackState
 from model.transport import Transport
 
-
-def proposals(*rows):
-    """Boxes in centre form with their logits."""
-    boxes = torch.tensor([[row[:4] for row in rows]])
-    return Proposals(torch.zeros(1, len(rows), 8), boxes, torch.tensor([[[r[4]] for r in rows]]))
+HERE = [0.5, 0.5, 0.1, 0.3]
 
 
-def carried(box, *rows, logit=1.0):
-    boxes, logits = Transport(8)(
-        torch.zeros(1, 1, 8), torch.tensor([[box]]), torch.tensor([[[logit]]]), proposals(*rows)
+def detections(*rows):
+    """Boxes in centre form with their logits, as the only layer of a decoder."""
+    boxes = torch.tensor([[[row[:4] for row in rows]]])
+    logits = torch.tensor([[[[row[4]] for row in rows]]])
+    return DecoderOutput(logits, boxes, torch.zeros(1, len(rows), 8))
+
+
+def tracks(*boxes, logit=1.0):
+    state = TrackState.empty(1, len(boxes), 8, 1)
+    return replace(
+        state,
+        boxes=torch.tensor([boxes]),
+        logits=torch.full_like(state.logits, logit),
+        active=torch.ones_like(state.active),
     )
-    return boxes[0, 0], float(logits)
+
+
+@torch.no_grad()
+def transported(state, *rows):
+    return Transport(8)(state, detections(*rows))
 
 
 def test_a_track_moves_to_where_its_person_is_now():
-    here, moved = [0.5, 0.5, 0.1, 0.3], [0.51, 0.5, 0.1, 0.3, 2.0]
-    boxes, logit = carried(here, moved, [0.8, 0.5, 0.1, 0.3, 3.0])
-    torch.testing.assert_close(boxes, torch.tensor(moved[:4]), atol=0.003, rtol=0)
-    assert 1.8 < logit < 2.2
+    moved = [0.51, 0.5, 0.1, 0.3, 2.0]
+    found = transported(tracks(HERE), moved, [0.8, 0.5, 0.1, 0.3, 3.0])
+    torch.testing.assert_close(found.boxes[0, 0], torch.tensor(moved[:4]), atol=0.003, rtol=0)
+    assert 1.5 < float(found.logits) < 2.2
+    assert found.newness[0, 0] < 0.01 and found.newness[0, 1] > 0.9
 
 
 def test_a_track_with_nobody_near_stays_and_fades():
     here = [0.2, 0.5, 0.1, 0.3]
-    boxes, logit = carried(here, [0.8, 0.5, 0.1, 0.3, -1.0])
-    torch.testing.assert_close(boxes, torch.tensor(here), atol=0.02, rtol=0)
-    assert logit < 0.2
+    found = transported(tracks(here), [0.8, 0.5, 0.1, 0.3, -1.0])
+    torch.testing.assert_close(found.boxes[0, 0], torch.tensor(here), atol=0.02, rtol=0)
+    assert float(found.logits) < 0.2
 
 
-def test_neither_order_nor_far_proposals_matter():
-    here, near = [0.5, 0.5, 0.1, 0.3], [0.52, 0.5, 0.1, 0.3, 1.0]
-    far = [0.9, 0.5, 0.1, 0.3, -3.0]
-    one, _ = carried(here, near, far)
-    other, _ = carried(here, far, near)
-    torch.testing.assert_close(one, other)
+def test_two_tracks_do_not_follow_one_person():
+    beside = [0.53, 0.5, 0.1, 0.3]
+    found = transported(tracks(HERE, beside), [*HERE, 2.0])
+    mine, other = found.logits[0, :, 0]
+    assert mine > 1 > other, "the nearer one takes the person, the other one fades"
+
+
+def test_an_empty_slot_claims_nobody():
+    state = tracks(HERE)
+    empty = replace(state, active=torch.zeros_like(state.active))
+    assert float(transported(empty, [*HERE, 2.0]).newness) > 0.99
+
+
+def test_the_order_of_detections_does_not_matter():
+    near, far = [0.52, 0.5, 0.1, 0.3, 1.0], [0.9, 0.5, 0.1, 0.3, -3.0]
+    one, other = (transported(tracks(HERE), *rows) for rows in ((near, far), (far, near)))
+    torch.testing.assert_close(one.boxes, other.boxes)
+    torch.testing.assert_close(one.newness, other.newness.flip(1))
+
+
+@given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 6))
+@settings(max_examples=30, deadline=None)
+def test_shares_are_shares_for_any_tracks_and_detections(seed, slots, count):
+    random = torch.Generator().manual_seed(seed)
+    boxes = torch.rand(slots + count, 4, generator=random).clamp(0.01, 0.99)
+    rows = [[*box, 0.5] for box in boxes[slots:].tolist()]
+    found = transported(tracks(*boxes[:slots].tolist()), *rows)
+    torch.testing.assert_close(found.of_track.exp().sum(-1), torch.ones(1, slots))
+    torch.testing.assert_close(found.of_detection.exp().sum(1), torch.ones(1, count))
+    # What moves never adds up to more than a whole track or a whole detection.
+    moved = (found.of_track[..., :-1] + found.of_detection[:, :-1]).exp()
+    assert moved.sum(1).max() <= 1.0001 and moved.sum(2).max() <= 1.0001
+    assert ((found.newness >= 0) & (found.newness <= 1)).all()

@@ -29,11 +29,12 @@ def tiny_tracker(seed: int = 0, *, lively: bool = False) -> Tracker:
         # Random heads say "background" everywhere; this makes scores spread around a half.
         torch.nn.init.constant_(tracker.head.classify.bias, 0.0)
         torch.nn.init.normal_(tracker.head.classify.weight, std=0.5)
-        for classify, regress in zip(
-            tracker.decoder.classify, tracker.decoder.regress, strict=True
-        ):
-            torch.nn.init.normal_(classify.weight, std=0.3)
-            torch.nn.init.normal_(regress[-1].weight, std=0.2)
+        for layer in (tracker.transport.key, tracker.transport.relation[-1]):
+            torch.nn.init.normal_(layer.weight, std=0.1)
+        for decoder in (tracker.detection_decoder, tracker.track_decoder):
+            for classify, regress in zip(decoder.classify, decoder.regress, strict=True):
+                torch.nn.init.normal_(classify.weight, std=0.3)
+                torch.nn.init.normal_(regress[-1].weight, std=0.2)
     return tracker
 
 

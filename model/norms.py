@@ -1,0 +1,41 @@
+"""Batch normalisation that does not look at the batch.
+
+Clips are few and their frames alike, one tower serves maps of three strides, and workers see
+different clips: statistics of a batch would say something else in training than at inference, and
+something else on two machines than on one. So they are measured once, for a new student, and
+stay; scale and shift are trained as ever.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from model.clip_loss import ClipBatch
+from model.tracker import Tracker
+
+
+@torch.no_grad()
+def calibrate(tracker: Tracker, batches: Iterable[ClipBatch]) -> None:
+    """Measure the statistics of a new student's normalisations on its first batches.
+
+    A data-dependent start, as in Salimans & Kingma, "Weight normalization", NeurIPS 2016. The
+    backbone keeps the statistics that came with its weights.
+    """
+    fresh = [
+        module
+        for name, module in tracker.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and not name.startswith("backbone.")
+    ]
+    momenta = [norm.momentum for norm in fresh]
+    for norm in fresh:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+        norm.train()
+    for batch in batches:
+        tracker.encode(
+            batch.images.flatten(0, 1), batch.valid.flatten(0, 1), batch.patches.flatten(0, 1)
+        )
+    for norm, momentum in zip(fresh, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
