@@ -8,13 +8,15 @@ ARGS ?=
 SAMPLE_ARCHIVE := runs/sample-archive
 SAMPLE_RUN := runs/sample
 SAMPLE_VIDEO := bikes.mp4
+SAMPLE_STUDENT := runs/sample-distill
+SAMPLE_SHARDS := runs/sample-shards
 
 # Recipes read these from their environment ("$$INPUT"), where a space or a quote in a name is
 # safe; pasted into the command line by make it would not be.
-export INPUT OUTPUT VIDEO
+export INPUT OUTPUT VIDEO SHARDS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup track test test-slow lint format pack train eval bench render lock
+.PHONY: help setup track test test-slow lint format pack distill train measure eval bench render lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,8 +75,34 @@ format: .venv/.stamp ## let ruff put the code in order
 pack: .venv/.stamp ## labelled video and stills to training shards
 	@$(RUN) jobs.pack $(ARGS)
 
-train: .venv/.stamp ## a student from shards; goes on from its last checkpoint
-	@$(RUN) jobs.train $(ARGS)
+distill: .venv/.stamp ## a student from unlabelled videos: INPUT= OUTPUT=; without both, the sample
+ifneq ($(INPUT)$(OUTPUT),)
+	@test -n "$$INPUT" && test -n "$$OUTPUT" || { \
+	  echo "distill: give both: make distill INPUT=/my/videos OUTPUT=/my/student" >&2; exit 1; }
+	@$(RUN) jobs.distill input="$$INPUT" output="$$OUTPUT" $(ARGS)
+else
+	@$(RUN) jobs.sample output=$(SAMPLE_ARCHIVE)
+	@$(RUN) jobs.distill input=$(SAMPLE_ARCHIVE) output=$(SAMPLE_STUDENT) \
+	  start=weights/vsdmot-nano.safetensors frames.height=128 frames.width=192 \
+	  training.steps=10 training.batch=4 $(ARGS)
+endif
+
+# Without SHARDS: drawn people and ten steps, from what `make distill` left if it ran. It shows the
+# road from end to end; the student that comes out knows less than the one that went in.
+train: .venv/.stamp ## a student from labelled shards: SHARDS= OUTPUT=; without both, drawn people
+ifneq ($(SHARDS)$(OUTPUT),)
+	@test -n "$$SHARDS" && test -n "$$OUTPUT" || { \
+	  echo "train: give both: make train SHARDS=/my/shards OUTPUT=/my/student" >&2; exit 1; }
+	@$(RUN) jobs.train shards="$$SHARDS" output="$$OUTPUT" $(ARGS)
+else
+	@$(RUN) jobs.pack sequences=[] stills=[] drawn=2 output=$(SAMPLE_SHARDS)
+	@$(RUN) jobs.train shards=$(SAMPLE_SHARDS) output=runs/sample-train \
+	  start=$(or $(wildcard $(SAMPLE_STUDENT)/*nano.safetensors),weights/vsdmot-nano.safetensors) \
+	  clips.height=128 clips.width=192 training.steps=10 training.batch=2 $(ARGS)
+endif
+
+measure: .venv/.stamp ## what the student knows of poor pictures: ARGS=what=semantics, or quality
+	@$(RUN) jobs.measure $(ARGS)
 
 eval: .venv/.stamp ## scores on sequences with ground truth
 	@$(RUN) jobs.eval $(ARGS)

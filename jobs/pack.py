@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from pipeline.decode import DecodeError
 from pipeline.mot import MotError, find_sequences, read_sequence
 from pipeline.packing import PackError, pack_coco, pack_sequence
 from pipeline.shards import ShardError, ShardWriter
+from pipeline.synthetic import make_synthetic
 
 
 class PackConfig(JobConfig):
@@ -30,6 +32,12 @@ class PackConfig(JobConfig):
     poor_sources: list[str] = Field(
         description="sources of stills whose pictures are not known to be clean"
     )
+    drawn: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="drawn sequences to make and pack too: they teach nothing, they show it works",
+    )
     output: str = Field(description="folder for the shards")
     longest: int = Field(640, ge=64, description="longer side of a stored picture, in pixels")
 
@@ -46,7 +54,10 @@ def main(argv: list[str]) -> int:
         TimeRemainingColumn(),
     )
     try:
-        sequences = [read_sequence(f) for root in config.sequences for f in find_sequences(root)]
+        roots = list(config.sequences)
+        if config.drawn:
+            roots.append(str(make_synthetic(Path(config.output) / "drawn", config.drawn)))
+        sequences = [read_sequence(f) for root in roots for f in find_sequences(root)]
         writer = ShardWriter(config.output, ["person"])
         with Progress(*columns, console=console) as progress:
             for path in config.stills:

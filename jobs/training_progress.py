@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,7 +18,10 @@ from model.training import Progress
 
 @contextmanager
 def progress_bar(steps: int) -> Iterator[Callable[[Progress], None]]:
-    """Show steps done, losses by term (smoothed), steps and frames a second, time left."""
+    """Show steps done, losses by term (smoothed), steps and frames a second, time left.
+
+    What could not be read is warned of, and counted.
+    """
     columns = (
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
@@ -27,11 +31,18 @@ def progress_bar(steps: int) -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[losses]}"),
     )
     smooth: dict[str, float] = {}
+    unread = 0
 
     def watch(progress: Progress) -> None:
+        nonlocal unread
+        unread += len(progress.problems)
+        for line in progress.problems:
+            bar.console.print(f"[yellow]left out:[/] {escape(line)}", soft_wrap=True)
         for name, value in {"loss": progress.loss, **progress.terms}.items():
             smooth[name] = 0.95 * smooth.get(name, value) + 0.05 * value
         losses = "  ".join(f"{name} {value:.3f}" for name, value in smooth.items())
+        if unread:
+            losses = f"unread {unread}  {losses}"
         frames = progress.frames / max(1e-9, progress.seconds)
         rate = f"{1 / max(1e-9, progress.seconds):.2f} steps/s  {frames:.1f} frames/s"
         bar.update(task, completed=progress.step, losses=losses, rate=rate)

@@ -11,12 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.communicator import Communicator
 from model.decoder import DecoderOutput
+from model.distillation import Distiller
 from model.geometry import iou, to_centres, to_corners
 from model.losses import dense_loss, ignored, quality_loss, query_loss
 from model.matching import assign_dense, match
+from model.teacher import Teacher
 from model.tracker import Decoded, Memory, Tracker
 from model.tracks import TrackState, Transition, place_newborns
+from model.training import Objective
 from model.transport import Transported
 
 WEIGHTS = {
@@ -89,15 +93,14 @@ class _Labels:
 
 
 def clip_loss(
-    tracker: Tracker, batch: ClipBatch, mean: Callable[[Tensor], Tensor]
+    tracker: Tracker, batch: ClipBatch, workers: Communicator
 ) -> tuple[Tensor, dict[str, Tensor], Memory]:
     """Total loss of a batch, its terms before weighting, and the memory of its B * T frames.
 
     Args:
         tracker: in training mode.
         batch: on the tracker's device.
-        mean: averages a tensor over all workers, so that the loss is that of the whole batch
-            divided by its objects; the identity on a single one.
+        workers: who share the batch; its loss is divided by the objects of all of them.
     """
     count, length = batch.images.shape[:2]
     memory = tracker.encode(
@@ -108,10 +111,10 @@ def clip_loss(
         [_frame_labels(batch, b, t, height, width) for t in range(length)] for b in range(count)
     ]
     flat = [frame for clip in labels for frame in clip]
-    objects = mean(memory.quality.new_tensor(sum(len(f.ids) for f in flat))).clamp(min=1.0)
+    objects = workers.mean(memory.quality.new_tensor(sum(len(f.ids) for f in flat))).clamp(min=1.0)
 
     totals = _dense_terms(memory, flat)
-    mass = mean(totals.pop("mass").detach()).clamp(min=1.0)
+    mass = workers.mean(totals.pop("mass").detach()).clamp(min=1.0)
     terms = {name: value / mass for name, value in totals.items()}
     found = _match_detections(memory.detections, flat)
     live = torch.ones(found.shape[1:], dtype=torch.bool, device=found.device)
@@ -137,9 +140,49 @@ def clip_loss(
         transition = _carry(state, decoded, target, current, generators)
         state = tracker.advance(state, transition, decoded)
     terms |= {name: value / objects for name, value in sums.items()}
-    terms["quality"] = quality_loss(memory.quality, batch.severity.flatten())
+    everyone = workers.gather
+    severity = everyone(batch.severity.flatten())
+    terms["quality"] = quality_loss(everyone(memory.quality), severity)
     total = torch.stack([WEIGHTS[name] * value for name, value in terms.items()]).sum()
     return total, terms, memory
+
+
+class ClipObjective(Objective):
+    """Tracking through labelled clips, with distillation beside it or without.
+
+    Args:
+        distiller: projectors and terms; trained along. None trains without a teacher.
+        teacher: what it learns from, on the tracker's device; batches bring clean frames.
+    """
+
+    def __init__(self, distiller: Distiller | None = None, teacher: Teacher | None = None) -> None:
+        super().__init__()
+        self.distiller = distiller
+        # In a tuple: as a child it would be trained, averaged and saved with the projectors.
+        self._teacher = (teacher,)
+
+    def forward(self, tracker: Tracker, batch: ClipBatch) -> tuple[Tensor, dict[str, float]]:
+        """Total loss of a batch on the tracker's device, and its terms.
+
+        Raises:
+            ValueError: there is a distiller, but no teacher or no clean frames.
+        """
+        total, terms, memory = clip_loss(tracker, batch, self.communicator)
+        shown = {name: float(value.detach()) for name, value in terms.items()}
+        if self.distiller is None:
+            return total, shown
+        (teacher,) = self._teacher
+        if teacher is None or batch.clean is None:
+            raise ValueError("distillation needs a teacher, and batches with clean frames")
+        features = teacher(batch.clean.flatten(0, 1), batch.valid.flatten(0, 1))
+        real = (batch.ids >= 0) & ~batch.ignore
+        boxes = [b[k] for b, k in zip(batch.boxes.flatten(0, 1), real.flatten(0, 1), strict=True)]
+        loss, parts = self.distiller(memory, self.distiller.targets(features), boxes)
+        return total + loss, shown | parts
+
+    def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Hold the share of gradient that distillation has."""
+        return {} if self.distiller is None else self.distiller.after_backward(mean)
 
 
 def _frame_labels(batch: ClipBatch, b: int, t: int, height: int, width: int) -> _Labels:

@@ -1,23 +1,22 @@
 """The training loop in plain PyTorch: optimizer, schedule, averaged weights, resumable state.
 
-It knows neither Ray nor files of videos. Everything random is a function of (seed, step), so a
-run that was killed goes on with the loss curve of one that was not.
+It knows neither Ray nor files of videos. Whatever is random belongs to its batch, so a
+run that was killed goes on with the loss curve of one that was not. Several workers, each with
+its part of every batch, take the steps that one would take with the whole of it.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.clip_loss import ClipBatch, clip_loss
+from model.communicator import Communicator
 from model.tracker import Tracker
+from model.training_state import StateError, pack_state, unpack_state
 
 
 class TrainingError(RuntimeError):
@@ -30,7 +29,7 @@ class TrainingConfig:
 
     Attributes:
         steps: optimizer steps in all.
-        batch: clips a step.
+        batch: clips a step, over all workers.
         learning_rate: of everything but the backbone.
         backbone_rate: the backbone's, as a share of it.
         weight_decay: of weights that are not biases or norms (AdamW).
@@ -39,7 +38,6 @@ class TrainingConfig:
         clip_gradient: greatest gradient norm.
         average: decay of the averaged weights, which are what is shipped.
         frozen_stages: backbone stages that stay as they are; fewer cost more.
-        proposals_only: leave the decoder alone, as the first part of a training from scratch.
         checkpoint_every: steps between checkpoints.
         seed: of everything random.
     """
@@ -54,9 +52,13 @@ class TrainingConfig:
     clip_gradient: float = 1.0
     average: float = 0.999
     frozen_stages: int = 2
-    proposals_only: bool = False
     checkpoint_every: int = 200
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,9 @@ class Progress:
 
     Attributes:
         step: steps done. loss: total. terms: its parts. learning_rate: of this step.
-        frames: frames seen in this step. seconds: this step took, data included.
-        data_seconds: of them, waiting for data.
+        frames: frames seen in this step, by all workers.
+        seconds: this step took, data included. data_seconds: of them, waiting for data.
+        problems: what could not be read while the batch was made, a line each.
     """
 
     step: int
@@ -76,6 +79,55 @@ class Progress:
     frames: int
     seconds: float
     data_seconds: float
+    problems: tuple[str, ...] = ()
+
+
+class Batch(Protocol):
+    """What a step is trained on; one that has `problems`, lines of text, gets them reported.
+
+    Attributes:
+        valid: (…, 2) height and width of each frame on the canvas.
+        names: where it came from.
+    """
+
+    @property
+    def valid(self) -> Tensor: ...  # noqa: D102
+    @property
+    def names(self) -> tuple[str, ...]: ...  # noqa: D102
+    def to(self, device: torch.device | str) -> "Batch": ...  # noqa: D102
+
+
+class Objective(nn.Module):
+    """What is minimised. The trainer trains its parameters along and saves its whole state.
+
+    Attributes:
+        communicator: how to speak to the other workers; set by the trainer. A loss must be that
+            of the whole batch: sums over a worker's part are divided by `communicator.mean` of
+            the count, and what compares frames with each other gathers them first.
+    """
+
+    communicator: Communicator
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.communicator = Communicator()
+
+    def forward(self, tracker: Tracker, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """Loss of this worker's part of a batch, and its terms for the log.
+
+        Args:
+            tracker: in training mode.
+            batch: on the tracker's device.
+        """
+        raise NotImplementedError
+
+    def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Called between the backward pass and the optimizer; returns more terms.
+
+        Args:
+            mean: averages a tensor over all workers.
+        """
+        return {}
 
 
 def rate_at(step: int, config: TrainingConfig) -> float:
@@ -89,61 +141,102 @@ def rate_at(step: int, config: TrainingConfig) -> float:
 
 
 class Trainer:
-    """A tracker in training: weights, their average, optimizer, and the step they are at."""
+    """A tracker in training: weights, their average, optimizer, and the step they are at.
+
+    Args:
+        tracker: what is trained; the same weights on every worker.
+        objective: what is minimised; its parameters too are the same on every worker.
+        config: how.
+        device: where.
+        communicator: how to speak to the other workers; None for a single one.
+    """
 
     def __init__(
-        self, tracker: Tracker, config: TrainingConfig, device: torch.device | str
+        self,
+        tracker: Tracker,
+        objective: Objective,
+        config: TrainingConfig,
+        device: torch.device | str,
+        communicator: Communicator | None = None,
     ) -> None:
         self.tracker = tracker.to(device)
+        self.objective = objective.to(device)
         self.config = config
         self.device = torch.device(device)
+        self.communicator = communicator or Communicator()
         self.step = 0
+        objective.communicator = self.communicator
         tracker.backbone.freeze(config.frozen_stages)
-        self.optimizer = _optimizer(tracker, config)
+        self.optimizer = _optimizer(tracker, objective, config)
+        self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.average = {
             name: value.detach().clone() for name, value in tracker.state_dict().items()
         }
 
-    def run(self, batches: Iterable[ClipBatch]) -> Iterator[Progress]:
+    def run(self, batches: Iterable[Batch]) -> Iterator[Progress]:
         """Train on batches, which must begin with that of step `self.step`.
 
         Raises:
-            TrainingError: the loss is not finite; names the clips of the batch.
+            TrainingError: loss or gradient is not finite; names the clips. Weights are left as
+                they were before the step.
         """
         self.tracker.train()
+        self.objective.train()
         started = time.perf_counter()
         for batch in batches:
             ready = time.perf_counter()
-            loss, terms = self._update(batch.to(self.device), batch.names)
+            terms = self._update(batch)
+            own = {
+                "terms": terms,
+                "frames": batch.valid[..., 0].numel(),
+                "problems": tuple(getattr(batch, "problems", ())),
+            }
+            parts = self.communicator.gather_objects(own)
             done = time.perf_counter()
-            rate = self.config.learning_rate * rate_at(self.step - 1, self.config)
-            frames = batch.images.shape[0] * batch.images.shape[1]
-            yield Progress(self.step, loss, terms, rate, frames, done - started, ready - started)
+            terms = _mean_terms([part["terms"] for part in parts])
+            yield Progress(
+                step=self.step,
+                loss=terms.pop("loss"),
+                terms=terms,
+                learning_rate=self.config.learning_rate * rate_at(self.step - 1, self.config),
+                frames=sum(part["frames"] for part in parts),
+                seconds=done - started,
+                data_seconds=ready - started,
+                problems=tuple(line for part in parts for line in part["problems"]),
+            )
             started = time.perf_counter()
 
-    def _update(self, batch: ClipBatch, names: tuple[str, ...]) -> tuple[float, dict[str, float]]:
+    def _update(self, batch: Batch) -> dict[str, float]:
         share = rate_at(self.step, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * share
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss, terms = clip_loss(
-                self.tracker, batch, generator, proposals_only=self.config.proposals_only
-            )
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} at step {self.step} on clips {', '.join(names)}; "
-                "the last checkpoint is intact: resume from it with a lower learning rate, "
-                "or leave those clips out"
-            )
+            loss, terms = self.objective(self.tracker, batch.to(self.device))
+        value = loss.detach()
+        self._check("loss", float(self.communicator.mean(value)), float(value), batch.names)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.tracker.parameters(), self.config.clip_gradient)
+        terms = terms | self.objective.after_backward(self.communicator.mean)
+        self.communicator.average_gradients(self._trained)
+        norm = float(nn.utils.clip_grad_norm_(self._trained, self.config.clip_gradient))
+        # A step along an infinite gradient would spoil the weights, and then the checkpoint.
+        self._check("gradient", norm, norm, batch.names)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return value, terms
+        return terms | {"loss": float(value), "gradient_norm": norm}
+
+    def _check(self, what: str, everywhere: float, here: float, names: tuple[str, ...]) -> None:
+        """Stop, on all workers or on none, when a number is not finite; name whose clips."""
+        if math.isfinite(everywhere):
+            return
+        found = self.communicator.gather_objects((here, names))
+        bad = [n for value, names in found if not math.isfinite(value) for n in names]
+        raise TrainingError(
+            f"the {what} is {everywhere} at step {self.step} on clips {', '.join(bad)}; "
+            "the last checkpoint is intact: resume from it with a lower learning rate, "
+            "or leave those clips out"
+        )
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -161,81 +254,68 @@ class Trainer:
         copy.load_state_dict(self.average)
         return copy.eval()
 
-    def save(self, path: str | Path) -> None:
-        """Write the whole training state to one safetensors file, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors: dict[str, Tensor] = {}
-        for prefix, state in (("weight", self.tracker.state_dict()), ("average", self.average)):
-            tensors |= {f"{prefix}/{k}": v.contiguous() for k, v in state.items()}
-        for index, entry in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{key}": value for key, value in entry.items()}
-        partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, metadata={"step": json.dumps(self.step)})
-        partial.replace(path)
+    def save(self) -> bytes:
+        """The whole training state as a safetensors file."""
+        return pack_state(self.step, self._sections(), self.optimizer)
 
-    def resume(self, path: str | Path) -> None:
-        """Take up the state that `save` wrote.
+    def resume(self, data: bytes, name: str) -> None:
+        """Take up the state that `save` made.
+
+        Args:
+            data: the file.
+            name: where it came from, for messages.
 
         Raises:
-            TrainingError: the file belongs to another model or another choice of frozen stages.
+            TrainingError: it is damaged, or belongs to another model, another objective or
+                another choice of frozen stages. Nothing is changed then.
         """
-        with safe_open(path, framework="pt") as file:
-            step = json.loads(file.metadata()["step"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        weights = _under("weight/", tensors)
-        optimizer = self.optimizer.state_dict()
-        entries: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under("optimizer/", tensors).items():
-            index, key = name.split("/")
-            entries.setdefault(int(index), {})[key] = value
-        sizes = [p.shape for group in self.optimizer.param_groups for p in group["params"]]
-        fits = all(
-            index < len(sizes) and entry["exp_avg"].shape == sizes[index]
-            for index, entry in entries.items()
-        )
         try:
-            self.tracker.load_state_dict(weights)
-        except RuntimeError as error:
-            raise TrainingError(
-                f"{path}: of another model ({error}); use another folder"
-            ) from error
-        if not fits:
-            raise TrainingError(
-                f"{path}: its optimizer trained other parameters; keep frozen_stages, or start "
-                "from its weights in a new folder"
-            )
-        optimizer["state"] = entries
-        self.optimizer.load_state_dict(optimizer)
-        average = _under("average/", tensors)
-        self.average = {name: average[name].to(self.device) for name in self.average}
+            step, sections = unpack_state(data, self._sections(), self.optimizer)
+        except StateError as error:
+            raise TrainingError(f"{name}: {error}") from error
+        self.tracker.load_state_dict(sections["weight"])
+        self.objective.load_state_dict(sections["objective"])
+        self.average = {k: v.to(self.device) for k, v in sections["average"].items()}
         self.step = step
+
+    def _sections(self) -> dict[str, dict[str, Tensor]]:
+        return {
+            "weight": self.tracker.state_dict(),
+            "average": self.average,
+            "objective": self.objective.state_dict(),
+        }
 
 
 def train(
     trainer: Trainer,
-    batches: Iterable[ClipBatch],
-    folder: str | Path,
+    batches: Iterable[Batch],
+    checkpoint: Callable[[Trainer], None],
     watch: Callable[[Progress], None],
 ) -> None:
-    """Run to the last step, writing `folder/state.safetensors` every so often and at the end."""
-    path = Path(folder) / "state.safetensors"
+    """Run to the last step, calling `checkpoint` every so often and at the end."""
+    config = trainer.config
+    if trainer.step >= config.steps:
+        return
     for progress in trainer.run(batches):
         watch(progress)
-        if trainer.step % trainer.config.checkpoint_every == 0:
-            trainer.save(path)
-        if trainer.step >= trainer.config.steps:
-            break
-    trainer.save(path)
+        if trainer.step % config.checkpoint_every == 0 or trainer.step >= config.steps:
+            checkpoint(trainer)
+        if trainer.step >= config.steps:
+            return
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def _mean_terms(parts: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each term over the workers that have it."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    values = {name: [part[name] for part in parts if name in part] for name in names}
+    return {name: sum(found) / len(found) for name, found in values.items()}
 
 
-def _optimizer(tracker: Tracker, config: TrainingConfig) -> torch.optim.Optimizer:
+def _optimizer(
+    tracker: Tracker, objective: Objective, config: TrainingConfig
+) -> torch.optim.Optimizer:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in tracker.named_parameters():
+    for name, parameter in [*tracker.named_parameters(), *objective.named_parameters()]:
         if parameter.requires_grad:
             key = (name.startswith("backbone."), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)

@@ -7,13 +7,13 @@ Shapes: T frames a clip, G objects a frame at most, P patches, S patch side.
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from model.clip_loss import ClipBatch
 from model.letterbox import Letterbox
@@ -177,23 +177,14 @@ class Clips(Dataset[dict[str, object]]):
         return torch.from_numpy(images)
 
 
-def clip_batches(
-    clips: Clips, batch: int, first_step: int, steps: int, workers: int
-) -> Iterator[ClipBatch]:
-    """Yield the batches of steps `first_step` to `steps`; step s holds clips s*batch to +batch."""
-    loader = DataLoader(
-        clips,
-        batch_size=batch,
-        sampler=range(first_step * batch, steps * batch),
-        num_workers=workers,
-        collate_fn=_collate,
-    )
-    yield from loader
-
-
-def _collate(items: list[dict[str, object]]) -> ClipBatch:
-    names = tuple(str(item.pop("names")) for item in items)
-    tensors = {key: torch.stack([item[key] for item in items]) for key in items[0]}  # type: ignore[misc]
+def collate_clips(items: list[dict[str, object]]) -> ClipBatch:
+    """Make a batch of clips, of which there is at least one."""
+    names = tuple(str(item["names"]) for item in items)
+    tensors = {
+        key: torch.stack([item[key] for item in items])  # type: ignore[misc]
+        for key in items[0]
+        if key != "names"
+    }
     return ClipBatch(**tensors, names=names)
 
 

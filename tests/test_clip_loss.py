@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import torch
 
 from model.clip_loss import ClipBatch, _associate, _Labels, clip_loss
+from model.communicator import Communicator
 from model.decoder import DecoderOutput
 from model.geometry import to_centres
 from model.tracks import TrackState
@@ -14,8 +15,15 @@ from tests.tiny import TINY, tiny_tracker
 OBJECTS = 3
 
 
-def alone(x):
-    return x
+ALONE = Communicator()
+
+
+class Fake(Communicator):
+    """A worker among several that are played one after the other."""
+
+    def __init__(self, mean):
+        super().__init__()
+        self.mean = mean
 
 
 def make_batch(clips=2, length=3, seed=0):
@@ -47,7 +55,7 @@ def part_of(batch, index):
 
 def test_every_parameter_that_tracks_is_trained():
     tracker = tiny_tracker(lively=True).train()
-    total, terms, _ = clip_loss(tracker, make_batch(), alone)
+    total, terms, _ = clip_loss(tracker, make_batch(), ALONE)
     assert set(terms) >= {"dense_class", "class", "track_class", "track_giou", "associate"}
     total.backward()
     silent = [
@@ -59,7 +67,7 @@ def test_every_parameter_that_tracks_is_trained():
 
 
 def test_a_single_frame_has_no_tracks_to_answer_for():
-    _, terms, _ = clip_loss(tiny_tracker().train(), make_batch(length=1), alone)
+    _, terms, _ = clip_loss(tiny_tracker().train(), make_batch(length=1), ALONE)
     assert not any(name.startswith("track") or name == "associate" for name in terms)
 
 
@@ -73,17 +81,17 @@ def test_halves_on_two_workers_sum_to_the_whole_batch():
         loss.backward()
         return torch.cat([p.grad.flatten() for p in tracker.parameters() if p.grad is not None])
 
-    whole = gradient(clip_loss(tracker, batch, alone)[0])
+    whole = gradient(clip_loss(tracker, batch, ALONE)[0])
     asked: list[list[torch.Tensor]] = []
     for half in halves:  # first what each worker would put into the mean, then with the mean
         values: list[torch.Tensor] = []
-        clip_loss(tracker, half, lambda x, values=values: values.append(x) or x)
+        clip_loss(tracker, half, Fake(lambda x, v=values: v.append(x) or x))
         asked.append(values)
     means = [torch.stack(pair).mean(0) for pair in zip(*asked, strict=True)]
     parts = []
     for half in halves:
         answers = iter(means)
-        parts.append(gradient(clip_loss(tracker, half, lambda _, a=answers: next(a))[0]))
+        parts.append(gradient(clip_loss(tracker, half, Fake(lambda _, a=answers: next(a)))[0]))
     torch.testing.assert_close(sum(parts) / 2, whole, rtol=2e-3, atol=2e-5)
 
 

@@ -10,61 +10,48 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load
+from torch import nn
 
 from jobs.train_job import ClusterSettings, TrainJob
-from model.clip_loss import clip_loss
-from model.training import Trainer, TrainingConfig, TrainingError, rate_at, train
-from pipeline.clips import ClipConfig, Clips, clip_batches
-from pipeline.shards import LabelledFrame, LabelledSequence, Shards, ShardWriter, encode_picture
+from model.clip_loss import ClipObjective, clip_loss
+from model.communicator import Communicator
+from model.tracker import Tracker
+from model.training import Objective, Trainer, TrainingConfig, TrainingError, rate_at
+from pipeline.batches import batches, share
+from pipeline.clips import Clips
+from pipeline.fit import fit
+from pipeline.run_folder import STATE, RunFolder
+from pipeline.shards import Shards
 from tests.tiny import TINY, tiny_tracker
+from tests.training_parts import (
+    CLIPS,
+    CONFIG,
+    clip_fit,
+    clip_stream,
+    two_processes,
+    write_shards,
+)
 
-CLIPS = ClipConfig(height=64, width=96, length=2, objects=8)
-CONFIG = TrainingConfig(steps=6, batch=2, warmup=2, checkpoint_every=2, learning_rate=1e-3)
+ALONE = ClusterSettings(loaders=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """One video in which a bright rectangle moves, and four stills of such."""
-    folder = tmp_path_factory.mktemp("shards")
-    writer = ShardWriter(folder, ["person"])
-    random = np.random.default_rng(0)
-    backdrop = random.integers(0, 90, (96, 144, 3)).astype(np.uint8)
-
-    def picture(x, y):
-        pixels = backdrop.copy()
-        pixels[y : y + 40, x : x + 16] = (220, 180, 150)
-        return pixels
-
-    frames, pictures = [], {}
-    for t in range(12):
-        x = 10 + 8 * t
-        name = f"walk/{t}.webp"
-        pictures[name], factor = encode_picture(picture(x, 30), 640)
-        assert factor == 1
-        frames.append(LabelledFrame(name, [[x, 30, 16, 40]], [7], [0], [False]))
-    writer.add(LabelledSequence("walk", 10.0, True, frames), pictures)
-    for i in range(4):
-        x, y = 15 + 25 * i, 10 + 9 * i
-        data, _ = encode_picture(picture(x, y), 640)
-        frame = LabelledFrame(f"{i}.webp", [[x, y, 16, 40]], [0], [0], [False])
-        writer.add(LabelledSequence(f"still-{i}", 0.0, True, [frame]), {frame.file: data})
-    writer.close()
-    return folder
+    return write_shards(tmp_path_factory.mktemp("shards"))
 
 
-def batches(shards, first=0, steps=CONFIG.steps, workers=0):
-    return clip_batches(
-        Clips(Shards(shards), CLIPS, CONFIG.seed), CONFIG.batch, first, steps, workers
-    )
+def clip_batches(shards, first=0, steps=CONFIG.steps, loaders=0):
+    return batches(clip_stream(shards), CONFIG.batch, first, steps, loaders)
 
 
-def new_trainer(config=CONFIG):
-    return Trainer(tiny_tracker(), config, "cpu")
+def new_trainer(config=CONFIG, objective=None):
+    return Trainer(tiny_tracker(), objective or ClipObjective(), config, "cpu")
 
 
 def test_a_killed_run_goes_on_with_the_same_loss_curve(shards, tmp_path):
     whole: list[float] = []
-    train(new_trainer(), batches(shards), tmp_path / "whole", lambda p: whole.append(p.loss))
+    fit(clip_fit(shards, tmp_path / "whole"), ALONE, lambda p: whole.append(p.loss))
     assert len(whole) == CONFIG.steps
 
     class KilledError(Exception):
@@ -78,22 +65,86 @@ def test_a_killed_run_goes_on_with_the_same_loss_curve(shards, tmp_path):
             raise KilledError
 
     with pytest.raises(KilledError):
-        train(new_trainer(), batches(shards), tmp_path / "part", die_after_three)
-    resumed = new_trainer()
-    resumed.resume(tmp_path / "part" / "state.safetensors")
-    assert resumed.step == 2  # the checkpoint; step 3 is done again
-    train(resumed, batches(shards, first=2), tmp_path / "part", lambda p: part.append(p.loss))
+        fit(clip_fit(shards, tmp_path / "part"), ALONE, die_after_three)
+    assert not (tmp_path / "part" / "finished").exists()
+    # The checkpoint is that of step 2; step 3 is done again.
+    fit(clip_fit(shards, tmp_path / "part"), ALONE, lambda p: part.append(p.loss))
     np.testing.assert_allclose(part[:2] + part[3:], whole, rtol=1e-5)
     assert part[2] == pytest.approx(part[3], rel=1e-5)
+    assert (tmp_path / "part" / "finished").read_text() == "6"
     one, other = (new_trainer(), new_trainer())
-    one.resume(tmp_path / "whole" / "state.safetensors")
-    other.resume(tmp_path / "part" / "state.safetensors")
+    for trainer, name in ((one, "whole"), (other, "part")):
+        trainer.resume((tmp_path / name / STATE).read_bytes(), name)
+        assert trainer.step == CONFIG.steps
     for name, value in one.average.items():
         torch.testing.assert_close(value, other.average[name], rtol=1e-4, atol=1e-5)
 
 
+class WithProjector(Objective):
+    """Trains a projector of its own and keeps a buffer, as distillation does."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.projector = nn.Linear(TINY.semantic_dim, 3)
+        self.register_buffer("pull", torch.zeros(()))
+
+    def forward(self, tracker, batch):
+        memory = tracker.encode(*(x.flatten(0, 1) for x in (batch.images, batch.valid,
+                                                            batch.patches)))  # fmt: skip
+        return self.projector(memory.scene).square().mean(), {"part": 1.0 + self.communicator.rank}
+
+    def after_backward(self, mean):
+        self.pull += mean(torch.tensor(1.0 + self.communicator.rank))
+        return {"pull": float(self.pull)}
+
+
+def test_an_objective_is_trained_along_and_resumed(shards):
+    trainer = new_trainer(objective=WithProjector())
+    before = trainer.objective.projector.weight.detach().clone()
+    steps = list(trainer.run(clip_batches(shards, steps=2)))
+    assert [p.terms["pull"] for p in steps] == [1, 2]
+    after = trainer.objective.projector.weight.detach()
+    assert not torch.equal(before, after)
+    resumed = new_trainer(objective=WithProjector())
+    resumed.resume(trainer.save(), "here")
+    assert torch.equal(resumed.objective.projector.weight, after)
+    assert resumed.objective.pull == 2
+    assert not any("projector" in name for name in trainer.averaged().state_dict())
+    with pytest.raises(TrainingError, match="another objective"):
+        new_trainer().resume(trainer.save(), "here")
+
+
+def test_two_workers_take_the_step_of_one(shards, tmp_path):
+    config, clips = replace(CONFIG, steps=1, batch=4), replace(CLIPS, length=3)
+    (two,) = two_processes(shards, tmp_path / "two", config, clips)
+    seen = []
+    fit(clip_fit(shards, tmp_path / "one", config, clips), ALONE, seen.append)
+    (one,) = seen
+    assert two["frames"] == one.frames == 12
+    assert two["loss"] == pytest.approx(one.loss, rel=1e-4)
+    assert two["terms"] == pytest.approx(one.terms, rel=1e-3, abs=1e-5)
+    # After one step the optimizer's mean is a tenth of the gradient; weights would not do, as
+    # AdamW takes a full step along a gradient that is nothing but rounding.
+    states = [load((tmp_path / name / STATE).read_bytes()) for name in ("one", "two")]
+    means = [
+        torch.cat([v.flatten() for k, v in sorted(s.items()) if k.endswith("exp_avg")])
+        for s in states
+    ]
+    assert means[0].norm() > 0.01
+    assert (means[0] - means[1]).norm() < 1e-3 * means[0].norm()
+
+
+def test_shares_of_a_step_make_up_the_step():
+    for world in (1, 2, 3):
+        parts = [i for rank in range(world) for i in share(5, 6, rank, world)]
+        assert parts == list(range(30, 36))
+    with pytest.raises(ValueError, match="batch of 6 cannot be shared by 4 workers"):
+        share(0, 6, 0, 4)
+
+
 def test_the_loss_falls_on_one_batch(shards):
-    batch = next(iter(batches(shards)))
+    batch = next(iter(clip_batches(shards)))
     config = replace(CONFIG, steps=25, warmup=1, decay=0.01)
     losses = [p.loss for p in new_trainer(config).run([batch] * 25)]
     assert np.mean(losses[-3:]) < 0.75 * np.mean(losses[:3])
@@ -105,51 +156,62 @@ def test_every_part_that_is_to_be_trained_gets_a_gradient(shards):
     for parameter in tracker.parameters():
         if float(parameter.detach().abs().max()) == 0:
             torch.nn.init.normal_(parameter, std=0.05)
-    loss, terms = clip_loss(tracker, next(iter(batches(shards))), torch.Generator())
+    loss, _, _ = clip_loss(tracker, next(iter(clip_batches(shards))), Communicator())
     loss.backward()
-    assert set(terms) == {"dense_class", "dense_giou", "class", "l1", "giou", "quality"}
     without = [n for n, p in tracker.named_parameters() if p.grad is None]
     assert without == []
-
-
-def test_frames_without_objects_cost_only_background(shards):
-    batch = next(iter(batches(shards)))
-    empty = replace(batch, ids=torch.full_like(batch.ids, -1))
-    loss, terms = clip_loss(tiny_tracker().train(), empty, torch.Generator())
-    assert torch.isfinite(loss) and terms["l1"] == terms["giou"] == terms["dense_giou"] == 0
-
-
-def test_proposals_only_leaves_the_decoder_alone(shards):
-    trainer = new_trainer(replace(CONFIG, proposals_only=True))
-    before = {n: p.clone() for n, p in trainer.tracker.decoder.named_parameters()}
-    list(trainer.run(list(batches(shards))[:2]))
-    for name, parameter in trainer.tracker.decoder.named_parameters():
-        if not name.startswith(("semantic", "scene")):
-            assert torch.equal(parameter, before[name]), name
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_clips_named(shards):
     trainer = new_trainer()
     trainer.tracker.head.regress.bias.data.fill_(float("nan"))
-    batch = next(iter(batches(shards)))
-    with pytest.raises(TrainingError, match=batch.names[0]):
+    batch = next(iter(clip_batches(shards)))
+    with pytest.raises(TrainingError, match=f"loss is nan at step 0.*{batch.names[0]}"):
         list(trainer.run([batch]))
 
 
-def test_a_state_of_another_model_is_refused(shards, tmp_path):
-    trainer = new_trainer()
-    trainer.save(tmp_path / "state.safetensors")
-    from model.tracker import Tracker
+class Spiked(Objective):
+    """A finite loss whose gradient is not."""
 
-    other = Trainer(Tracker(replace(TINY, dim=16)), CONFIG, "cpu")
-    with pytest.raises(TrainingError, match="another model"):
-        other.resume(tmp_path / "state.safetensors")
+    def forward(self, tracker, batch):
+        return (tracker.gate.bias - tracker.gate.bias.detach()).abs().sqrt(), {}
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_as_they_were(shards):
+    trainer = new_trainer(objective=Spiked())
+    before = {n: v.clone() for n, v in trainer.tracker.state_dict().items()}
+    batch = next(iter(clip_batches(shards)))
+    with pytest.raises(TrainingError, match=f"gradient is nan at step 0.*{batch.names[0]}"):
+        list(trainer.run([batch]))
+    for name, value in trainer.tracker.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
+    trainer = new_trainer()
+    state = trainer.save()
+    narrow = Tracker(replace(TINY, dim=16))
+    other = Trainer(narrow, ClipObjective(), CONFIG, "cpu")
+    before = {n: v.clone() for n, v in narrow.state_dict().items()}
+    with pytest.raises(TrainingError, match=r"state\.safetensors: of another model: .* there and"):
+        other.resume(state, "out/state.safetensors")
+    assert all(torch.equal(v, before[n]) for n, v in narrow.state_dict().items())
+    for damaged in (state[:1000], b"", b"text"):
+        with pytest.raises(TrainingError, match="not a readable training state"):
+            trainer.resume(damaged, "out/state.safetensors")
+
+
+def test_a_state_of_other_frozen_stages_is_refused(shards):
+    trainer = new_trainer(replace(CONFIG, frozen_stages=0))
+    list(trainer.run(clip_batches(shards, steps=1)))
+    with pytest.raises(TrainingError, match="keep frozen_stages"):
+        new_trainer(replace(CONFIG, frozen_stages=3)).resume(trainer.save(), "state")
 
 
 def test_clip_i_is_the_same_in_every_run_and_loader(shards):
-    one = list(batches(shards, steps=3))
-    other = list(batches(shards, steps=3, workers=1))
-    later = list(batches(shards, first=2, steps=3))
+    one = list(clip_batches(shards, steps=3))
+    other = list(clip_batches(shards, steps=3, loaders=1))
+    later = list(clip_batches(shards, first=2, steps=3))
     for a, b in [*zip(one, other, strict=True), (one[2], later[0])]:
         assert a.names == b.names and torch.equal(a.images, b.images)
         assert torch.equal(a.boxes, b.boxes) and torch.equal(a.severity, b.severity)
@@ -211,7 +273,7 @@ sys.exit(main(["--resolved", {str(resolved)!r}]))
 def test_the_command_goes_on_with_a_run_and_refuses_another(shards, tmp_path):
     def command(*more):
         settings = "clips.height=64 clips.width=96 clips.length=2 training.batch=1 imagenet="
-        places = [f"shards={shards}", f"output={tmp_path / 'run'}"]
+        places = [f"shards={shards}", f"output={tmp_path / 'run'}", "mlflow.enabled=false"]
         machine = "cluster.threads=1 cluster.loaders=0 cluster.device=cpu"
         words = [*places, *settings.split(), *machine.split(), *more]
         return subprocess.run(
@@ -229,3 +291,21 @@ def test_the_command_goes_on_with_a_run_and_refuses_another(shards, tmp_path):
     refused = command("training.steps=3", "training.learning_rate=0.1")
     assert refused.returncode == 1
     assert "training.learning_rate: 0.0004 there, 0.1 here" in refused.stderr
+
+
+def test_a_folder_that_is_a_run_without_a_state_may_be_claimed_anew(tmp_path):
+    folder = RunFolder(str(tmp_path / "run"))
+    folder.claim({"a": {"b": 1}, "c": 2}, ["c"])
+    folder.claim({"a": {"b": 2}, "c": 2}, ["c"])
+    folder.write(STATE, b"something")
+    folder.claim({"a": {"b": 2}, "c": 3}, ["c"])
+    with pytest.raises(ValueError, match=r"a\.b: 2 there, 1 here"):
+        folder.claim({"a": {"b": 1}, "c": 3}, ["c"])
+    assert json.loads(folder.read("config.json") or b"")["a"]["b"] == 2
+
+
+@pytest.mark.parametrize("workers", [-1, [0, 2], [3, 2]])
+def test_numbers_of_workers_that_make_no_sense_are_refused(workers):
+    values = asdict(TrainJob()) | {"cluster": {"workers": workers}}
+    with pytest.raises(ValueError, match=r"cluster\.workers must be"):
+        TrainJob.from_dict(values)

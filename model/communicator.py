@@ -1,0 +1,64 @@
+"""How the workers of one training speak to each other; a single one speaks to itself."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.nn.functional import all_gather
+
+
+class Communicator:
+    """The default process group of `torch.distributed` if it is up, else one worker alone.
+
+    All methods are collective: every worker calls them, in the same order.
+
+    Attributes:
+        rank: this worker's number. world: how many there are.
+    """
+
+    def __init__(self) -> None:
+        several = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if several else 0
+        self.world = dist.get_world_size() if several else 1
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Average over workers, element by element; without gradient, the argument is kept."""
+        if self.world == 1:
+            return value
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total / self.world
+
+    def gather(self, value: Tensor) -> Tensor:
+        """All workers' rows (N, …), one worker's after the other's: (world * N, …).
+
+        Gradients flow: a mean over all rows, taken on every worker, has after the gradients are
+        averaged the gradient it would have on a single one.
+        """
+        return value if self.world == 1 else torch.cat(all_gather(value.contiguous()))
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """What every worker gave, in order of rank; anything that can be pickled."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def average_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Average gradients over workers, in one message.
+
+        A parameter that got one on no worker keeps none, as if one worker had done it all: an
+        optimizer would decay it.
+        """
+        if self.world == 1:
+            return
+        pieces = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        given = pieces[0].new_tensor([float(p.grad is not None) for p in parameters])
+        flat = self.mean(torch.cat([given, *(piece.flatten() for piece in pieces)]))
+        count, start = flat[: len(parameters)].tolist(), len(parameters)
+        for parameter, workers in zip(parameters, count, strict=True):
+            end = start + parameter.numel()
+            parameter.grad = flat[start:end].view_as(parameter) if workers else None
+            start = end

@@ -1,0 +1,134 @@
+"""A tiny training for tests, made of the real parts; workers of a cluster import it by name."""
+
+import json
+import os
+import signal
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import distributed as dist
+from torch import multiprocessing
+
+from model.clip_loss import ClipObjective
+from model.communicator import Communicator
+from model.training import Trainer, TrainingConfig
+from pipeline.batches import Stream, batches
+from pipeline.clips import ClipConfig, Clips, collate_clips
+from pipeline.fit import Fit, work
+from pipeline.shards import LabelledFrame, LabelledSequence, Shards, ShardWriter, encode_picture
+from tests.tiny import tiny_tracker
+
+CLIPS = ClipConfig(height=64, width=96, length=2, objects=8)
+CONFIG = TrainingConfig(steps=6, batch=2, warmup=2, checkpoint_every=2, learning_rate=1e-3)
+
+
+def write_shards(folder):
+    """One video in which a bright rectangle moves, and four stills of such."""
+    writer = ShardWriter(folder, ["person"])
+    random = np.random.default_rng(0)
+    backdrop = random.integers(0, 90, (96, 144, 3)).astype(np.uint8)
+
+    def picture(x, y):
+        pixels = backdrop.copy()
+        pixels[y : y + 40, x : x + 16] = (220, 180, 150)
+        return pixels
+
+    frames, pictures = [], {}
+    for t in range(12):
+        x = 10 + 8 * t
+        name = f"walk/{t}.webp"
+        pictures[name], factor = encode_picture(picture(x, 30), 640)
+        assert factor == 1
+        frames.append(LabelledFrame(name, [[x, 30, 16, 40]], [7], [0], [False]))
+    writer.add(LabelledSequence("walk", 10.0, True, frames), pictures)
+    for i in range(4):
+        x, y = 15 + 25 * i, 10 + 9 * i
+        data, _ = encode_picture(picture(x, y), 640)
+        frame = LabelledFrame(f"{i}.webp", [[x, y, 16, 40]], [0], [0], [False])
+        writer.add(LabelledSequence(f"still-{i}", 0.0, True, [frame]), {frame.file: data})
+    writer.close()
+    return folder
+
+
+def clip_stream(shards, clips=CLIPS, seed=CONFIG.seed):
+    return Stream(Clips(Shards(shards), clips, seed), collate_clips)
+
+
+def build(config, device, communicator):
+    return Trainer(tiny_tracker(), ClipObjective(), config, device, communicator)
+
+
+def finish(output, trainer):
+    Path(output, "finished").write_text(f"{trainer.step}")
+
+
+def clip_fit(shards, output, config=CONFIG, clips=CLIPS, **more):
+    return Fit(
+        config=config,
+        build=partial(build, config),
+        stream=partial(clip_stream, str(shards), clips, config.seed),
+        finish=partial(finish, str(output)),
+        output=str(output),
+        **more,
+    )
+
+
+def two_processes(shards, folder, config=CONFIG, clips=CLIPS):
+    """Train in two processes without Ray; what was told of each step, as dicts."""
+    Path(folder).mkdir()
+    multiprocessing.spawn(_part_of_two, (str(shards), str(folder), config, clips), nprocs=2)
+    return json.loads(Path(folder, "told").read_text())
+
+
+def _part_of_two(rank, shards, folder, config, clips):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    what, told = clip_fit(shards, folder, config, clips), []
+
+    def batches_from(first):
+        return batches(what.stream(), config.batch, first, config.steps, 0, rank, 2)
+
+    work(what, torch.device("cpu"), Communicator(), batches_from, told.append, None)
+    if rank == 0:
+        Path(folder, "told").write_text(json.dumps([asdict(p) for p in told]))
+    dist.destroy_process_group()
+
+
+class Dying(ClipObjective):
+    """Kills its own process, as the kernel would, once: at a forward pass of one worker."""
+
+    def __init__(self, marker, rank, after):
+        super().__init__()
+        self.marker, self.rank, self.left = Path(marker), rank, after
+
+    def forward(self, tracker, batch):
+        self.left -= 1
+        if self.communicator.rank == self.rank and self.left < 0 and not self.marker.exists():
+            self.marker.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(tracker, batch)
+
+
+def build_dying(config, marker, rank, after, device, communicator):
+    return Trainer(tiny_tracker(), Dying(marker, rank, after), config, device, communicator)
+
+
+class Exploding(ClipObjective):
+    """A loss that turns NaN after some steps, on the last worker alone."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.left = after
+
+    def forward(self, tracker, batch):
+        loss, terms = super().forward(tracker, batch)
+        self.left -= 1
+        last = self.communicator.rank == self.communicator.world - 1
+        return (loss * float("nan") if last and self.left < 0 else loss), terms
+
+
+def build_exploding(config, after, device, communicator):
+    return Trainer(tiny_tracker(), Exploding(after), config, device, communicator)
