@@ -143,7 +143,18 @@ def tables(figures: Bench) -> list[Table]:
             "" if parameters is None else f"{parameters:.3f}",
             "" if share is None else f"{share:.2%}",
         )
-    return [speed, cost]
+    ours = figures.milliseconds
+    price = Table("part", title="semantics and quality", title_justify="left", pad_edge=False)
+    price.add_column("ms a frame", justify="right")
+    price.add_column("x the branch", justify="right")
+    rows = {
+        "semantic branch": "semantics", "quality and gate": "quality", "tracker": "tracker",
+        "ViT-B/32 at 224x224": "vit_b32", "ViT-B/32 on the canvas": "vit_b32_canvas",
+    }  # fmt: skip
+    for name, key in rows.items():
+        price.add_row(name, f"{ours[key]:.2f}", f"{ours[key] / ours['semantics']:.1f}")
+    price.caption = f"the semantic branch is {figures.semantics_share:.1%} of the tracker's time"
+    return [speed, cost, price]
 
 
 if __name__ == "__main__":

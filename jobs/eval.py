@@ -1,177 +1,238 @@
-"""Score the student on sequences with ground truth: `python -m jobs.eval data=… weights=…`."""
+"""Benchmark: ``python -m jobs.eval data=/data/MOT17/train trackers=[student,bytetrack]``.
+
+Every cell (sequence, condition, tracker, seed) is computed once; running again does what is
+missing. Exit codes: 0 done; 1 something was left out or failed; 2 a bad setting.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from pydantic import Field
-from rich.console import Console
+from pydantic import Field, field_validator
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, fail, load_config, print_config
-from model.allocator import keep_large_blocks
-from model.checkpoint import CheckpointError, file_sha256, load_tracker
-from model.tracker import Tracker
-from pipeline.decode import DecodeError
-from pipeline.evaluation import Predictions, score, track_sequence
-from pipeline.mot import MotError, Sequence, find_sequences, read_sequence, write_results
-from pipeline.probe import ProbeError
-from pipeline.run_record import code_version
-from pipeline.storage import StorageError
+from jobs.cli import (
+    EXIT_BAD_CONFIG,
+    EXIT_DONE,
+    EXIT_FAILED,
+    ClusterConfig,
+    JobConfig,
+    MlflowConfig,
+    console,
+    fail,
+    flat,
+    load_config,
+    print_config,
+)
 
-_LIBRARIES = ("motmetrics", "trackeval", "pycocotools", "numpy", "torch", "timm", "av")
-_WIDTH = 140
+if TYPE_CHECKING:
+    from pipeline.eval_table import Results
+    from pipeline.evaluation import EvalSettings, Unit, UnitResult
+    from pipeline.layouts import DataSet
 
 
 class EvalConfig(JobConfig):
     """Settings of `jobs.eval`."""
 
     job: ClassVar[str] = "eval"
-    about: ClassVar[str] = "Track sequences with ground truth and score tracks and detections."
+    about: ClassVar[str] = "Score trackers on sequences with ground truth, clean and degraded."
 
-    data: str = Field(description="folder with sequences in MOTChallenge layout, at any depth")
-    weights: str = Field(description="the student's checkpoint")
-    output: str = Field(
-        "runs/eval", description="folder for eval.parquet, eval.json and tracks/*.txt"
+    data: str | None = Field(
+        None, description="folder of sequences, MOTChallenge or KITTI layout; null: drawn ones"
     )
+    sequences: list[str] = Field(default_factory=list, description="names; empty: all there are")
+    frames: int | None = Field(None, ge=1, description="frames from each start; null: all")
+    output: str = Field("runs/eval", min_length=1, description="folder or URL of cells and tables")
+    weights: str = Field(
+        "weights/vsdmot-nano.safetensors", min_length=1, description="what `student` runs on"
+    )
+    students: list[str] = Field(
+        default_factory=list, description="more students, NAME@WEIGHTS each, to name in trackers"
+    )
+    detectors: list[str] = Field(
+        default_factory=list, description="NAME@FILE each: YOLOX .onnx or OpenVINO SSD .xml"
+    )
+    trackers: list[str] = Field(
+        default=["student"],
+        description="student, student:gate_off, NAME@WEIGHTS, bytetrack+student, ocsort+NAME of a "
+        "detector, sort+det for det.txt, NAME@FOLDER of result files; the first is the reference",
+    )
+    degradations: list[str] = Field(
+        default_factory=list, description="kinds of degradation besides clean; all or none"
+    )
+    severities: list[int] = Field(default=[1, 3, 5], description="of each kind, 1 to 5")
+    seeds: list[int] = Field(default=[0], min_length=1, description="draws of each degradation")
     preprocessing: bool = Field(
         True, description="the MOT16/17 rule: predictions on distractors do not count"
     )
+    trusted: float = Field(
+        0.5, ge=0, le=1, description="score from which a peer trusts a detector's detections"
+    )
     apart: list[str] = Field(
-        default_factory=list, description="sequences reported, but left out of mean and combined"
+        default_factory=list, description="sequences reported, but left out of every mean"
+    )
+    name: str | None = Field(None, description="keep this run's table under a name")
+    baseline: str | None = Field(
+        None, description="name of a kept run, or a rows.parquet, to compare with"
     )
     window: int = Field(8, ge=1, le=256, description="frames encoded as one batch")
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
+    pictures: bool = Field(True, description="draw the worst moments on the HTML page")
+    cluster: ClusterConfig = ClusterConfig()
+    mlflow: MlflowConfig = MlflowConfig()
+
+    @field_validator("degradations", mode="before")
+    @classmethod
+    def _word_or_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
 
-def results_table(rows: list[dict[str, Any]]) -> Table:
-    """The rows for the terminal."""
-    columns = {
-        "AP50": "ap50", "recall": "recall_at_score", "max recall": "recall", "HOTA": "hota",
-        "DetA": "det_a", "AssA": "ass_a", "MOTA": "mota", "IDF1": "idf1", "IDSW": "id_switches",
-        "FP": "false_positives", "FN": "false_negatives", "frames/s": "frames_per_second",
-    }  # fmt: skip
-    table = Table(pad_edge=False)
-    table.add_column("sequence", no_wrap=True)
-    for title in columns:
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["sequence"] + (" (apart)" if row["apart"] else ""),
-            *(_shown(row.get(key)) for key in columns.values()),
-            style="bold" if row["sequence"] in ("MEAN", "COMBINED") else "",
-        )
-    return table
-
-
-def _shown(value: float | int | None) -> str:
-    if value is None:
-        return "–"  # noqa: RUF001
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
-
-
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(EvalConfig, argv)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)  # a log has no width of its own to fit the table to
     print_config(console, config)
+    from model.checkpoint import CheckpointError
+    from pipeline.conditions import ConditionError
+    from pipeline.detectors import DetectorError
+    from pipeline.mot import MotError
+    from pipeline.storage import StorageError
+    from pipeline.tracker_spec import SpecError
+
     try:
-        sequences = {s.name: s for s in map(read_sequence, find_sequences(config.data))}
-        tracker, metadata = load_tracker(config.weights, config.device)
-    except (MotError, CheckpointError) as error:
+        return run(config)
+    except (CheckpointError, ConditionError, DetectorError, MotError, SpecError) as error:
+        fail(str(error), EXIT_BAD_CONFIG)
+    except StorageError as error:
         fail(str(error), EXIT_FAILED)
-    # As jobs.track does: how a sum is split over threads changes its last bits, and the tracks
-    # scored here are to be the ones that it writes.
-    torch.set_num_threads(1)
-    keep_large_blocks()
-    predictions, left_out = {}, {}
+    except KeyboardInterrupt:
+        fail("interrupted; run the same command again to go on from here", 130)
+
+
+def run(config: EvalConfig) -> int:
+    """Compute what is missing, make the tables; returns the exit code."""
+    from pipeline.conditions import conditions
+    from pipeline.eval_output import publish
+    from pipeline.eval_pool import missing_units
+    from pipeline.evaluation import plan_cells
+
+    data, settings = _data(config)
+    cells = plan_cells(
+        list(data.sequences.values()),
+        conditions(config.degradations, config.severities, config.seeds),
+        _trackers(config),
+        settings,
+    )
+    units = missing_units(cells, data.sequences, settings)
+    todo = sum(len(unit.cells) for unit in units)
+    console.print(f"{len(cells)} cells, {len(cells) - todo} of them there, {todo} to compute")
+    left_out, failed = dict(data.left_out), {}
+    for name, reason in left_out.items():
+        _warn(f"left out: {name}: {reason}")
+    for result in _computed(config, units):
+        for tracker, reason in result.failed.items():
+            failed[f"{result.sequence}, {result.condition}, {tracker}"] = reason
+            _warn(f"failed: {result.sequence}, {result.condition}, {tracker}: {reason}")
+    published = publish(
+        cells, data, settings, config.apart, failed, config.name, config.baseline, config.pictures
+    )
+    if published is None:
+        fail("not one cell could be computed", EXIT_FAILED)
+    console.print(published.markdown, markup=False, highlight=False, soft_wrap=True)
+    if config.mlflow.enabled:
+        _log(config, published.results, published.files)
+    console.print(f"page: {settings.output}/report.html", soft_wrap=True, highlight=False)
+    return EXIT_FAILED if left_out or failed else EXIT_DONE
+
+
+def _data(config: EvalConfig) -> tuple[DataSet, EvalSettings]:
+    from pathlib import Path
+
+    from pipeline.evaluation import EvalSettings
+    from pipeline.layouts import read_data
+    from pipeline.synthetic import make_synthetic
+
+    output = config.output.rstrip("/")
+    local = Path("runs/synthetic") if "://" in output else Path(output) / "synthetic"
+    root = config.data or make_synthetic(local)
+    settings = EvalSettings(
+        output=output if "://" in output else str(Path(output).absolute()),
+        frames=config.frames,
+        preprocessing=config.preprocessing,
+        trusted=config.trusted,
+        window=config.window,
+        synthetic=config.data is None,
+    )
+    return read_data(root, config.sequences), settings
+
+
+def _trackers(config: EvalConfig) -> list[Any]:
+    from pathlib import Path
+
+    from pipeline.tracker_spec import pairs, parse_trackers
+
+    students = {"student": config.weights, **pairs(config.students, "students")}
+    detectors = pairs(config.detectors, "detectors")
+    absolute = [{k: str(Path(v).absolute()) for k, v in d.items()} for d in (students, detectors)]
+    return parse_trackers(config.trackers, *absolute)
+
+
+def _computed(config: EvalConfig, units: list[Unit]) -> Iterator[UnitResult]:
+    """Compute, with a bar of frames (here) or of units (on a cluster)."""
+    from pipeline.eval_pool import compute_here, compute_on_ray
+
+    if not units:
+        return
+    here = config.cluster.workers == 0
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("frames", total=sum(s.length for s in sequences.values()))
-        for name, sequence in sequences.items():
-            progress.update(task, description=name)
-            try:
-                predictions[name] = track_sequence(
-                    tracker, sequence, config.window, config.device,
-                    lambda count: progress.advance(task, count),
-                )  # fmt: skip
-            except (MotError, ProbeError, DecodeError, StorageError) as error:
-                left_out[name] = str(error)
-    scored = {name: s for name, s in sequences.items() if name in predictions}
-    for name, reason in left_out.items():
-        console.print(f"[yellow]left out:[/] {name}: {reason}", soft_wrap=True, highlight=False)
-    if not scored:
-        fail(f"{config.data}: not one sequence could be tracked", EXIT_FAILED)
-    damaged = [name for name, p in predictions.items() if p.problem]
-    for name in damaged:
-        console.print(f"[yellow]kept apart:[/] {name}: {predictions[name].problem}", soft_wrap=True)
-    threshold = tracker.config.birth_threshold
-    rows = score(scored, predictions, [*config.apart, *damaged], threshold, config.preprocessing)
-    console.print(results_table(rows))
-    provenance = _provenance(config, tracker, scored) | {
-        "training": dict(metadata.training),
-        "left_out": left_out,
-    }
-    _write(Path(config.output), rows, provenance, predictions)
-    console.print(
-        f"preprocessing (MOT16/17 distractors): {'on' if config.preprocessing else 'off'}; "
-        f"recall at score {threshold:g}; percent; weights {provenance['weights_sha256'][:12]}; "
-        f"written to {config.output}",
-        soft_wrap=True, highlight=False,
-    )  # fmt: skip
-    return EXIT_FAILED if left_out else EXIT_DONE
+        task = progress.add_task("cells", total=sum(len(unit.cells) for unit in units))
+        results: Iterator[UnitResult]
+        if here:
+            results = compute_here(units, lambda frames: progress.advance(task, 0))
+            yield from _advancing(results, progress, task)
+            return
+        from pipeline.pool import connected
+
+        with connected(config.cluster.address, config.cluster.workers):
+            results = compute_on_ray(units, config.cluster.workers)
+            yield from _advancing(results, progress, task)
 
 
-def _provenance(
-    config: EvalConfig, tracker: Tracker, sequences: dict[str, Sequence]
-) -> dict[str, Any]:
-    truth = hashlib.sha256()
-    for name, sequence in sequences.items():
-        truth.update(name.encode() + (sequence.folder / "gt" / "gt.txt").read_bytes())
-    return {
-        "config": config.model_dump(mode="json"),
-        "weights_sha256": file_sha256(config.weights),
-        "ground_truth_sha256": truth.hexdigest(),
-        "preprocessing": config.preprocessing,
-        "input": [tracker.config.input_height, tracker.config.input_width],
-        "birth_threshold": tracker.config.birth_threshold,
-        "code_version": code_version(),
-        "libraries": {name: version(name) for name in _LIBRARIES},
-        "threads": torch.get_num_threads(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def _advancing(
+    results: Iterator[UnitResult], progress: Progress, task: Any
+) -> Iterator[UnitResult]:
+    for result in results:
+        progress.advance(task, len(result.computed) + len(result.failed))
+        yield result
 
 
-def _write(
-    output: Path,
-    rows: list[dict[str, Any]],
-    provenance: dict[str, Any],
-    predictions: dict[str, Predictions],
-) -> None:
-    (output / "tracks").mkdir(parents=True, exist_ok=True)
-    for name, prediction in predictions.items():
-        write_results(output / "tracks" / f"{name}.txt", prediction.tracks)
-    table = pa.Table.from_pylist([{**dict.fromkeys(rows[0]), **row} for row in rows])
-    stamp = {"provenance": json.dumps(provenance)}
-    pq.write_table(table.replace_schema_metadata(stamp), output / "eval.parquet")
-    # JSON has no NaN: what does not exist is null.
-    plain = [{k: None if v != v else v for k, v in row.items()} for row in rows]
-    text = json.dumps({"provenance": provenance, "rows": plain}, indent=2, allow_nan=False)
-    (output / "eval.json").write_text(text + "\n", encoding="utf-8")
+def _log(config: EvalConfig, results: Results, files: dict[str, bytes]) -> None:
+    from pipeline.eval_table import CLEAN, DEGRADED
+    from pipeline.tracking_log import TrackingLog
+
+    log = TrackingLog(config.mlflow.uri, config.mlflow.experiment, _warn)
+    log.params({"job": "eval", **flat(config)})
+    metrics = {}
+    for tracker in results.trackers:
+        plain = tracker.replace(":", "/").replace("+", "-")
+        for condition in (*results.conditions, DEGRADED):
+            if (found := results.estimate(tracker, condition)) is not None:
+                metrics[f"{plain}/hota/{condition}"] = found.mean
+        for figure in ("mota", "idf1", "ap50", "frames_per_second"):
+            if (found := results.estimate(tracker, CLEAN, figure)) is not None:
+                metrics[f"{plain}/{figure}/clean"] = found.mean
+    log.metrics(metrics, step=0)
+    for name, content in files.items():
+        log.file(name, content)
+    log.close("FINISHED")
+
+
+def _warn(message: str) -> None:
+    console.print(f"[yellow]{escape(message)}[/]", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class ModelConfig:
         slots: tracks a stream can hold at once.
         birth_threshold: score from which a detection query starts a track.
         keep_threshold: score from which a track counts as seen in a frame.
-        duplicate_iou: a newborn that overlaps a better one or a seen track more than this is none.
+        duplicate_iou: of two queries that overlap more than this, the worse is neither born nor seen.
         miss_tolerance: frames a track survives unseen.
         memory_rate: share of a clean frame that goes into a track's long memory.
         quality_smoothing: share of the past in the quality that queries are gated by.
@@ -47,8 +47,8 @@ class ModelConfig:
     semantic_dim: int = 128
     detection_queries: int = 100
     slots: int = 100
-    birth_threshold: float = 0.5
-    keep_threshold: float = 0.4
+    birth_threshold: float = 0.6
+    keep_threshold: float = 0.5
     duplicate_iou: float = 0.7
     miss_tolerance: int = 20
     memory_rate: float = 0.1

@@ -92,10 +92,12 @@ def lifecycle(
 ) -> Transition:
     """Decide which tracks were seen, missed, ended, and which began.
 
-    A track is seen where its score reaches `keep_threshold`; one unseen for more than
-    `miss_tolerance` consecutive frames ends and its identity is gone for good. A detection of at
-    least `birth_threshold` begins a track unless it overlaps a seen track, or a better newborn,
-    by more than `duplicate_iou`. When slots run out the best newborns get them.
+    A track is seen where its score reaches `keep_threshold`, unless a better one that is seen
+    overlaps it by more than `duplicate_iou`: two that have slid onto one person do not both
+    stay. One unseen for more than `miss_tolerance` consecutive frames ends and its identity is
+    gone for good. A detection of at least `birth_threshold` begins a track unless it overlaps a
+    seen track, or a better newborn, by more than `duplicate_iou`. When slots run out the best
+    newborns get them.
 
     Args:
         state: the tracks before this frame.
@@ -105,6 +107,7 @@ def lifecycle(
     slots = state.active.shape[1]
     track_scores, detection_scores = scores[:, :slots], scores[:, slots:]
     visible = state.active & (track_scores >= keep_threshold)
+    visible &= ~_worse(track_scores.masked_fill(~visible, -1.0), boxes[:, :slots], duplicate_iou)
     misses = torch.where(visible, 0, state.misses + state.active.long())
     active = state.active & (misses <= miss_tolerance)
 
@@ -132,11 +135,16 @@ def _duplicates(
 ) -> Tensor:
     """Mark detections (B, K) that overlap a seen track or a better detection too much."""
     on_track = (pairwise_iou(boxes, track_boxes) > threshold) & seen[:, None]
+    return on_track.any(2) | _worse(scores, boxes, threshold)
+
+
+def _worse(scores: Tensor, boxes: Tensor, threshold: float) -> Tensor:
+    """Mark queries (B, Q) that overlap a better one by more than the threshold."""
     overlaps = pairwise_iou(boxes, boxes) > threshold
     rank = torch.arange(scores.shape[1], device=scores.device)
     mine, other = scores[:, :, None], scores[:, None, :]
     better = (other > mine) | ((other == mine) & (rank[None, :] < rank[:, None]))
-    return on_track.any(2) | (overlaps & better).any(2)
+    return (overlaps & better).any(2)
 
 
 def place_newborns(active: Tensor, newborn: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

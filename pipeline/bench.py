@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.quality import PATCH, PATCHES, frame_statistics
+from model.teacher import RANDOM, load_teacher
 from model.tracker import Memory, Tracker
 from pipeline.decode import FrameStream
 from pipeline.probe import VideoInfo
@@ -42,6 +43,12 @@ class Bench:
         to_decode: The same as multiples of `decode`.
         times_real_time: Seconds of footage tracked in a second.
         path_share: Share of the path's time in which it waits for frames, encodes, steps.
+        milliseconds: What a frame costs, in windows: `semantics` the branch and its way to the
+            decoders; `quality` statistics, quality and gate; `tracker` all of it; `vit_b32` a
+            CLIP ViT-B/32 image tower (random weights) at its own 224 x 224, `vit_b32_canvas` on
+            the tracker's canvas.
+        semantics_cheaper: The branch's time goes into those of both towers this often.
+        semantics_share: The branch's share of the tracker's time.
         encode_share: Share of encoding's time by module; `statistics` is what is measured of a
             frame's patches for its quality, `rest` what belongs to no module.
         peak_rss_mb: The most memory this process has had, in MB, measuring included.
@@ -56,6 +63,9 @@ class Bench:
     times_real_time: float
     path_share: dict[str, float]
     encode_share: dict[str, float]
+    milliseconds: dict[str, float]
+    semantics_cheaper: dict[str, float]
+    semantics_share: float
     peak_rss_mb: float
     machine: dict[str, Any]
 
@@ -91,6 +101,8 @@ def bench(
     windows = _windows(tracker, info, settings, frames)
     encode_s, step_s, encode_share = _model(tracker, windows, settings.device)
     seen = sum(len(images) for images, _, _ in windows)
+    say("ViT-B/32")
+    towers = _teacher_seconds(tracker, settings)
     say("the whole path")
     started = time.perf_counter()
     row: dict[str, Any] = track_video(tracker, info, settings).video
@@ -102,6 +114,13 @@ def bench(
         "model": seen / (encode_s + step_s),
         "path": row["frames_decoded"] / path_s,
     }
+    frame_ms = 1000 * encode_s / seen
+    costs = {
+        "semantics": frame_ms * sum(encode_share[k] for k in ("semantics", "semantic_memory")),
+        "quality": frame_ms * sum(encode_share[k] for k in ("quality", "statistics", "gate")),
+        "tracker": 1000 / rates["model"],
+        **{name: 1000 * seconds for name, seconds in towers.items()},
+    }
     stages = {"wait": "decode_wait_s", "encode": "encode_s", "step": "step_s"}
     return Bench(
         parameters_m=count_parameters(tracker),
@@ -112,6 +131,9 @@ def bench(
         times_real_time=row["video_s"] / path_s,
         path_share={name: row[key] / path_s for name, key in stages.items()},
         encode_share=encode_share,
+        milliseconds=costs,
+        semantics_cheaper={name: costs[name] / costs["semantics"] for name in towers},
+        semantics_share=costs["semantics"] / costs["tracker"],
         peak_rss_mb=_peak_rss_mb(),
         machine=machine,
     )
@@ -197,6 +219,25 @@ def _model(
         _, state = tracker.track(memory, state)
         step_s += _now(device) - mark
     return encode_s, step_s, _encode_shares(tracker, windows, encode, device)
+
+
+def _teacher_seconds(tracker: Tracker, settings: TrackSettings) -> dict[str, float]:
+    """Seconds a frame of a ViT-B/32, in windows as the tracker's, best of three."""
+    teacher = load_teacher("ViT-B-32", RANDOM, settings.device)
+    config = tracker.config
+    sizes = {"vit_b32": (224, 224), "vit_b32_canvas": (config.input_height, config.input_width)}
+    seconds = {}
+    for name, size in sizes.items():
+        images = torch.zeros((settings.window, 3, *size), dtype=torch.uint8, device=settings.device)
+        valid = torch.tensor([size] * settings.window, device=settings.device)
+        teacher(images, valid)
+        marks = []
+        for _ in range(3):
+            started = _now(settings.device)
+            teacher(images, valid)
+            marks.append(_now(settings.device) - started)
+        seconds[name] = min(marks) / settings.window
+    return seconds
 
 
 def _encode_shares(

@@ -18,6 +18,8 @@ def write_dead_letter(
     stage: str,
     kind: str,
     message: str,
+    attempts: int = 1,
+    conditional: bool = True,
 ) -> bool:
     """Record an input that cannot be processed; False if it is recorded already."""
     row = {
@@ -27,11 +29,23 @@ def write_dead_letter(
         "stage": stage,
         "kind": kind,
         "message": message,
-        "attempts": 1,
+        "attempts": attempts,
         "time": datetime.now(UTC),
     }
     data = to_parquet_bytes(rows_table([row], DEAD_LETTERS))
-    return storage.create_if_absent(table_uri(output, "dead_letters", video_id), data)
+    uri = table_uri(output, "dead_letters", video_id)
+    return storage.create_if_absent(uri, data, conditional)
+
+
+def settle(output: str, video_id: str) -> None:
+    """Remove the dead letter of a video that is done: of the two, its rows count.
+
+    Two runs on one output may come to different ends with one video, say a deadline that only one
+    of them met. Whoever publishes either looks for the other afterwards, so one of them sees both.
+    """
+    letter = table_uri(output, "dead_letters", video_id)
+    if storage.exists(letter) and storage.exists(table_uri(output, "videos", video_id)):
+        storage.remove(letter)
 
 
 def describe_error(error: BaseException) -> str:

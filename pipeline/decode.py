@@ -17,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from model.letterbox import Letterbox
 from model.quality import sample_patches
+from pipeline.limits import Limits
 from pipeline.probe import (
     ProbeError,
     VideoInfo,
@@ -27,6 +28,7 @@ from pipeline.probe import (
 from pipeline.storage import read_bytes
 
 _POLL_S = 0.1  # how often a thread that waits for room looks whether it should stop
+_STOP_WITHIN_S = 10.0  # a thread that does not stop by then hangs in libav or in a read
 _JUMP_BACK_S = 1.0  # a timestamp this far behind the last one starts a new clock
 _EARLY_END_S = 1.0  # a video may end this much before its header's duration: audio may be longer
 _HEADER_DURATION = frozenset({"mp4", "matroska", "asf", "flv"})  # elsewhere libav estimates it
@@ -53,6 +55,16 @@ class DecodeError(ValueError):
     """Not one frame of a video could be read; the message says why."""
 
 
+class DeadlineError(TimeoutError):
+    """A video took longer than it may; the message says where it stood.
+
+    Attributes:
+        hangs: whether the decoder's thread is stuck and stays behind.
+    """
+
+    hangs = False
+
+
 class Decoder:
     """Decode a video's frames one after another in the calling thread.
 
@@ -60,12 +72,13 @@ class Decoder:
     decoding stopped before the end of the video, None if it did not.
     """
 
-    def __init__(self, info: VideoInfo) -> None:
+    def __init__(self, info: VideoInfo, limits: Limits | None = None) -> None:
         self.error: str | None = None
         self.decoded = 0
         self.damaged = 0
         self._damage: str | None = None
         self._info = info
+        self._limits = limits or Limits()
         self._clock = _Clock(info.fps)
 
     def frames(self) -> Generator[tuple[int, float, VideoFrame]]:
@@ -76,7 +89,7 @@ class Decoder:
             StorageError: the file could not be read to its end.
         """
         try:
-            with open_video(self._info.uri) as (container, stream, source):
+            with open_video(self._info.uri, self._limits) as (container, stream, source):
                 stream.thread_type = "AUTO"
                 self._clock.start(stream.start_time)
                 packets, cut_short = 0, False
@@ -87,6 +100,12 @@ class Decoder:
                         for frame in self._decode(packet):
                             yield self.decoded, self._clock.time(frame), frame
                             self.decoded += 1
+                        if self.decoded >= self._limits.max_frames:
+                            self.error = (
+                                f"stopped after {self.decoded} frames: limits.max_frames is "
+                                f"{self._limits.max_frames}"
+                            )
+                            break
                 except av.FFmpegError as error:
                     self.error = f"reading stopped: {error.strerror}"
                 except Exception:
@@ -134,14 +153,23 @@ class FrameStream:
         info: the video.
         input_height, input_width: the model's canvas in pixels.
         queue_size: frames decoded ahead.
+        limits: bounds on pictures and their number.
+        deadline: moment of `time.monotonic` after which no frame is waited for.
     """
 
     def __init__(
-        self, info: VideoInfo, input_height: int, input_width: int, queue_size: int = 16
+        self,
+        info: VideoInfo,
+        input_height: int,
+        input_width: int,
+        queue_size: int = 16,
+        limits: Limits | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.letterbox = Letterbox(info.height, info.width, input_height, input_width)
         self.decode_seconds = 0.0
-        self._decoder = Decoder(info)
+        self._deadline = deadline
+        self._decoder = Decoder(info, limits)
         self._queue: queue.Queue[Frame | Exception | None] = queue.Queue(queue_size)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
@@ -155,6 +183,11 @@ class FrameStream:
     def decoded(self) -> int:
         """Frames decoded so far."""
         return self._decoder.decoded
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the thread did not stop when the stream was left: it cannot be ended."""
+        return self._stop.is_set() and self._thread.is_alive()
 
     @property
     def damaged(self) -> int:
@@ -172,21 +205,37 @@ class FrameStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the thread and wait for the frame it is at."""
+        """Stop the thread and wait for the frame it is at; not for ever, see `hangs`."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_STOP_WITHIN_S)
+        if isinstance(error, DeadlineError):
+            error.hangs = self.hangs
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames in order, to the end or to the first error that cannot be skipped.
 
         Raises:
             DecodeError: not one frame was readable.
+            DeadlineError: the deadline has passed.
             StorageError: the file could not be read to its end.
         """
-        while (item := self._queue.get()) is not None:
+        while (item := self._next()) is not None:
             if isinstance(item, Exception):
                 raise item
             yield item
+
+    def _next(self) -> Frame | Exception | None:
+        if self._deadline is None:
+            return self._queue.get()
+        left = self._deadline - time.monotonic()
+        try:
+            if left > 0:
+                return self._queue.get(timeout=left)
+        except queue.Empty:
+            doing = "waiting for the decoder"
+        else:
+            doing = "tracking"
+        raise DeadlineError(f"out of time after {self.decoded} decoded frames, {doing}")
 
     def _run(self) -> None:
         frames = self._decoder.frames()

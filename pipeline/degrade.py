@@ -40,8 +40,6 @@ _DARK_SIGMA = (0.0, 1.5, 2.5, 3.5, 4.5, 5.5)
 _SHRINK = (1.0, 1.6, 2.4, 3.6, 5.2, 7.5)
 _TRANSMISSION = (1.0, 0.72, 0.52, 0.36, 0.23, 0.13)
 _HAZE_SIGMA = (0.0, 0.5, 0.9, 1.2, 1.5, 1.8)
-_CODEC_QP = (0, 30, 36, 41, 46, 51)
-_CODEC_QSCALE = (0, 6, 12, 19, 25, 31)
 
 # Normal quantiles for one random byte, standard deviation 16, as a table of int8.
 _NORMAL = np.array(
@@ -274,63 +272,19 @@ def _swing(frame: Pixels, level: float, look: _Look, index: int) -> Pixels:
 
 
 def _codec(frames: Pixels, severity: int) -> Pixels:
-    """Through H.264 (MPEG-4 part 2 where PyAV has no x264) and back, with 4:2:0 chroma."""
     try:
-        import av
+        import av  # noqa: F401  # by itself: the import below may be remembered
+
+        from pipeline.codec import read_video, write_video
     except ImportError as error:
         raise DegradeError(
             "degrade: kind 'codec' re-encodes video and needs PyAV; pip install av, or leave "
             "'codec' out (PORTABLE_KINDS need nothing)"
         ) from error
-    height, width = frames.shape[1:3]
-    pad = ((0, height % 2), (0, width % 2), (0, 0))
-    x264 = "libx264" in av.codecs_available
     file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as writer:
-        stream: Any = writer.add_stream("libx264" if x264 else "mpeg4", rate=25)
-        stream.height, stream.width = height + height % 2, width + width % 2
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1
-        if x264:
-            quality = str(_CODEC_QP[severity])
-            # One quantiser for all frames, as a recorder at its limit; no I frame to rescue us.
-            flat = "ipratio=1:pbratio=1:bframes=0"
-            stream.options = {
-                "qp": quality, "preset": "veryfast", "g": "50", "x264-params": flat,
-            }  # fmt: skip
-        else:
-            quality = str(_CODEC_QSCALE[severity])
-            stream.options = {"qmin": quality, "qmax": quality, "g": "50", "flags": "+bitexact"}
-        for frame in frames:
-            planes = _to_yuv(np.pad(frame, pad, mode="edge"))
-            writer.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
-        writer.mux(stream.encode())
+    write_video(frames, severity, file)
     file.seek(0)
-    out = np.empty_like(frames)
-    with av.open(file, "r") as reader:
-        reader.streams.video[0].codec_context.thread_count = 1
-        for i, decoded in enumerate(reader.decode(video=0)):
-            planes = np.asarray(decoded.to_ndarray(), dtype=np.uint8)
-            out[i] = _to_rgb(planes)[:height, :width]
-    return out
-
-
-def _to_yuv(frame: Pixels) -> Pixels:
-    """RGB (H, W, 3), even sizes, to the stacked 4:2:0 planes (3H/2, W), by Pillow's integers."""
-    luma, blue, red = Image.fromarray(frame).convert("YCbCr").split()
-    planes = [np.asarray(plane).ravel() for plane in (luma, blue.reduce(2), red.reduce(2))]
-    return np.concatenate(planes).reshape(-1, frame.shape[1])
-
-
-def _to_rgb(planes: Pixels) -> Pixels:
-    height, width = planes.shape[0] * 2 // 3, planes.shape[1]
-    half = (height // 2, width // 2)
-    blue, red = planes[height:].reshape(2, *half)
-    full = [
-        Image.fromarray(p).resize((width, height), Image.Resampling.BILINEAR) for p in (blue, red)
-    ]
-    luma = Image.fromarray(planes[:height])
-    return np.asarray(Image.merge("YCbCr", [luma, *full]).convert("RGB"))
+    return np.stack(list(read_video(file, *frames.shape[1:3])))
 
 
 _Kernel = Callable[[Pixels, float, _Look, int], Pixels]

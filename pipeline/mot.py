@@ -104,6 +104,7 @@ class Sequence:
     height: int
     gt: Boxes
     detections: Boxes | None
+    gt_file: Path | None = None
 
 
 def find_sequences(root: str | Path) -> list[Path]:
@@ -145,14 +146,20 @@ def read_sequence(folder: str | Path) -> Sequence:
         length=length,
         width=info["imWidth"],
         height=info["imHeight"],
-        gt=read_gt(folder / "gt" / "gt.txt", length),
+        gt=read_gt(folder / "gt" / "gt.txt", length, (info["imWidth"], info["imHeight"])),
         detections=read_detections(detections, length) if detections.is_file() else None,
+        gt_file=folder / "gt" / "gt.txt",
     )
 
 
-def read_gt(path: str | Path, length: int | None = None) -> Boxes:
-    """Ground truth of 9 columns (MOT16 on) or 10 (MOT15: world coordinates, pedestrians only)."""
-    rows = _read_rows(Path(path), (9, 10), length, identified=True)
+def read_gt(
+    path: str | Path, length: int | None = None, size: tuple[int, int] | None = None
+) -> Boxes:
+    """Ground truth of 9 columns (MOT16 on) or 10 (MOT15: world coordinates, pedestrians only).
+
+    `size`: width and height of the picture, in which every box must lie at least in part.
+    """
+    rows = _read_rows(Path(path), (9, 10), length, identified=True, size=size)
     kinds = [PEDESTRIAN if len(row) == 10 else int(row[7]) for row in rows]
     # MOT15 has world coordinates there; -1 is "unknown" in files converted from elsewhere.
     seen = [1.0 if len(row) == 10 or row[8] < 0 else row[8] for row in rows]
@@ -171,8 +178,8 @@ def read_results(path: str | Path, length: int | None = None) -> Boxes:
     return _boxes(rows, PEDESTRIAN)
 
 
-def write_results(path: str | Path, boxes: Boxes) -> None:
-    """A result file as the MOTChallenge server takes it, sorted by frame and id."""
+def result_text(boxes: Boxes) -> str:
+    """A result file's content as the MOTChallenge server takes it, sorted by frame and id."""
     lines = []
     for i in np.lexsort((boxes.track_id, boxes.frame)):
         x, y, w, h = boxes.xywh[i]
@@ -180,7 +187,12 @@ def write_results(path: str | Path, boxes: Boxes) -> None:
             f"{boxes.frame[i]},{boxes.track_id[i]},{x:.2f},{y:.2f},{w:.2f},{h:.2f},"
             f"{boxes.confidence[i]:.4f},-1,-1,-1\n"
         )
-    Path(path).write_text("".join(lines), encoding="ascii")
+    return "".join(lines)
+
+
+def write_results(path: str | Path, boxes: Boxes) -> None:
+    """Write a result file; see `result_text`."""
+    Path(path).write_text(result_text(boxes), encoding="ascii")
 
 
 def _boxes(rows: list[list[float]], class_id: Any, visibility: Any = 1.0) -> Boxes:
@@ -188,7 +200,13 @@ def _boxes(rows: list[list[float]], class_id: Any, visibility: Any = 1.0) -> Box
     return Boxes.of(table[:, 0], table[:, 1], table[:, 2:6], table[:, 6], class_id, visibility)
 
 
-def _read_rows(path: Path, columns: Any, length: int | None, identified: bool) -> list[list[float]]:
+def _read_rows(
+    path: Path,
+    columns: Any,
+    length: int | None,
+    identified: bool,
+    size: tuple[int, int] | None = None,
+) -> list[list[float]]:
     """The rows of a file, checked; blank lines are skipped."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -214,12 +232,19 @@ def _read_rows(path: Path, columns: Any, length: int | None, identified: bool) -
             raise wrong("an integer as id")
         if row[4] <= 0 or row[5] <= 0:
             raise wrong("positive width and height")
+        if size is not None and not _inside(row[2:6], *size):
+            raise wrong(f"a box inside the picture of {size[0]}x{size[1]}, at least in part")
         if identified:
             before = seen.setdefault((row[0], row[1]), number)
             if before != number:
                 raise wrong(f"an id once in a frame (id {row[1]:.0f} stands in line {before} too)")
         rows.append(row)
     return rows
+
+
+def _inside(box: list[float], width: int, height: int) -> bool:
+    x, y, w, h = box
+    return x < width and y < height and x + w > 0 and y + h > 0
 
 
 def _numbers(line: str, wrong: Callable[[str], MotError]) -> list[float]:

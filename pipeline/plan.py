@@ -11,7 +11,9 @@ from itertools import islice
 import pyarrow as pa
 
 from pipeline.probe import ProbeError, VideoInfo, probe
+from pipeline.schema import MANIFEST
 from pipeline.storage import ArchiveFile, content_identity, video_id
+from pipeline.storage_errors import StorageError
 
 _PENDING_PER_THREAD = 16
 
@@ -25,6 +27,7 @@ class Unreadable:
     relative_path: str
     size_bytes: int
     error: str
+    kind: str = "input"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +47,36 @@ def survey(
     known: Mapping[str, Mapping[str, object]],
     threads: int,
     probe_file: Callable[[ArchiveFile], VideoInfo] = probe,
+    unread: Callable[[ArchiveFile, StorageError], object] | None = None,
 ) -> Iterator[VideoInfo | Unreadable]:
-    """Read the header of every file, in the order given; what cannot be read is a value too.
+    """Read the header of every file, in the order given; what is no video is a value too.
 
     Args:
         files: The files of the archive.
         known: Rows of an earlier manifest by video id: the same content is not probed twice.
         threads: Headers read at once; waiting for storage is most of the work.
         probe_file: Reads one header.
+        unread: Told of each file that storage fails on, which is then left out.
 
     Raises:
-        StorageError: A file cannot be read. That says nothing of it, so it is no dead letter.
+        StorageError: A file cannot be read, and nobody wants to be told. That says nothing of it,
+            so it is no dead letter.
     """
 
-    def look(file: ArchiveFile) -> VideoInfo | Unreadable:
-        identifier = video_id(file.relative_path, content_identity(file))
-        row = known.get(identifier)
-        if row is not None:
-            return _from_manifest(file, row)
+    def look(file: ArchiveFile) -> VideoInfo | Unreadable | None:
         try:
+            identifier = video_id(file.relative_path, content_identity(file))
+            row = known.get(identifier)
+            if row is not None:
+                return _from_manifest(file, row)
             return probe_file(file)
         except ProbeError as error:
-            return _unreadable(file, identifier, str(error))
+            return _unreadable(file, identifier, str(error), error.kind)
+        except StorageError as error:
+            if unread is None:
+                raise
+            unread(file, error)
+            return None
 
     remaining = iter(files)
     with ThreadPoolExecutor(threads, thread_name_prefix="probe") as pool:
@@ -73,7 +84,9 @@ def survey(
         first = islice(remaining, threads * _PENDING_PER_THREAD)
         pending = deque(pool.submit(look, file) for file in first)
         while pending:
-            yield pending.popleft().result()
+            item = pending.popleft().result()
+            if item is not None:
+                yield item
             pending.extend(pool.submit(look, file) for file in islice(remaining, 1))
 
 
@@ -101,7 +114,7 @@ def expected_frames(info: VideoInfo) -> int | None:
 
 def manifest_row(found: VideoInfo | Unreadable) -> dict[str, object]:
     """One row of the manifest."""
-    return asdict(found)
+    return {name: value for name, value in asdict(found).items() if name in MANIFEST.names}
 
 
 def manifest_rows(table: pa.Table) -> dict[str, dict[str, object]]:
@@ -118,5 +131,5 @@ def _from_manifest(file: ArchiveFile, row: Mapping[str, object]) -> VideoInfo | 
     return VideoInfo(**values)  # type: ignore[arg-type]
 
 
-def _unreadable(file: ArchiveFile, identifier: str, error: str) -> Unreadable:
-    return Unreadable(identifier, file.uri, file.relative_path, file.size, error)
+def _unreadable(file: ArchiveFile, identifier: str, error: str, kind: str = "input") -> Unreadable:
+    return Unreadable(identifier, file.uri, file.relative_path, file.size, error, kind)

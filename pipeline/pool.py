@@ -1,41 +1,41 @@
-"""Run segments: on Ray Data with one actor a GPU or CPU, or in this process."""
+"""Run segments on Ray Data, with one actor a GPU or CPU."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import ray
-import torch
+from ray._private import ray_constants
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import GetTimeoutError, RayError
 
+from model.checkpoint import CheckpointError
+from pipeline.dead_letters import describe_error
 from pipeline.plan import Segment
 from pipeline.progress import FrameCounter, RemoteReport, RunDisplay
-from pipeline.track import SegmentResult, TrackSettings, VideoTracker, pack_info, unpack_results
+from pipeline.stop import ClusterError, StopRequest, guarded
+from pipeline.storage_errors import StorageError
+from pipeline.track import TrackSettings
+from pipeline.worker import SegmentResult, VideoTracker, pack_info, unpack_results
 
 _POLL_S = 0.5
+_NAMED = 8  # videos named as what a stalled run waits for
 
-
-def run_in_process(
-    segments: Sequence[Segment], settings: TrackSettings, display: RunDisplay
-) -> Iterator[SegmentResult]:
-    """Track in this process, one video after the other; results as they come."""
-    counter = FrameCounter()
-
-    def report(video_id: str, frames: int) -> None:
-        counter.report(video_id, frames)
-        display.frames_at(counter.total())
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    worker = VideoTracker(replace(settings, device=device), report)
-    for segment in segments:
-        yield worker.track(segment.info)
+# A Ray actor works in a thread, whose glibc arena `keep_large_blocks` does not reach: every large
+# tensor would be mapped afresh and its pages cleared, a third of the time of encoding. These must
+# be in the environment before the process starts, so they are part of the runtime environment,
+# which existing clusters honour too.
+_ACTOR_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
 
 
 def run_on_ray(
@@ -43,6 +43,8 @@ def run_on_ray(
     settings: TrackSettings,
     display: RunDisplay,
     workers: int | None,
+    stop: StopRequest,
+    watchdog_s: float,
 ) -> Iterator[SegmentResult]:
     """Track on the connected Ray cluster; results as they come, in no order.
 
@@ -51,10 +53,16 @@ def run_on_ray(
         settings: For the workers; the device is chosen here.
         display: Told of frames while videos are under way.
         workers: Actors; None is one a GPU, without GPUs one a CPU with one CPU to spare.
+        stop: Looked at all the time.
+        watchdog_s: Seconds without a frame or a video after which the run is given up.
+
+    Raises:
+        Stopped: A signal asked for the end.
+        StalledError: Nothing moved for too long.
+        ClusterError: Ray failed, in a way that it does not recover from by itself.
     """
-    resources = ray.cluster_resources()
-    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
-    size = min(workers or gpus or max(1, cpus - 1), len(segments))
+    gpus, actors = cluster_actors(workers)
+    size = min(actors, len(segments))
     _configure_ray_data()
     counter: Any = ray.remote(num_cpus=0, max_restarts=-1)(FrameCounter).remote()
     # One row a block: an error, or a node that dies, then costs one video and no other.
@@ -74,35 +82,90 @@ def run_on_ray(
         num_gpus=1 if gpus else None,
         num_cpus=None if gpus else 1,
     )
+    open_videos = {segment.video_id: segment.info.relative_path for segment in segments}
+
+    def found() -> Iterator[SegmentResult]:
+        try:
+            for batch in results.iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=0
+            ):
+                yield from unpack_results(batch)
+        except RayError as error:
+            if isinstance(error, StorageError | CheckpointError):  # a worker's own, in Ray's wrap
+                raise
+            raise ClusterError(
+                f"the Ray cluster failed: {describe_error(error)}; what is committed stays, run "
+                "again to go on from here"
+            ) from error
+
+    def waiting_for() -> str:
+        return _named(open_videos, counter)
+
     with _frames_polled(counter, display):
-        for batch in results.iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        ):
-            yield from unpack_results(batch)
+        stop.listen()
+        for result in guarded(found(), stop, lambda: display.frames_done, watchdog_s, waiting_for):
+            open_videos.pop(result.video_id, None)
+            yield result
+
+
+def cluster_actors(workers: int | None) -> tuple[int, int]:
+    """GPUs of the connected cluster, and how many actors a run with plenty of work gets."""
+    resources = ray.cluster_resources()
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    return gpus, workers or gpus or max(1, cpus - 1)
 
 
 @contextmanager
 def connected(address: str | None, workers: int | None) -> Iterator[None]:
-    """A Ray cluster: the one already connected to, the one at `address`, or one of our own."""
+    """A Ray cluster: the one already connected to, the one at `address`, or one of our own.
+
+    Raises:
+        ClusterError: It cannot be started or reached.
+    """
     if ray.is_initialized():
         yield
         return
     logging.getLogger("ray").setLevel(logging.ERROR)  # else notices of Ray's own start
+    options: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "runtime_env": {"env_vars": _ACTOR_ENVIRONMENT},
+    }
     if address is None:
         # Logical CPUs: one is spare, for Ray's helpers, beside the workers asked for.
-        cpus = max(os.cpu_count() or 1, (workers or 1) + 1)
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-        )
-    else:
-        ray.init(address=address, logging_level=logging.ERROR)
+        options["num_cpus"] = max(os.cpu_count() or 1, (workers or 1) + 1)
+        options["include_dashboard"] = False
+    with _on_loopback() if address is None else nullcontext():
+        try:
+            ray.init(address=address or "local", **options)
+        except Exception as error:  # Ray raises plain Exception when its processes do not come up
+            ray.shutdown()
+            raise ClusterError(
+                f"Ray at {address or 'this machine'} did not start: {error}; check that the "
+                "machine is not overloaded, or track without Ray by cluster.workers=0"
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have a Ray that is started here listen on loopback alone.
+
+    By default it listens on every address of the machine, and whoever reaches it can run code
+    here. A loopback address that is given to `ray.init` is turned into an outer one, except where
+    Ray is told that it is no part of a cluster, which is its default on macOS. The flag is no
+    public setting; the release is pinned, and a test looks at the sockets.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for Ray's processes
+    ray_constants.ENABLE_RAY_CLUSTER = False  # for this one, which has read the variable already
     try:
         yield
     finally:
-        ray.shutdown()
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
 
 
 def _configure_ray_data() -> None:
@@ -114,6 +177,19 @@ def _configure_ray_data() -> None:
     context.max_consecutive_actor_init_deaths = 3
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
+
+
+def _named(videos: Mapping[str, str], counter: Any) -> str:
+    """The unfinished videos that were heard of last, then others, for a message."""
+    try:
+        latest: dict[str, int] = ray.get(counter.latest.remote(_NAMED * 4), timeout=5)
+    except (GetTimeoutError, RayError):
+        latest = {}
+    under_way = [f"{videos[v]} (at frame {n})" for v, n in latest.items() if v in videos]
+    others = [path for video_id, path in videos.items() if video_id not in latest]
+    names = (under_way[::-1] + others)[:_NAMED]
+    more = len(videos) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
 
 @contextmanager

@@ -15,12 +15,25 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from pipeline.storage import ArchiveFile, StorageError, content_identity, open_binary, video_id
+from pipeline.limits import Limits
+from pipeline.storage import ArchiveFile, content_identity, open_binary, video_id
+from pipeline.storage_errors import StorageError
 
 _FIRST_FRAME_PACKETS = 300  # a stream cut between key frames may need seconds to show a picture
 _RATE_ENTRIES = 5000  # index entries looked at to see whether the frame rate varies
 _READ_SIZE = 256 * 1024  # bytes a read callback; libav's own 32 KiB costs more calls than it saves
 _log_lock = threading.Lock()
+
+# Demuxers of one self-contained file. Left out is whatever opens other files or URLs (hls, dash,
+# concat, image2, sdp, rtsp, vobsub) or draws text and stills as video (tty, svg, gif, png).
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,mpeg1video,mpeg2video,m4v,"
+    "asf,asf_o,flv,live_flv,f4v,dv,h261,h263,h264,hevc,vvc,obu,av1,ivf,ivr,mjpeg,mjpeg_2000,mpjpeg,"
+    "mxf,mxf_d10,ogg,yuv4mpegpipe,dhav,nut,rm,vc1,vc1test,wtv,nsv,gxf,lxf,pva,ty,smjpeg"
+)
+
+
+_DEFAULTS = Limits()
 
 
 class ProbeError(ValueError):
@@ -101,11 +114,13 @@ class Source:
 
 
 @contextmanager
-def open_video(uri: str) -> Iterator[tuple[InputContainer, VideoStream, Source]]:
-    """Open a video and choose its picture stream.
+def open_video(
+    uri: str, limits: Limits = _DEFAULTS
+) -> Iterator[tuple[InputContainer, VideoStream, Source]]:
+    """Open a video and choose its picture stream; pictures beyond the limits do not decode.
 
-    libav is given an open file, never a path, and may open nothing by itself: a playlist in the
-    archive cannot read other files or the network.
+    libav is given an open file, never a path, knows only containers of one file, and may open
+    nothing by itself: a playlist in the archive cannot read other files or the network.
 
     Raises:
         ProbeError: there is nothing in the file that can be decoded.
@@ -114,28 +129,31 @@ def open_video(uri: str) -> Iterator[tuple[InputContainer, VideoStream, Source]]
     with open_binary(uri) as file:
         source = Source(file, uri)
         try:
-            container = _open_container(source)
+            container = _open_container(source, limits)
         except Exception as error:
             source.check()
-            if not isinstance(error, (av.FFmpegError, OSError)):
+            # libav's own errors, and headers that PyAV cannot hold: text that is no UTF-8.
+            if not isinstance(error, (av.FFmpegError, OSError, ValueError)):
                 raise
             file.seek(0)
-            raise ProbeError(f"not a video: {_explain(source, error)}") from error
+            raise ProbeError(f"not a video: {_explain(source, limits, error)}") from error
         with container:
-            yield container, _picture_stream(container), source
+            stream = _picture_stream(container)
+            stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+            yield container, stream, source
 
 
-def probe(file: ArchiveFile) -> VideoInfo:
+def probe(file: ArchiveFile, limits: Limits = _DEFAULTS) -> VideoInfo:
     """Read a video's header and its first frame, which is where libav shows the rotation.
 
     Raises:
-        ProbeError: empty, not a video, no picture track, or no decoder for it.
+        ProbeError: empty, not a video, no picture track, no decoder for it, or beyond a limit.
         StorageError: the file cannot be read.
     """
     identifier = video_id(file.relative_path, content_identity(file))
     if file.size == 0:
         raise ProbeError("the file is empty (0 bytes)")
-    with open_video(file.uri) as (container, stream, source):
+    with open_video(file.uri, limits) as (container, stream, source):
         codec = stream.codec_context
         duration = _duration(container, stream)
         fps = float(stream.average_rate) if stream.average_rate else None
@@ -151,7 +169,7 @@ def probe(file: ArchiveFile) -> VideoInfo:
                 f"no frame could be decoded ({codec.name}), and the header has no size"
             )
         turns, _ = orientation(first) if first is not None else (0, False)
-        return VideoInfo(
+        info = VideoInfo(
             video_id=identifier,
             uri=file.uri,
             relative_path=file.relative_path,
@@ -168,6 +186,10 @@ def probe(file: ArchiveFile) -> VideoInfo:
             frames_expected=frames or None,
             duration_s=duration,
         )
+    refusal = limits.refusal(info)
+    if refusal is not None:
+        raise ProbeError(f"refused: {refusal}")
+    return info
 
 
 def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
@@ -220,13 +242,15 @@ def indexed_frames(container: InputContainer, stream: VideoStream) -> int:
     return min(stream.frames, len(stream.index_entries))
 
 
-def _open_container(source: Source) -> InputContainer:
+def _open_container(source: Source, limits: Limits) -> InputContainer:
     return av.open(
         source,
         "r",
         io_open=_refuse,
         buffer_size=_READ_SIZE,
-        container_options={"protocol_whitelist": "none"},
+        # For the decoders that look at the first frames to complete the header.
+        options={"max_pixels": str(limits.max_pixels)},
+        container_options={"protocol_whitelist": "none", "format_whitelist": _CONTAINERS},
         metadata_errors="replace",
     )
 
@@ -235,7 +259,7 @@ def _refuse(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
     raise PermissionError(f"the file refers to another one ({url}), which is not opened")
 
 
-def _explain(source: Source, error: Exception) -> str:
+def _explain(source: Source, limits: Limits, error: Exception) -> str:
     """Return libav's own words for why a file does not open, by trying again with its log on.
 
     The log is off otherwise: it is one for the whole process, and noisy.
@@ -246,8 +270,8 @@ def _explain(source: Source, error: Exception) -> str:
         av.logging.set_level(av.logging.ERROR)
         av.logging.set_skip_repeated(False)  # the last file may have failed in the same words
         try:
-            with av.logging.Capture() as logs, suppress(av.FFmpegError, OSError):
-                _open_container(source).close()  # fails as before, but says why
+            with av.logging.Capture() as logs, suppress(av.FFmpegError, OSError, ValueError):
+                _open_container(source, limits).close()  # fails as before, but says why
         finally:
             av.logging.set_level(level)
             av.logging.set_skip_repeated(skip)

@@ -33,12 +33,17 @@ class FrameCounter:
 
     def report(self, video_id: str, frames: int) -> None:
         """Set a video's count. It may fall: a video is tracked again when its worker died."""
-        self._total += frames - self._by_video.get(video_id, 0)
+        self._total += frames - self._by_video.pop(video_id, 0)
         self._by_video[video_id] = frames
 
     def total(self) -> int:
         """Frames of all videos together."""
         return self._total
+
+    def latest(self, count: int) -> dict[str, int]:
+        """The videos heard of last, the latest at the end, and their frames so far."""
+        names = list(self._by_video)[-count:]
+        return {name: self._by_video[name] for name in names}
 
 
 class RemoteReport:
@@ -155,6 +160,15 @@ class RunDisplay:
                 soft_wrap=True,
                 highlight=False,
             )
+
+
+@contextmanager
+def listing_bar(console: Console) -> Iterator[Callable[[int], None]]:
+    """Show how many files of the archive are listed; call what this gives with their number."""
+    columns = (TextColumn("listing"), TextColumn("{task.completed:.0f} files"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("listing", total=None)
+        yield lambda seen: progress.update(task, completed=seen)
 
 
 @contextmanager

@@ -34,7 +34,11 @@ def config_hash(deciding: Mapping[str, Plain]) -> str:
 
 
 def claim_output(
-    output: str, job: str, deciding: Mapping[str, Plain], config: Mapping[str, Any]
+    output: str,
+    job: str,
+    deciding: Mapping[str, Plain],
+    config: Mapping[str, Any],
+    conditional: bool = True,
 ) -> dict[str, Any]:
     """Write ``run.json``, or compare with the one that is there; returns the record.
 
@@ -44,6 +48,7 @@ def claim_output(
         deciding: Settings that change results, by dotted key; "weights" is the file's sha256.
             Others (workers, queues, where the archive is mounted) may differ from run to run.
         config: The whole resolved config; secrets in it are masked.
+        conditional: Whether the output can refuse to create a file that is there.
 
     Raises:
         RunRefused: Results of other settings are in the folder; the message names each key.
@@ -59,7 +64,7 @@ def claim_output(
         "config": _masked(config),
     }
     uri = f"{output.rstrip('/')}/run.json"
-    if create_if_absent(uri, _encode(record)):
+    if create_if_absent(uri, _encode(record), conditional):
         return record
     try:
         earlier = json.loads(read_bytes(uri))

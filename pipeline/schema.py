@@ -7,8 +7,10 @@ Boxes are pixels of the displayed frame, ``x, y`` the top-left corner, ``w, h`` 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +18,9 @@ import pyarrow.parquet as pq
 SCHEMA_VERSION = 1
 TABLES = ("tracks", "frames", "videos", "dead_letters", "manifest")
 
+_SHORTEST_SECRET = 8  # characters; a shorter value may be part of any word
+# AWS, GitHub, Hugging Face, Slack.
+_KEY_FORMS = r"\b(?:A[KS]IA[A-Z0-9]{16}|gh[pousr]_\w{16,}|hf_\w{16,}|xox[abprs]-[\w-]{10,})\b"
 _SECRET_PARAMETER = "password|passwd|secret|token|signature|credential|access_?key|sig"
 
 
@@ -115,7 +120,8 @@ DEAD_LETTERS = _schema(
         ("uri", pa.string()),
         ("relative_path", pa.string()),
         ("stage", pa.string()),  # "probe" or "track"
-        ("kind", pa.string()),  # "input": the file; "poison": what happened when it was tracked
+        # "input": the file; "poison": what happened when it was tracked; "deadline": it took long
+        ("kind", pa.string()),
         ("message", pa.string()),
         ("attempts", pa.int32()),
         ("time", pa.timestamp("us", tz="UTC")),
@@ -156,9 +162,32 @@ def storable(text: str) -> str:
 
 
 def mask_secrets(text: str) -> str:
-    """``scheme://user:password@host`` and ``?token=…`` with the secret replaced by ``***``."""
+    """Text with what gives access replaced by ``***``.
+
+    Passwords in ``scheme://user:password@host``, parameters such as ``?token=…``, bearer tokens,
+    keys that are known by their form, and the values of this process's secret variables.
+    """
     text = re.sub(r"(?<=://)([^/\s:@]*):[^/\s]+@", r"\1:***@", text)
-    return re.sub(rf"(?i)([?&;][\w.-]*(?:{_SECRET_PARAMETER})[\w.-]*=)[^&;\s]+", r"\1***", text)
+    name = rf"(?:^|[?&;\s])[\w.-]*(?:{_SECRET_PARAMETER})[\w.-]*="
+    text = re.sub(rf"(?i)({name})[^&;\s]+", r"\1***", text)
+    text = re.sub(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}", r"\1***", text)
+    text = re.sub(_KEY_FORMS, "***", text)
+    for value in secret_values():
+        text = text.replace(value, "***")
+    return text
+
+
+@cache
+def secret_values() -> tuple[str, ...]:
+    """Values of environment variables that are secret by their name, longest first."""
+    found = {
+        value
+        for name, value in os.environ.items()
+        if re.search("SECRET|TOKEN|PASSWORD|PASSWD|ACCESS_KEY|API_KEY", name.upper())
+        and len(value) >= _SHORTEST_SECRET
+        and not value.startswith("/")  # the file that holds it
+    }
+    return tuple(sorted(found, key=len, reverse=True))
 
 
 def table_uri(output: str, table: str, name: str) -> str:

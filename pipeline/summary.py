@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from pipeline.schema import mask_secrets
-from pipeline.track import SegmentResult
+from pipeline.worker import SegmentResult
 
 STAGES = ("decode", "encode", "step", "write")
 
@@ -24,6 +24,7 @@ class RunSummary:
         dead: Dead letters of this run.
         dead_before: Dead letters among the skipped.
         unread: Videos that storage failed on; running again takes them up.
+        planned, finished: Videos that this run had to track, and those of them that came back.
         seconds: The workers' seconds by stage. "decode" is the model waiting for frames: decoding
             itself runs beside it, for `decode_busy_s`.
         wall_s: Seconds of the tracking, start of the workers included.
@@ -36,6 +37,8 @@ class RunSummary:
     done: int = 0
     partial: int = 0
     unread: int = 0
+    planned: int = 0
+    finished: int = 0
     frames: int = 0
     video_s: float = 0.0
     num_tracks: int = 0
@@ -45,6 +48,7 @@ class RunSummary:
 
     def add(self, result: SegmentResult) -> None:
         """Count one result."""
+        self.finished += 1
         if result.outcome == "dead":
             self.dead += 1
             return
@@ -61,6 +65,11 @@ class RunSummary:
         self.seconds["encode"] += result.encode_s
         self.seconds["step"] += result.step_s
         self.seconds["write"] += result.write_s
+
+    @property
+    def left(self) -> int:
+        """Videos that are neither tracked nor dead letters, for a run that was cut short."""
+        return max(0, self.planned - self.finished)
 
     @property
     def frames_per_second(self) -> float:
@@ -100,6 +109,8 @@ class RunSummary:
         table.add_row("dead letters", f"{self.dead}{before}")
         if self.unread:
             table.add_row("not read, storage failed", f"{self.unread}: run again")
+        if self.left:
+            table.add_row("left", f"{self.left}: run again")
         table.add_row("frames, tracks", f"{self.frames}, {self.num_tracks}")
         table.add_row(
             "speed",

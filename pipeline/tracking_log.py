@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 Call = Callable[["MlflowClient", str], None]
 
 _PENDING = 1000
-_CLOSE_WITHIN_S = 60.0
+_PARAMS_REQUEST = 100  # the most that MLflow takes at once
+_CLOSE_WITHIN_S = 30.0
 
 
 class TrackingLog:
@@ -51,8 +52,11 @@ class TrackingLog:
         from_text = {key: mask_secrets(str(value))[:6000] for key, value in params.items()}
 
         def call(client: MlflowClient, run_id: str) -> None:
-            for key, value in from_text.items():
-                client.log_param(run_id, key, value)
+            from mlflow.entities import Param
+
+            entries = [Param(key, value) for key, value in from_text.items()]
+            for start in range(0, len(entries), _PARAMS_REQUEST):
+                client.log_batch(run_id, params=entries[start : start + _PARAMS_REQUEST])
 
         self._put(call)
 
@@ -61,8 +65,11 @@ class TrackingLog:
         now_ms = int(time.time() * 1000)
 
         def call(client: MlflowClient, run_id: str) -> None:
-            for key, value in metrics.items():
-                client.log_metric(run_id, key, value, timestamp=now_ms, step=step)
+            from mlflow.entities import Metric
+
+            client.log_batch(
+                run_id, metrics=[Metric(key, v, now_ms, step) for key, v in metrics.items()]
+            )
 
         self._put(call)
 
@@ -78,11 +85,12 @@ class TrackingLog:
         self._put(call)
 
     def close(self, status: str) -> None:
-        """End the run as "FINISHED" or "FAILED"; waits a minute at most for what is pending."""
+        """End the run as "FINISHED", "FAILED" or "KILLED"; waits half a minute for it at most."""
+        until = time.monotonic() + _CLOSE_WITHIN_S
         self._put(lambda client, run_id: client.set_terminated(run_id, status))
         with suppress(queue.Full):  # then the thread hangs, which is told below
             self._calls.put(None, timeout=_CLOSE_WITHIN_S)
-        self._thread.join(_CLOSE_WITHIN_S)
+        self._thread.join(max(0.0, until - time.monotonic()))
         if self._thread.is_alive():
             self._lose(self._calls.qsize(), f"did not answer within {_CLOSE_WITHIN_S:.0f} s")
 

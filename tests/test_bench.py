@@ -35,7 +35,11 @@ def test_every_figure_is_there_and_possible(tmp_path, weights, capsys):
     positive = [found["times_real_time"], found["peak_rss_mb"], found["machine"]["threads"]]
     for group in ("parameters_m", "gflops", "frames_per_second", "to_decode"):
         positive += found[group].values()
-    assert min(positive) > 0
+    for group in ("milliseconds", "semantics_cheaper"):
+        positive += found[group].values()
+    assert min(positive) > 0 and found["semantics_share"] < 1
+    assert found["milliseconds"]["tracker"] > found["milliseconds"]["semantics"]
+    assert "ViT-B/32 at 224x224" in said
     for group, names in {
         "path_share": {"wait", "encode", "step"},
         "encode_share": {"semantics", "quality", "statistics", "gate", "fusion", "rest"},

@@ -1,50 +1,226 @@
-"""Rows of scores from known predictions: what counts in the means, and what stays apart."""
+"""The benchmark on drawn sequences with a tiny student: cells, tables, page, and going on."""
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("trackeval")
-pytest.importorskip("pycocotools")
+for library in ("trackeval", "pycocotools", "trackers"):
+    pytest.importorskip(library)
 
-from pipeline.evaluation import Predictions, score
-from pipeline.mot import Boxes, Sequence
+from jobs.eval import main  # noqa: E402
+from model.checkpoint import CheckpointMetadata, save_tracker  # noqa: E402
+from pipeline.cells import DETECTION, TRACK, read_boxes, read_row  # noqa: E402
+from pipeline.eval_output import read_rows  # noqa: E402
+from pipeline.eval_report import render_report  # noqa: E402
+from pipeline.eval_table import DEGRADED, Results, markdown  # noqa: E402
+from pipeline.layouts import read_data  # noqa: E402
+from pipeline.moments import Moment, frame_errors  # noqa: E402
+from pipeline.mot import Boxes, write_results  # noqa: E402
+from pipeline.synthetic import make_synthetic  # noqa: E402
+from tests.tiny import TINY, tiny_tracker  # noqa: E402
 
-
-def sequence(name: str) -> Sequence:
-    frame = np.arange(1, 11)
-    xywh = np.stack([frame * 4.0, frame * 0 + 9.0, frame * 0 + 20.0, frame * 0 + 50.0], axis=1)
-    gt = Boxes.of(frame, 1, xywh)
-    return Sequence(name, Path(name), Path(name) / "video.mp4", 25.0, 10, 640, 480, gt, None)
-
-
-def predictions(truth: Boxes, share: float, problem: str | None = None) -> Predictions:
-    """The first `share` of the truth is found, with scores that fall to 0.1."""
-    seen = truth[: int(len(truth) * share)]
-    scores = np.linspace(1, 0.1, len(seen))
-    tracks = Boxes.of(seen.frame, 7, seen.xywh, scores)
-    return Predictions(tracks, Boxes.of(seen.frame, -1, seen.xywh, scores), 10, 2.0, problem)
+FRAMES = 10
+CHROMIUM = next((shutil.which(n) for n in ("chromium", "chromium-browser") if shutil.which(n)), "")
 
 
-def test_mean_and_combined_leave_out_what_stands_apart():
-    sequences = {name: sequence(name) for name in ("a", "b", "night")}
-    shares = {"a": 1.0, "b": 0.5, "night": 0.0}
-    said = {name: predictions(s.gt, shares[name]) for name, s in sequences.items()}
-    rows = {r["sequence"]: r for r in score(sequences, said, ["night"], 0.5, True)}
-    assert list(rows) == ["a", "b", "night", "MEAN", "COMBINED"]
-    assert [rows[n]["mota"] for n in ("a", "b", "night")] == pytest.approx([100, 50, 0])
-    assert rows["night"]["apart"]
-    assert rows["MEAN"]["mota"] == pytest.approx(75)
-    assert rows["COMBINED"]["mota"] == pytest.approx(75)
-    assert rows["COMBINED"]["gt_boxes"] == 20
-    assert rows["COMBINED"]["frames_per_second"] == pytest.approx(5)
-    assert rows["a"]["recall"] == pytest.approx(100)
-    assert rows["a"]["recall_at_score"] == pytest.approx(60)
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("eval")
+    make_synthetic(root / "data", sequences=2, frames=FRAMES, people=3)
+    save_tracker(root / "s.safetensors", tiny_tracker(lively=True), CheckpointMetadata(TINY))
+    given = root / "given"
+    given.mkdir()
+    for name, sequence in read_data(root / "data").sequences.items():
+        write_results(given / f"{name}.txt", sequence.gt)
+    return root
 
 
-def test_with_all_apart_there_is_no_mean():
-    one = sequence("a")
-    rows = score({"a": one}, {"a": predictions(one.gt, 1.0, "9 frames decoded")}, ["a"], 0.5, False)
-    assert [row["sequence"] for row in rows] == ["a"]
-    assert rows[0]["problem"] == "9 frames decoded"
+def benchmark(place: Path, *more: str, output: str = "out") -> tuple[int, Path]:
+    names = f"student,student:gate_off,student:gate_oracle,bytetrack,gt@{place}/given"
+    arguments = [
+        f"data={place}/data", f"weights={place}/s.safetensors", f"output={place}/{output}",
+        f"trackers=[{names}]", "degradations=[noise,codec]", "severities=[5]", "detectors=[]",
+        "apart=[]", "cluster.workers=0", "mlflow.enabled=false", *more,
+    ]  # fmt: skip
+    return main(arguments), place / output
+
+
+def test_every_cell_is_computed_once_and_a_run_that_was_cut_short_goes_on(place, capsys):
+    code, output = benchmark(place)
+    said = capsys.readouterr().out
+    assert code == 0
+    # Two sequences: four trackers under three conditions, result files under clean alone.
+    assert "26 cells, 0 of them there, 26 to compute" in said
+    cells = {path: path.stat().st_mtime_ns for path in (output / "cells").iterdir()}
+    before = (output / "rows.parquet").read_bytes()
+    lost = sorted(cells)[3]
+    old = read_row(str(lost))
+    lost.unlink()
+    assert benchmark(place)[0] == 0
+    assert "26 cells, 25 of them there, 1 to compute" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in cells if p != lost} == {
+        p: t for p, t in cells.items() if p != lost
+    }
+    again = read_row(str(lost))
+    assert {k: again[k] for k in ("hota", "mota", "ap50", "quality")} == {
+        k: old[k] for k in ("hota", "mota", "ap50", "quality")
+    }
+    assert before
+    rows = read_rows(str(output / "rows.parquet"))
+    assert len(rows) == 26
+    truth = [row for row in rows if row["tracker"] == "gt"]
+    assert [row["hota"] for row in truth] == pytest.approx([100, 100], abs=0.5)
+    for row in rows:
+        for key in ("source_sha256", "data_sha256", "config_hash", "code_sha256"):
+            assert row[key]
+        assert json.loads(row["libraries"])["trackeval"]
+    weights = {row["tracker"]: row["semantic_weight"] for row in rows}
+    assert weights["student:gate_off"] == 0
+    assert weights["student"] > 0
+    oracle = {r["condition"]: r["quality"] for r in rows if r["tracker"] == "student:gate_oracle"}
+    assert oracle == pytest.approx({"clean": 1, "noise-5": 1 / 6, "codec-5": 1 / 6})
+
+
+def test_variants_run_together_give_what_they_give_alone(place):
+    _, output = benchmark(place)
+    alone = place / "alone"
+    main(
+        [
+            f"data={place}/data",
+            f"weights={place}/s.safetensors",
+            f"output={alone}",
+            "trackers=[student:gate_off]",
+            "degradations=[noise]",
+            "severities=[5]",
+            "detectors=[]",
+            "cluster.workers=0",
+            "mlflow.enabled=false",
+            "pictures=false",
+        ]
+    )
+    names = [path.name for path in (alone / "cells").iterdir()]
+    assert len(names) == 4
+    for name in names:
+        for kind in (TRACK, DETECTION):
+            one, other = (read_boxes(str(d / "cells" / name), kind) for d in (alone, output))
+            np.testing.assert_array_equal(one.xywh, other.xywh)
+
+
+def test_a_sequence_whose_frames_disagree_is_in_no_mean_and_a_broken_one_costs_itself(
+    place, tmp_path, capsys
+):
+    data = tmp_path / "data"
+    shutil.copytree(place / "data", data)
+    info = data / "SYNTH-01" / "seqinfo.ini"
+    info.write_text(info.read_text().replace(f"seqLength={FRAMES}", "seqLength=12"))
+    shutil.copytree(data / "SYNTH-02", data / "SYNTH-03")
+    (data / "SYNTH-03" / "video.mp4").write_bytes(b"no video")
+    ini = data / "SYNTH-03" / "seqinfo.ini"
+    ini.write_text(ini.read_text().replace("SYNTH-02", "SYNTH-03"))
+    output = tmp_path / "out"
+    code = main(
+        [
+            f"data={data}",
+            f"weights={place}/s.safetensors",
+            f"output={output}",
+            "trackers=[student]",
+            "degradations=none",
+            "detectors=[]",
+            "cluster.workers=0",
+            "mlflow.enabled=false",
+            "pictures=false",
+        ]
+    )
+    said = capsys.readouterr().out
+    assert code == 1
+    assert "failed: SYNTH-03, clean, student" in said
+    rows = {row["sequence"]: row for row in read_rows(str(output / "rows.parquet"))}
+    assert rows["SYNTH-01"]["apart"] and not rows["SYNTH-02"]["apart"]
+    assert "10 frames decoded, seqinfo.ini says 12" in rows["SYNTH-01"]["problem"]
+    assert "**left out** SYNTH-03" in (output / "table.md").read_text()
+
+
+def row(tracker: str, condition: str, sequence: str, hota: float, seed: int = 0) -> dict:
+    return {
+        "tracker": tracker, "condition": condition, "sequence": sequence, "hota": hota,
+        "seed": seed, "apart": False, "kind": condition.split("-")[0], "severity": 0,
+    }  # fmt: skip
+
+
+def test_means_differences_and_what_is_called_nothing():
+    rows = [row("a", "clean", s, h) for s, h in (("x", 40.0), ("y", 60.0), ("z", 50.0))]
+    rows += [row("b", "clean", s, h) for s, h in (("x", 45.0), ("y", 64.0), ("z", 56.0))]
+    rows += [row("a", "noise-5", "x", 30.0, 0), row("a", "noise-5", "x", 20.0, 1)]
+    rows += [row("a", "clean", "night", 0.0) | {"apart": True}]
+    results = Results(rows)
+    clean = results.estimate("a", "clean")
+    assert clean.mean == pytest.approx(50) and clean.low < 50 < clean.high
+    better = results.difference("b", "a", "clean")
+    assert better.mean == pytest.approx(5) and not better.is_nothing
+    assert results.difference("a", "a", "clean").is_nothing
+    assert results.estimate("a", DEGRADED).mean == pytest.approx(25)
+    assert results.estimate("b", DEGRADED) is None
+    worse = Results([r | {"hota": r["hota"] - 3} for r in rows])
+    assert results.difference("a", "a", "clean", worse).mean == pytest.approx(3)
+
+
+def test_frame_errors_of_a_swap_known_by_hand():
+    frame = np.repeat(np.arange(1, 7), 2)
+    ids = np.tile([1, 2], 6)
+    xywh = np.stack([ids * 100.0, frame * 0 + 5.0, frame * 0 + 20.0, frame * 0 + 40.0], axis=1)
+    swapped = np.where(frame >= 4, 3 - ids, ids)
+    keep = ~((frame == 2) & (ids == 1))
+    guess = Boxes.of(frame[keep], swapped[keep], xywh[keep])
+    errors = frame_errors(Boxes.of(frame, ids, xywh), guess)
+    assert errors[2]["MISS"] == 1
+    assert errors[4]["SWITCH"] == 2
+    assert sum(errors[5].values()) == 0
+
+
+def test_a_comparison_says_what_changed(place, capsys):
+    _, output = benchmark(place, "name=first", "trackers=[student]", "degradations=none")
+    benchmark(
+        place, "baseline=first", "trackers=[student]", "degradations=none", "preprocessing=false"
+    )
+    text = (output / "table.md").read_text()
+    assert "## Against the last run" in text
+    assert "## Against the baseline first" in text
+    assert "| student | +0.0 [+0.0, +0.0] *nothing* |" in text
+    with pytest.raises(SystemExit):
+        benchmark(place, "baseline=never")
+
+
+def test_the_page_escapes_names_and_a_browser_shows_it(tmp_path):
+    evil = "<script>document.title='run'</script>"
+    rows = [row(evil, c, "x", 40.0) | {"quality": 0.5} for c in ("clean", "noise-5")]
+    rows[1]["severity"] = 5
+    results = Results(rows)
+    pixel = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
+    moments = [Moment(evil, "clean", evil, 3, 1, 2, 0, pixel)]
+    page = render_report(results, markdown_of(results), {}, {evil: evil}, moments)
+    assert evil not in page and "&lt;script&gt;" in page
+    assert "<svg" in page and 'id="heat"' in page
+    if not CHROMIUM:
+        pytest.skip("chromium is not installed: nobody looked at the page")
+    (tmp_path / "page.html").write_text(page)
+    shot = tmp_path / "page.png"
+    browser = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,1600"]
+    subprocess.run(
+        [*browser, f"--screenshot={shot}", (tmp_path / "page.html").as_uri()],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    from PIL import Image
+
+    with Image.open(shot) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[1] == 1000
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+
+
+def markdown_of(results: Results) -> str:
+    whole = [r | {"clean": None} for r in results.rows]
+    return markdown(Results(whole))

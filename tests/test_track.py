@@ -10,12 +10,14 @@ import torch
 from model.checkpoint import CheckpointError, CheckpointMetadata, save_tracker
 from model.letterbox import Letterbox
 from model.tracker import FrameResult
-from pipeline import schema, track
+from pipeline import schema
+from pipeline import worker as worker_module
 from pipeline.decode import Frame
 from pipeline.probe import probe
 from pipeline.storage import StorageError, list_stems, list_videos, write_atomic
 from pipeline.tables import window_rows
-from pipeline.track import TrackSettings, VideoTracker, open_tracker, track_video
+from pipeline.track import TrackSettings, open_tracker, track_video
+from pipeline.worker import VideoTracker
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import cut, write_video
 
@@ -141,7 +143,7 @@ def test_what_a_video_raises_becomes_a_dead_letter(settings, video, monkeypatch,
         raise error
 
     worker = VideoTracker(settings)
-    monkeypatch.setattr(track, "track_video", broken)
+    monkeypatch.setattr(worker_module, "track_video", broken)
     assert worker.track(video).outcome == "dead"
     row = pq.read_table(f"{settings.output}/dead_letters/{video.video_id}.parquet").to_pylist()[0]
     assert (row["stage"], row["kind"], row["attempts"]) == ("track", "poison", 1)
@@ -155,12 +157,12 @@ def test_storage_failing_is_no_fault_of_the_video(settings, video, monkeypatch):
         raise StorageError("connection lost")
 
     worker = VideoTracker(settings)
-    monkeypatch.setattr(track, "track_video", unreachable)
+    monkeypatch.setattr(worker_module, "track_video", unreachable)
     assert worker.track(video).outcome == "unread"
     assert list_stems(f"{settings.output}/dead_letters") == set()
 
 
 def test_other_weights_than_the_run_began_with_are_refused(settings, monkeypatch):
-    monkeypatch.setattr(track, "_LOAD_PAUSE_S", 0)
+    monkeypatch.setattr(worker_module, "_LOAD_PAUSE_S", 0)
     with pytest.raises(CheckpointError, match="is not the file"):
         VideoTracker(replace(settings, model_sha256="0" * 64))

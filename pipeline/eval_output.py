@@ -1,0 +1,176 @@
+"""Everything a benchmark leaves behind: rows in Parquet, Markdown, the HTML page, comparisons."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.cells import Cell, read_row
+from pipeline.conditions import CLEAN
+from pipeline.eval_report import render_report
+from pipeline.eval_table import Results, Row, against, markdown, markdown_table
+from pipeline.evaluation import EvalSettings, cell_uri
+from pipeline.layouts import DataSet
+from pipeline.metrics import tracking_scores
+from pipeline.moments import scored_pair, worst_moments
+from pipeline.mot import MotError
+from pipeline.schema import to_parquet_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was made: the results, the Markdown, and the files by name."""
+
+    results: Results
+    markdown: str
+    files: dict[str, bytes]
+
+
+def publish(
+    cells: Sequence[Cell],
+    data: DataSet,
+    settings: EvalSettings,
+    apart: Collection[str],
+    failed: dict[str, str],
+    name: str | None,
+    baseline: str | None,
+    pictures: bool,
+) -> Published | None:
+    """Make rows.parquet, table.md and report.html below the output; None where no cell is there.
+
+    `name`: rows are kept as runs/NAME.parquet too. `baseline`: such a name, or a path of rows.
+
+    Raises:
+        MotError: The baseline is not there.
+    """
+    output = settings.output
+    there = storage.list_stems(f"{output}/cells")
+    rows: list[Row] = []
+    for cell in cells:
+        if cell.name in there:
+            row = read_row(cell_uri(output, cell))
+            row.pop("stage_s")
+            rows.append(row | {"apart": cell.sequence in apart, "cell": cell.name})
+    # A sequence whose frames are not those of its ground truth tells nothing about a tracker.
+    damaged = {row["sequence"]: row["problem"] for row in rows if row["problem"]}
+    for row in rows:
+        row["apart"] = row["apart"] or row["sequence"] in damaged
+    results = Results(rows)
+    if not results.rows:
+        return None
+    left_out = data.left_out | {f"{n} (kept apart)": p for n, p in damaged.items()} | failed
+    comparisons = _comparisons(results, output, baseline)
+    text = markdown(results, _notes(results, settings, left_out))
+    text += f"\n## Combined, clean\n\n{_combined(cells, results, data, settings)}\n"
+    for title, table in comparisons.items():
+        text += f"\n## {title}\n\n{table}\n"
+    moments = worst_moments(results, cells, data.sequences, settings) if pictures else []
+    page = render_report(results, text, comparisons, left_out, moments)
+    stored = _parquet(rows)
+    files = {
+        "rows.parquet": stored, "table.md": text.encode(), "report.html": page.encode(),
+    }  # fmt: skip
+    for file, content in files.items():
+        storage.write_atomic(f"{output}/{file}", content)
+    if name:
+        storage.write_atomic(f"{output}/runs/{name}.parquet", stored)
+    return Published(results, text, files)
+
+
+def read_rows(uri: str) -> list[Row]:
+    """The rows of a benchmark's rows.parquet."""
+    rows: list[Row] = pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist()
+    return rows
+
+
+def _comparisons(results: Results, output: str, baseline: str | None) -> dict[str, str]:
+    """Tables of differences to the run before, if it was another, and to the baseline."""
+    found = {}
+    last = f"{output}/rows.parquet"
+    if storage.exists(last):
+        rows = read_rows(last)
+        if {row["cell"] for row in rows} != {row["cell"] for row in results.rows}:
+            found["Against the last run"] = against(results, "", Results(rows))
+    if baseline:
+        kept = f"{output}/runs/{baseline}.parquet"
+        uri = kept if storage.exists(kept) else baseline
+        if not storage.exists(uri):
+            raise MotError(f"baseline {baseline!r}: neither {kept} nor a file of that name")
+        title = f"Against the baseline {baseline}"
+        found[title] = against(results, "", Results(read_rows(uri)))
+    return found
+
+
+def _combined(
+    cells: Sequence[Cell], results: Results, data: DataSet, settings: EvalSettings
+) -> str:
+    """Scores over the boxes of all counted sequences together; computed once for each set."""
+    counted = {row["cell"] for row in results.rows if not row["apart"]}
+    first = min(row["seed"] for row in results.rows)
+    head = ("tracker", "HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "Frag", "FP", "FN")
+    figures = (
+        "hota", "det_a", "ass_a", "mota", "idf1", "id_switches", "fragmentations",
+        "false_positives", "false_negatives",
+    )  # fmt: skip
+    lines = []
+    for tracker in results.trackers:
+        mine = [
+            cell
+            for cell in cells
+            if cell.name in counted
+            and (cell.tracker.name, cell.condition.name) == (tracker, CLEAN)
+            and cell.condition.seed == first
+        ]
+        if mine:
+            scores = _pooled(mine, data, settings)
+            lines.append((tracker, *(f"{scores[figure]:.4g}" for figure in figures)))
+    said = "All boxes as one sequence: long and crowded sequences weigh more."
+    return f"{said}\n\n" + markdown_table(head, lines)
+
+
+def _pooled(cells: Sequence[Cell], data: DataSet, settings: EvalSettings) -> dict[str, Any]:
+    names = json.dumps(sorted(cell.name for cell in cells))
+    key = hashlib.sha256(names.encode()).hexdigest()[:16]
+    uri = f"{settings.output}/combined/{key}.json"
+    if not storage.exists(uri):
+        pairs = {c.sequence: scored_pair(c, data.sequences[c.sequence], settings) for c in cells}
+        scores = asdict(tracking_scores(pairs)[1])
+        storage.create_if_absent(uri, json.dumps(scores).encode())
+    found: dict[str, Any] = json.loads(storage.read_bytes(uri))
+    return found
+
+
+def _notes(results: Results, settings: EvalSettings, left_out: dict[str, str]) -> list[str]:
+    rows = results.rows
+    counted = sorted({row["sequence"] for row in rows if not row["apart"]})
+    aside = sorted({row["sequence"] for row in rows if row["apart"]})
+    weights = {r["tracker"]: r["source_sha256"][:12] for r in rows if not r["peer"]}
+    libraries = json.loads(rows[0]["libraries"])
+    lines = [
+        f"data{' **synthetic**, drawn, which says nothing of people' if settings.synthetic else ''}"
+        f": {', '.join(counted) or 'none counted'}; hash {_hash(rows)}",
+        f"apart, in no mean: {', '.join(aside) or 'none'}",
+        f"frames of each: {settings.frames or 'all'}; MOT16/17 preprocessing: "
+        f"{'on' if settings.preprocessing else 'off'}; percent; precision float32",
+        "weights: " + ", ".join(f"{name} {sha}" for name, sha in weights.items()),
+        "libraries: " + ", ".join(f"{k} {v}" for k, v in libraries.items() if v),
+        *(f"**left out** {name}: {reason}" for name, reason in left_out.items()),
+    ]
+    return ["\n".join(f"- {line}" for line in lines)]
+
+
+def _hash(rows: Sequence[Row]) -> str:
+    names = sorted({(row["sequence"], row["data_sha256"]) for row in rows})
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return to_parquet_bytes(pa.Table.from_pylist([{k: r.get(k) for k in keys} for r in rows]))

@@ -1,0 +1,143 @@
+"""Drivers killed, stopped, doubled, starved: the output is that of an undisturbed run."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from pipeline import storage
+
+
+def again(drivers, argv, *faults):
+    code, said = drivers.run(argv, ("probe_here", ()), *faults)
+    assert code == 3, said
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_every_write(drivers, command, holds, stopwatch, tmp_path):
+    """Before each change of the output, until a run has fewer changes than that.
+
+    Just after a change is just before the next one: the disk is the same.
+    """
+    number = 0
+    while True:
+        number += 1
+        output = tmp_path / str(number)
+        code, said = drivers.run(command(output), ("kill_at_write", (number,)))
+        if code == 3:
+            break
+        assert code == -signal.SIGKILL, said
+        started = stopwatch()
+        again(drivers, command(output))
+        holds(output, f"SIGKILL before write {number}", stopwatch() - started)
+    assert number > 15  # the probe, run.json, letter, manifest, and five for each video
+
+
+def test_killed_inside_a_write(drivers, command, holds, stopwatch, tmp_path):
+    for number in (1, 3, 6):
+        output = tmp_path / str(number)
+        code, said = drivers.run(command(output), ("kill_inside_write", (number,)))
+        assert code == -signal.SIGKILL, said
+        started = stopwatch()
+        again(drivers, command(output))
+        holds(output, f"SIGKILL before name {number}", stopwatch() - started)
+
+
+def test_two_drivers_at_once(drivers, command, holds, stopwatch, tmp_path):
+    pids = [drivers.start(command(tmp_path), ("probe_here", ())) for _ in range(2)]
+    codes = [drivers.wait(pid) for pid in pids]
+    assert codes == [3, 3], [drivers.said(pid) for pid in pids]
+    holds(tmp_path, "second driver", stopwatch())
+
+
+def test_two_drivers_where_nothing_can_be_created_once(
+    drivers, command, holds, stopwatch, tmp_path
+):
+    pids = [
+        drivers.start(command(tmp_path), ("probe_here", ()), ("no_links", ())) for _ in range(2)
+    ]
+    codes = [drivers.wait(pid) for pid in pids]
+    assert codes == [3, 3], [drivers.said(pid) for pid in pids]
+    assert "start only one" in drivers.said(pids[0])
+    holds(tmp_path, "no hard links, second driver", stopwatch())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal(drivers, command, holds, stopwatch, tmp_path, number):
+    pid = drivers.start(command(tmp_path, "decode.window=1"), ("probe_here", ()), ("slow", (0.2,)))
+    wait_for(lambda: list(tmp_path.glob("attempts/*/*.json")), drivers, pid)
+    os.kill(pid, number)
+    assert drivers.wait(pid) == 4, drivers.said(pid)
+    said = drivers.said(pid)
+    assert f"stopped by {number.name}: 3 videos are left" in said.replace("\n", " ")
+    assert not list(tmp_path.glob("attempts/*/*.json"))  # not held against the video
+    started = stopwatch()
+    again(drivers, command(tmp_path))
+    holds(tmp_path, number.name, stopwatch() - started)
+
+
+def test_second_signal_stops_at_once(drivers, command, tmp_path):
+    pid = drivers.start(command(tmp_path), ("probe_here", ()), ("hang_model_on", ("a.mp4",)))
+    wait_for(lambda: list(tmp_path.glob("attempts/a-*/*.json")), drivers, pid)
+    os.kill(pid, signal.SIGTERM)
+    time.sleep(0.5)
+    os.kill(pid, signal.SIGTERM)
+    assert drivers.wait(pid) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("fault", ["disk_full", "read_only"])
+@pytest.mark.parametrize("after", [0, 4, 7])
+def test_output_fails(drivers, command, holds, stopwatch, tmp_path, fault, after):
+    output = tmp_path / "out"
+    code, said = drivers.run(command(output), (fault, (after,)), ("probe_here", ()))
+    assert code == 1, said
+    said = said.replace("\n", " ")
+    assert f"cannot write {output}" in said
+    assert "choose an output on another disk" in said
+    assert "Traceback" not in said
+    assert not list(output.rglob(".*.tmp"))  # no half file
+    started = stopwatch()
+    again(drivers, command(output))
+    holds(output, f"write {after + 1} and on", stopwatch() - started)
+
+
+def test_clock_that_jumps(drivers, command, holds, stopwatch, tmp_path):
+    again(drivers, command(tmp_path), ("clock_jumps", ()))
+    holds(tmp_path, "a day back at every look", stopwatch())
+
+
+def test_storage_fails_on_one_file(drivers, command, holds, stopwatch, tmp_path):
+    code, said = drivers.run(command(tmp_path), ("unreadable", ("b.mkv",)))
+    assert code == 1, said
+    assert "connection lost" in said
+    assert len(storage.list_stems(f"{tmp_path}/videos")) == 2  # the others are done
+    assert len(storage.list_stems(f"{tmp_path}/dead_letters")) == 1  # and it is not buried
+    started = stopwatch()
+    again(drivers, command(tmp_path))
+    holds(tmp_path, "one file unreadable", stopwatch() - started)
+
+
+def test_more_memory_than_there_is(drivers, command, tmp_path):
+    code, said = drivers.run(command(tmp_path, "decode.queue_size=900000000"), ("probe_here", ()))
+    assert code == 2, said
+    assert "Turn down cluster.workers, decode.window or decode.queue_size" in said.replace(
+        "\n", " "
+    )
+
+
+def test_run_record_without_the_rest(drivers, command, holds, stopwatch, tmp_path):
+    """As left by a driver killed right after its claim."""
+    code, _ = drivers.run(command(tmp_path), ("kill_at_write", (5,)))
+    assert code == -signal.SIGKILL
+    assert json.loads((tmp_path / "run.json").read_text())["job"] == "track"
+    again(drivers, command(tmp_path))
+    holds(tmp_path, "SIGKILL after the claim", stopwatch())
+
+
+def wait_for(found, drivers, pid, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, drivers.said(pid)
+        time.sleep(0.02)
