@@ -16,7 +16,7 @@ SAMPLE_SHARDS := runs/sample-shards
 export INPUT OUTPUT VIDEO SHARDS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup track test test-slow lint format pack distill train measure eval bench render lock
+.PHONY: help setup track test test-slow test-faults lint format pack distill train measure eval eval-smoke export bench render lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,10 +58,13 @@ else
 endif
 
 test: .venv/.stamp ## the everyday tests
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: .venv/.stamp ## the tests that take longer
 	$(RUN) pytest -m slow $(ARGS)
+
+test-faults: .venv/.stamp ## break the tracking job on purpose; prints what was lost
+	$(RUN) pytest tests/faults -m "slow or not slow" $(ARGS)
 
 lint: .venv/.stamp ## ruff and mypy
 	.venv/bin/ruff check .
@@ -104,8 +107,17 @@ endif
 measure: .venv/.stamp ## what the student knows of poor pictures: ARGS=what=semantics, or quality
 	@$(RUN) jobs.measure $(ARGS)
 
-eval: .venv/.stamp ## scores on sequences with ground truth
+eval: .venv/.stamp ## the benchmark: what is there stays, what is missing is computed
 	@$(RUN) jobs.eval $(ARGS)
+
+eval-smoke: .venv/.stamp ## the benchmark in small, on drawn sequences
+	@$(RUN) jobs.eval data=null frames=8 output=runs/eval-smoke detectors=[] degradations=[noise] \
+	  severities=[5] "trackers=[student,student:gate_off,bytetrack]" cluster.workers=0 $(ARGS)
+
+export: .venv/.stamp ## a run of make track as MOTChallenge files: INPUT=run OUTPUT=folder
+	@test -n "$$INPUT" && test -n "$$OUTPUT" || { \
+	  echo "export: give both: make export INPUT=/my/tracks OUTPUT=/my/files" >&2; exit 1; }
+	@$(RUN) jobs.export input="$$INPUT" output="$$OUTPUT" $(ARGS)
 
 bench: .venv/.stamp ## size, GFLOPs and speed: VIDEO=/my/video.mp4; without, a clip of the sample
 ifeq ($(VIDEO),)

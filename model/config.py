@@ -26,7 +26,7 @@ class ModelConfig:
         slots: tracks a stream can hold at once.
         birth_threshold: score from which a detection query starts a track.
         keep_threshold: score from which a track counts as seen in a frame.
-        duplicate_iou: of two queries that overlap more than this, the worse is neither born nor seen.
+        duplicate_iou: of two that overlap more than this, the worse is neither born nor seen.
         miss_tolerance: frames a track survives unseen.
         memory_rate: share of a clean frame that goes into a track's long memory.
         quality_smoothing: share of the past in the quality that queries are gated by.
