@@ -28,7 +28,8 @@ Config = TypeVar("Config", bound=BaseModel)
 
 _ROOT = Path(__file__).resolve().parent.parent
 
-console = Console()
+# A log has no width of its own to fit a table to.
+console = Console(width=None if sys.stdout.isatty() else 140)
 """Where jobs write."""
 
 

@@ -248,9 +248,8 @@ def _distiller(job: TrainJob, tracker: Tracker, teacher: Teacher) -> Distiller:
     Raises:
         CheckpointError: those that came cannot be read.
     """
-    came = distiller_path(job.start)
-    if job.start and came.is_file():
-        distiller = load_distiller(came)
+    if job.start and distiller_path(job.start).is_file():
+        distiller = load_distiller(distiller_path(job.start))
         if distiller.teacher.id == teacher.info.id:
             distiller.config = job.distillation
             return distiller

@@ -211,8 +211,13 @@ def load_teacher(model: str, pretrained: str, device: torch.device | str = "cpu"
     Raises:
         TeacherError: no such model or weights, or they cannot be loaded here.
     """
-    import open_clip
-
+    try:
+        import open_clip
+    except ImportError as error:
+        raise TeacherError(
+            "a teacher needs the package open_clip_torch; install it, or train without: "
+            "teacher.model="
+        ) from error
     identity = teacher_id(model, pretrained)
     name = _register(model)
     visual = _build(name, None if pretrained in (RANDOM, PACKAGE) else pretrained)

@@ -16,6 +16,7 @@ from torch import nn
 from jobs.train_job import ClusterSettings, TrainJob
 from model.clip_loss import ClipObjective, clip_loss
 from model.communicator import Communicator
+from model.teacher import TeacherError, TeacherSettings, load_teacher
 from model.tracker import Tracker
 from model.training import Objective, Trainer, TrainingConfig, TrainingError, rate_at
 from pipeline.batches import batches, share
@@ -246,6 +247,7 @@ def test_training_needs_only_torch_and_its_friends(shards, tmp_path):
         shards=str(shards),
         output=str(tmp_path / "run"),
         imagenet="",
+        teacher=TeacherSettings(model=""),
         clips=replace(CLIPS, length=2),
         training=replace(CONFIG, steps=1, batch=1),
         cluster=ClusterSettings(threads=1, loaders=0, device="cpu"),
@@ -268,6 +270,12 @@ sys.exit(main(["--resolved", {str(resolved)!r}]))
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "vsdmot-nano.safetensors").stat().st_size < 25_000_000
+
+
+def test_a_teacher_without_its_package_is_an_error_with_a_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(TeacherError, match=r"open_clip_torch.*teacher\.model="):
+        load_teacher("imagenet-lite2", "package")
 
 
 def test_the_command_goes_on_with_a_run_and_refuses_another(shards, tmp_path):
