@@ -1,6 +1,6 @@
 """Training on a Ray cluster: the curve of one process, whatever dies on the way.
 
-A cluster takes most of a minute here, so one kill is tested every day and the rest is slow.
+A cluster takes minutes to start and stop on a small machine, so all that needs one is slow.
 """
 
 import json
@@ -73,6 +73,7 @@ def keep(seen):
     return lambda p: seen.append((p.step, p.loss))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_steps_but_no_accuracy(cluster, shards, undisturbed, tmp_path):
     marker = tmp_path / "killed"
     what = replace(

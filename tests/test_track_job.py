@@ -14,6 +14,7 @@ import ray
 
 from jobs.track import main
 from model.checkpoint import CheckpointMetadata, save_tracker
+from model.config import ModelConfig
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import cut, write_empty, write_text, write_video
 
@@ -101,7 +102,9 @@ def test_changed_settings_are_refused_by_name(archive, weights, undisturbed, cap
     more = ["tracker.birth_threshold=0.9", "low_quality_below=0.25", "decode.queue_size=4"]
     assert exit_code(arguments(archive, undisturbed, other, *more)) == 2
     error = capsys.readouterr().err
-    assert "tracker.birth_threshold: 0.5 in the folder, 0.9 now" in error
+    assert (
+        f"tracker.birth_threshold: {ModelConfig().birth_threshold} in the folder, 0.9 now" in error
+    )
     assert "low_quality_below: 0.5 in the folder, 0.25 now" in error
     assert "weights: " in error
     assert "queue_size" not in error
