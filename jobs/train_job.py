@@ -31,6 +31,7 @@ from model.distillation import (
     load_distiller,
     measure_statistics,
 )
+from model.norms import calibrate
 from model.teacher import Teacher, TeacherSettings, load_teacher
 from model.tracker import Tracker
 from model.training import Trainer, TrainingConfig
@@ -42,6 +43,8 @@ from pipeline.shards import Shards
 from pipeline.training_picture import BatchInspector
 
 CODE_VERSION = "0.1.0"
+
+_CALIBRATION_CLIPS = 16
 
 _FREE = (
     "shards",
@@ -172,6 +175,9 @@ def build_trainer(
     """
     torch.manual_seed(job.training.seed)
     tracker = _student(job, classes)
+    if not job.start:
+        clips = _clips(job)
+        calibrate(tracker, (collate_clips([clips[i]]) for i in range(_CALIBRATION_CLIPS)))
     objective = ClipObjective()
     if job.teacher.model:
         teacher = load_teacher(job.teacher.model, job.teacher.pretrained, device)
