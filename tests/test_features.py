@@ -136,14 +136,14 @@ def test_cached_and_live_teacher_give_the_same_loss(archive, tmp_path):
     from_cache = first_batch(stream(archive, POOL, cache=cache))
     live = first_batch(stream(archive, POOL))
     assert torch.equal(from_cache.images, live.images) and live.features is None
-    tracker, generator = tiny_tracker().train(), torch.Generator()
-    loss, terms = objective(cache, None)(tracker, from_cache, generator)
+    tracker = tiny_tracker().train()
+    loss, terms = objective(cache, None)(tracker, from_cache)
     teacher = load_teacher(LITE2.model, LITE2.pretrained)
-    expected, wanted = objective(cache, teacher)(tracker, live, generator)
+    expected, wanted = objective(cache, teacher)(tracker, live)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
     assert terms == pytest.approx(wanted, rel=2e-3, abs=1e-4)
     with pytest.raises(ValueError, match="no teacher"):
-        objective(cache, None)(tracker, live, generator)
+        objective(cache, None)(tracker, live)
 
 
 def test_pooled_features_are_of_all_frames_and_dense_of_the_chosen_share(cached):
