@@ -23,6 +23,7 @@ from model.teacher import RANDOM, load_teacher
 from model.tracker import Memory, Tracker
 from pipeline.decode import FrameStream
 from pipeline.probe import VideoInfo
+from pipeline.tables import VideoTables
 from pipeline.track import TrackSettings, batch_window, track_video
 
 Inputs = tuple[Tensor, Tensor, Tensor]
@@ -105,7 +106,8 @@ def bench(
     towers = _teacher_seconds(tracker, settings)
     say("the whole path")
     started = time.perf_counter()
-    row: dict[str, Any] = track_video(tracker, info, settings).video
+    with VideoTables(info) as tables:
+        row = track_video(tracker, info, settings, tables)
     path_s = time.perf_counter() - started
     rates = {
         "decode": decoded / decode_s,

@@ -12,6 +12,7 @@ from model.config import ModelConfig
 from pipeline.limits import Limits, frames_guessed
 from pipeline.probe import VideoInfo
 from pipeline.schema import FRAMES, TRACKS
+from pipeline.spool import GROUP_ROWS
 
 _MIB = 1024 * 1024
 # Measured on CPU (docs/guarantees.md says how): a process with torch, Ray and the decoders loaded,
@@ -21,8 +22,9 @@ _ENCODE_BYTES = 750
 _DECODED_FRAMES = 24  # references and frame threads of a decoder
 _BYTES_PIXEL = 3  # 4:2:0 at more than eight bits; deeper and fuller formats are rare
 _TRACKS_FRAME = 20  # people in a frame, over a whole video
-_ROW_COPIES = 3  # windows, the table, the file that is written
+_ROW_COPIES = 3  # columns, their Arrow table, the row group as it is encoded
 _FIXED_WIDTH = 8  # bytes of a value in a column, text by its dictionary
+_SUMMED_UP = 16  # bytes a frame: quality and its copy for percentiles, a counter for a new track
 
 
 class MemoryRefused(ValueError):
@@ -61,8 +63,9 @@ def estimate(
 ) -> MemoryEstimate:
     """What one actor needs at most for these videos.
 
-    All parts but the last are bounded by settings and by the largest picture. Rows wait in memory
-    until their video is whole: about 10 kB a frame at twenty people, so the longest video counts.
+    It is bounded by settings and by the largest picture. Rows wait on disk; of them a row group of
+    each table is in memory, or two parts of an upload, and what the row of `videos` sums up, which
+    is 16 bytes a frame of the longest video.
 
     Args:
         model: The student's.
@@ -76,13 +79,16 @@ def estimate(
     for info in videos:
         pixels = max(pixels, info.width * info.height)
         frames = max(frames, min(frames_guessed(info), limits.max_frames))
-    row = _FIXED_WIDTH * (len(FRAMES.names) + _TRACKS_FRAME * len(TRACKS.names))
+    groups = sum(
+        _FIXED_WIDTH * len(schema.names) * min(frames * rows, GROUP_ROWS)
+        for schema, rows in ((FRAMES, 1), (TRACKS, _TRACKS_FRAME))
+    )
     return MemoryEstimate(
         process=_PROCESS,
         encode=_ENCODE_BYTES * canvas * window,
         queue=(queue_size + 2 * window) * (3 * canvas + 8 * 64 * 64),
         decoder=pixels * _BYTES_PIXEL * _DECODED_FRAMES,
-        rows=_ROW_COPIES * row * frames,
+        rows=_ROW_COPIES * groups + _SUMMED_UP * frames,
     )
 
 
@@ -103,8 +109,7 @@ def check_memory(need: MemoryEstimate, actors: int, on_gpu: bool) -> None:
         raise MemoryRefused(
             f"{actors} actors need {each * actors / _MIB:.0f} MiB and {there / _MIB:.0f} MiB are "
             f"free; one: {need}. Turn down cluster.workers, decode.window or decode.queue_size; if "
-            "'decoder' is the large part, limits.max_pixels keeps out the largest pictures; if "
-            "'rows' is, limits.max_frames keeps out the longest videos"
+            "'decoder' is the large part, limits.max_pixels keeps out the largest pictures"
         )
 
 

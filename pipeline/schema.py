@@ -131,7 +131,7 @@ DEAD_LETTERS = _schema(
 
 
 def to_parquet_bytes(table: pa.Table) -> bytes:
-    """The table as one Parquet file in memory, so that it can be published in one write."""
+    """The table, of few rows, as one Parquet file in memory; `TableSpool` is for many."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()

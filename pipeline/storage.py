@@ -13,17 +13,17 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.storage_errors import StorageError, already_there, explained, steadily
-
-T = TypeVar("T")
+from pipeline import file_systems
+from pipeline.file_systems import SteadyFile, resolve, steady, walk
+from pipeline.local_files import link_new, replace_file
+from pipeline.storage_errors import StorageError, already_there, explained
 
 # fmt: off
 VIDEO_EXTENSIONS = frozenset({
@@ -33,17 +33,10 @@ VIDEO_EXTENSIONS = frozenset({
     ".wmv", ".y4m",
 })
 # fmt: on
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _SAMPLE = 64 * 1024  # bytes hashed at the head, the middle and the tail of a local file
 _SLUG = 40  # characters of a file's name kept in its video_id
-_PAGE = 1000  # keys a request, and files between two reports of a listing
-_BLOCK = 4 * 1024 * 1024  # bytes a range request; s3fs would take 50 MiB to look at a header
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS)
-_S3_CONFIG = {
-    "connect_timeout": 10,
-    "read_timeout": 60,
-    "retries": {"mode": "standard", "max_attempts": 2},  # `steadily` does the rest
-}
+_PART = 16 * 1024 * 1024  # bytes of a part of an upload; two are in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +72,18 @@ def list_videos(
         StorageError: the root or a folder in it is missing or unreadable, the bucket does not
             exist, there are no credentials, or a name is not UTF-8. Raised by the call itself.
     """
-    fs, path = _resolve(root)
+    fs, path = resolve(root)
     files = []
     with explained(root, "list"):
-        top = _steadily(fs, lambda: fs.info(path))
+        top = steady(fs, lambda: fs.info(path))
         if top["type"] == "file":
             files = [_archive_file(fs, top, PurePosixPath(path).name)]
         else:
             base = top["name"].rstrip("/") + "/"
-            for seen, entry in enumerate(_walk(fs, path), start=1):
+            for seen, entry in enumerate(walk(fs, path), start=1):
                 if PurePosixPath(entry["name"]).suffix.lower() in VIDEO_EXTENSIONS:
                     files.append(_archive_file(fs, entry, entry["name"].removeprefix(base)))
-                if seen % _PAGE == 0:
+                if seen % file_systems.PAGE == 0:
                     progress(seen)
     for file in files:
         try:
@@ -105,26 +98,26 @@ def list_videos(
 
 def open_binary(uri: str) -> BinaryIO:
     """Open a file for reading: seekable, by range requests of 4 MiB where it is remote."""
-    fs, path = _resolve(uri)
+    fs, path = resolve(uri)
     with explained(uri, "read"):
         if isinstance(fs, LocalFileSystem):
             return cast(BinaryIO, fs.open(path, "rb"))
-        return cast(BinaryIO, _SteadyFile(fs, path))
+        return cast(BinaryIO, SteadyFile(fs, path))
 
 
 def read_bytes(uri: str) -> bytes:
     """Return a whole file."""
-    fs, path = _resolve(uri)
+    fs, path = resolve(uri)
     with explained(uri, "read"):
-        return cast(bytes, _steadily(fs, lambda: fs.cat_file(path)))
+        return cast(bytes, steady(fs, lambda: fs.cat_file(path)))
 
 
 def exists(uri: str) -> bool:
     """Return whether there is a file or folder; a store that does not answer is an error."""
-    fs, path = _resolve(uri)
+    fs, path = resolve(uri)
     with explained(uri, "look up"):
         try:
-            _steadily(fs, lambda: fs.info(path))
+            steady(fs, lambda: fs.info(path))
         except (FileNotFoundError, NotADirectoryError):
             return False
     return True
@@ -132,10 +125,10 @@ def exists(uri: str) -> bool:
 
 def list_stems(folder_uri: str, suffix: str = ".parquet") -> set[str]:
     """Return the names, without `suffix`, of the files of a folder; empty if it is missing."""
-    fs, path = _resolve(folder_uri)
+    fs, path = resolve(folder_uri)
     with explained(folder_uri, "list"):
         try:
-            entries = _steadily(fs, lambda: fs.ls(path, detail=False))
+            entries = steady(fs, lambda: fs.ls(path, detail=False))
         except FileNotFoundError:
             return set()
     names = (entry.rsplit("/", 1)[-1] for entry in entries)
@@ -144,20 +137,43 @@ def list_stems(folder_uri: str, suffix: str = ".parquet") -> set[str]:
 
 def remove(uri: str) -> None:
     """Remove a file; it is no error if there is none."""
-    fs, path = _resolve(uri)
+    fs, path = resolve(uri)
     with explained(uri, "remove"), suppress(FileNotFoundError):
-        _steadily(fs, lambda: fs.rm_file(path))
+        steady(fs, lambda: fs.rm_file(path))
 
 
 def write_atomic(uri: str, data: bytes) -> None:
     """Write a whole file or nothing, replacing what was there; folders are made as needed."""
-    fs, path = _resolve(uri)
+    fs, path = resolve(uri)
     with explained(uri, "write"):
         if isinstance(fs, LocalFileSystem):
-            with _temporary(path, data) as temporary:
-                os.replace(temporary, path)
+            replace_file(path, io.BytesIO(data))
         else:
-            _steadily(fs, lambda: fs.pipe_file(path, data))
+            steady(fs, lambda: fs.pipe_file(path, data))
+
+
+def publish(uri: str, source: BinaryIO) -> None:
+    """As `write_atomic`, of an open file on this machine's disk, which need not fit into memory.
+
+    Args:
+        uri: The file to write.
+        source: Open for reading, with a descriptor; read from its start.
+    """
+    fs, path = resolve(uri)
+    with explained(uri, "write"):
+        if isinstance(fs, LocalFileSystem):
+            source.seek(0)
+            replace_file(path, source)
+            return
+        # In parts, which become a file when the last one is there. Two at once instead of s3fs's
+        # ten of 50 MiB.
+        options = {"chunksize": _PART, "max_concurrency": 2} if hasattr(fs, "call_s3") else {}
+
+        def put() -> None:
+            source.seek(0)
+            fs.put_file(f"/dev/fd/{source.fileno()}", path, **options)
+
+        steady(fs, put)
 
 
 def create_if_absent(uri: str, data: bytes, conditional: bool = True) -> bool:
@@ -172,7 +188,7 @@ def create_if_absent(uri: str, data: bytes, conditional: bool = True) -> bool:
     Returns:
         True if the file now holds what this call wrote, False if it was there before.
     """
-    fs, path = _resolve(uri)
+    fs, path = resolve(uri)
     if not conditional:
         if exists(uri):
             return False
@@ -181,9 +197,9 @@ def create_if_absent(uri: str, data: bytes, conditional: bool = True) -> bool:
     try:
         with explained(uri, "write"):
             if isinstance(fs, LocalFileSystem):
-                _link_new(path, data)
+                link_new(path, io.BytesIO(data))
             else:
-                _steadily(fs, lambda: fs.pipe_file(path, data, mode="create"))
+                steady(fs, lambda: fs.pipe_file(path, data, mode="create"))
     except StorageError as error:
         if error.__cause__ is None or not already_there(error.__cause__):
             raise
@@ -239,149 +255,8 @@ def video_id(relative_path: str, identity: str) -> str:
     return f"{slug.strip('-') or 'video'}-{digest.hexdigest()[:12]}"
 
 
-def _resolve(uri: str) -> tuple[Any, str]:
-    """Return the file system of a URI and the path in it.
-
-    fsspec's own parser would split a local name that holds `::`, so the scheme is read here.
-    Listings are never cached: other workers write to the same folders.
-    """
-    scheme = _SCHEME.match(uri)
-    if not uri:
-        raise StorageError("the path is empty; give a folder or a URL such as s3://bucket/prefix")
-    try:
-        if scheme is None or scheme[1] in ("file", "local"):
-            fs: Any = fsspec.filesystem("file")
-        else:
-            name = scheme[1].lower()
-            options = {"config_kwargs": _S3_CONFIG} if name in ("s3", "s3a") else {}
-            fs = fsspec.filesystem(name, use_listings_cache=False, **options)
-    except (ValueError, ImportError) as error:
-        raise StorageError(
-            f"cannot open {uri}: {error}; use a local path or s3://, or install the fsspec "
-            "package of that store"
-        ) from error
-    return fs, fs._strip_protocol(uri)
-
-
-def _walk(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
-    """Yield the files below a folder; unlike fs.find, an unreadable folder is an error."""
-    if hasattr(fs, "call_s3"):
-        yield from _bucket_pages(fs, folder)
-        return
-    if not isinstance(fs, LocalFileSystem):
-        yield from _steadily(fs, lambda: fs.find(folder, detail=True)).values()
-        return
-    pending, seen = [folder], set()
-    while pending:
-        current = pending.pop()
-        real = os.path.realpath(current)
-        if real in seen:
-            continue
-        seen.add(real)
-        for entry in fs.ls(current, detail=True):
-            if entry["type"] == "directory" or (entry["islink"] and fs.isdir(entry["name"])):
-                pending.append(entry["name"])
-            elif entry["type"] == "file" or entry["islink"]:  # no pipes, sockets, devices
-                yield entry
-
-
-def _bucket_pages(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
-    """Yield a bucket's objects page by page: s3fs's own listings hold all of them at once."""
-    bucket, prefix, _ = fs.split_path(folder)
-    folder_key = f"{prefix.rstrip('/')}/" if prefix else ""
-    request: dict[str, Any] = {"Bucket": bucket, "Prefix": folder_key, "MaxKeys": _PAGE}
-    while True:
-        page = _steadily(fs, lambda: fs.call_s3("list_objects_v2", **request))
-        for item in page.get("Contents", []):
-            if not item["Key"].endswith("/"):  # a folder's marker
-                name = f"{bucket}/{item['Key']}"
-                yield {"name": name, "size": item["Size"], "ETag": item.get("ETag")}
-        if not page.get("IsTruncated"):
-            return
-        request["ContinuationToken"] = page["NextContinuationToken"]
-
-
-def _steadily(fs: Any, call: Callable[[], T]) -> T:
-    """`steadily` for a call of a file system, which gets new credentials where it can."""
-    connect = getattr(fs, "connect", None)
-    return steadily(call, (lambda: connect(refresh=True)) if callable(connect) else None)
-
-
-class _SteadyFile(io.RawIOBase):
-    """A remote file whose reads survive a broken connection: they begin again where they were."""
-
-    def __init__(self, fs: Any, path: str) -> None:
-        super().__init__()
-        self._fs = fs
-        self._file = _steadily(fs, lambda: fs.open(path, "rb", block_size=_BLOCK))
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def read(self, size: int | None = -1) -> bytes:
-        start = self._file.tell()
-
-        def again() -> bytes:
-            self._file.seek(start)
-            return cast(bytes, self._file.read(-1 if size is None else size))
-
-        return _steadily(self._fs, again)
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
 def _archive_file(fs: Any, entry: dict[str, Any], relative_path: str) -> ArchiveFile:
     local = isinstance(fs, LocalFileSystem)
     uri = entry["name"] if local else fs.unstrip_protocol(entry["name"])
     etag = entry.get("ETag") or entry.get("etag")
     return ArchiveFile(uri, relative_path, int(entry["size"] or 0), etag and etag.strip('"'))
-
-
-@contextmanager
-def _temporary(path: str, data: bytes) -> Iterator[str]:
-    """Write data to a new file beside `path`, on disk before the body runs; gone after it.
-
-    Not `tempfile`: its files are readable by their owner alone, and results are shared.
-    """
-    folder, name = os.path.split(path)
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except FileExistsError as error:  # must not look like the answer of a create
-        raise NotADirectoryError(errno.ENOTDIR, "not a folder", error.filename) from error
-    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as target:
-            target.write(data)
-            target.flush()
-            os.fsync(target.fileno())
-        yield temporary
-    finally:
-        with suppress(FileNotFoundError):
-            os.remove(temporary)
-
-
-def _link_new(path: str, data: bytes) -> None:
-    """Create a local file whole: a link to a finished one, which fails if the name is taken."""
-    with _temporary(path, data) as temporary:
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            # NFS may lose the answer to a link that it made: two names mean it is ours.
-            if os.stat(temporary).st_nlink != 2:
-                raise

@@ -41,6 +41,7 @@ _PASSING_CODES = frozenset(
         "BadDigest",
         "XAmzContentSHA256Mismatch",
         "RequestTimeTooSkewed",
+        "NoSuchUpload",  # the answer that completed it was lost; it is sent again from the start
     }
 )
 _EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from model.letterbox import Letterbox
@@ -15,6 +17,7 @@ from model.tracker import FrameResult, Memory
 from pipeline.decode import Frame
 from pipeline.probe import VideoInfo
 from pipeline.schema import FRAMES, TRACKS
+from pipeline.spool import TableSpool
 
 Columns = dict[str, np.ndarray]
 
@@ -27,13 +30,91 @@ class WindowRows:
     frames: Columns
 
 
-@dataclass(frozen=True, slots=True)
 class VideoTables:
-    """All rows of one video: tables of the schema, and the row of `videos`."""
+    """The tables of one video while it is tracked, and what its row of `videos` sums up.
 
-    tracks: pa.Table
-    frames: pa.Table
-    video: dict[str, object]
+    Rows go to disk by row groups. What grows with the video is a float of quality a frame and a
+    counter a track, so that percentiles and medians are exact.
+
+    Attributes:
+        tracks, frames: The rows.
+    """
+
+    def __init__(self, info: VideoInfo) -> None:
+        """Open the tables; used as a context manager, which throws them away at its end.
+
+        Raises:
+            SpoolError: There is no temporary folder that can be written.
+        """
+        self._info = info
+        self._quality = array("f")
+        self._lengths = np.zeros(0, np.int32)  # of each track, by its id
+        self._first_s = self._last_s = 0.0
+        with ExitStack() as stack:
+            self.tracks = stack.enter_context(TableSpool(TRACKS, info.video_id))
+            self.frames = stack.enter_context(TableSpool(FRAMES, info.video_id))
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> VideoTables:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def add(self, window: WindowRows) -> None:
+        """Append the rows of the next frames, at least one.
+
+        Raises:
+            SpoolError: The temporary folder is full.
+        """
+        times = window.frames["time_s"]
+        if not self._quality:
+            self._first_s = float(times[0])
+        self._last_s = float(times[-1])
+        self._quality.frombytes(window.frames["quality"].astype(np.float32).tobytes())
+        ids, counts = np.unique(window.tracks["track_id"], return_counts=True)
+        if len(ids) and ids[-1] >= len(self._lengths):
+            self._lengths.resize(int(ids[-1]) * 5 // 4 + 1, refcheck=False)
+        self._lengths[ids] += counts
+        self.tracks.add(window.tracks)
+        self.frames.add(window.frames)
+
+    def summary(self, low_quality_below: float, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """The video's row of `videos`, after at least one window.
+
+        Args:
+            low_quality_below: Frames of lower quality count as low.
+            measured: The fields that the rows do not tell; `elapsed_s` gives the rate.
+        """
+        quality = np.frombuffer(self._quality, np.float32)
+        lengths = self._lengths[self._lengths > 0]
+        p05, p50, p95 = (float(p) for p in np.percentile(quality, (5, 50, 95)))
+        fields = dict(measured)
+        elapsed_s = fields.pop("elapsed_s")
+        return {
+            **asdict(self._info),
+            "frames_decoded": len(quality),
+            "num_tracks": len(lengths),
+            "track_length_mean": float(lengths.mean()) if len(lengths) else None,
+            "track_length_median": float(np.median(lengths)) if len(lengths) else None,
+            "track_length_max": int(lengths.max()) if len(lengths) else None,
+            "video_s": self._covered_s(),
+            "quality_mean": float(quality.mean()),
+            "quality_p05": p05,
+            "quality_p50": p50,
+            "quality_p95": p95,
+            "low_quality_share": float((quality < low_quality_below).mean()),
+            "frames_per_second": len(quality) / max(elapsed_s, 1e-9),
+            **fields,
+        }
+
+    def _covered_s(self) -> float:
+        """Seconds of footage in the frames read: the last one is shown for one interval as well."""
+        count = len(self._quality)
+        if count > 1:
+            span = self._last_s - self._first_s
+            return span + span / (count - 1)
+        return 1 / self._info.fps if self._info.fps else 0.0
 
 
 def window_rows(
@@ -89,66 +170,6 @@ def window_rows(
         "num_tracks": np.bincount(row, minlength=len(window)).astype(np.int32),
     }
     return WindowRows(tracks, frames)
-
-
-def video_tables(
-    info: VideoInfo,
-    windows: Sequence[WindowRows],
-    low_quality_below: float,
-    measured: Mapping[str, object],
-) -> VideoTables:
-    """Put a video's windows together and sum them up.
-
-    Args:
-        info: What the header says.
-        windows: At least one.
-        low_quality_below: Frames of lower quality count as low.
-        measured: The fields of `videos` that the rows do not tell; `elapsed_s` gives the rate.
-    """
-    tracks = _table(info.video_id, [w.tracks for w in windows], TRACKS)
-    frames = _table(info.video_id, [w.frames for w in windows], FRAMES)
-    quality = frames["quality"].to_numpy()
-    times = frames["time_s"].to_numpy()
-    _, lengths = np.unique(tracks["track_id"].to_numpy(), return_counts=True)
-    p05, p50, p95 = (float(p) for p in np.percentile(quality, (5, 50, 95)))
-    fields = dict(measured)
-    elapsed_s = float(str(fields.pop("elapsed_s")))
-    video = {
-        **asdict(info),
-        "frames_decoded": len(frames),
-        "num_tracks": len(lengths),
-        "track_length_mean": float(lengths.mean()) if len(lengths) else None,
-        "track_length_median": float(np.median(lengths)) if len(lengths) else None,
-        "track_length_max": int(lengths.max()) if len(lengths) else None,
-        "video_s": _covered_s(times, info.fps),
-        "quality_mean": float(quality.mean()),
-        "quality_p05": p05,
-        "quality_p50": p50,
-        "quality_p95": p95,
-        "low_quality_share": float((quality < low_quality_below).mean()),
-        "frames_per_second": len(frames) / max(elapsed_s, 1e-9),
-        **fields,
-    }
-    return VideoTables(tracks, frames, video)
-
-
-def _covered_s(times: np.ndarray, fps: float | None) -> float:
-    """Seconds of footage in the frames read: the last one is shown for one interval as well."""
-    if len(times) > 1:
-        span = float(times[-1] - times[0])
-        return span + span / (len(times) - 1)
-    return 1 / fps if fps else 0.0
-
-
-def _table(video_id: str, windows: Sequence[Columns], schema: pa.Schema) -> pa.Table:
-    rows = sum(len(window["frame_index"]) for window in windows)
-    columns = [
-        pa.chunked_array([pa.array(w[field.name], field.type) for w in windows], field.type)
-        for field in schema
-        if field.name != "video_id"
-    ]
-    ids = pa.chunked_array([pa.repeat(pa.scalar(video_id), rows)])
-    return pa.Table.from_arrays([ids, *columns], schema=schema).combine_chunks()
 
 
 def _stack(rows: Sequence[torch.Tensor]) -> np.ndarray:

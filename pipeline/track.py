@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from pipeline.decode import Frame, FrameStream
 from pipeline.limits import Limits
 from pipeline.probe import VideoInfo
 from pipeline.run_record import code_version
-from pipeline.tables import VideoTables, WindowRows, video_tables, window_rows
+from pipeline.tables import VideoTables, window_rows
 
 Report = Callable[[str, int], None]
 """Told the video's id and how many of its frames are tracked so far."""
@@ -101,22 +102,27 @@ def open_tracker(settings: TrackSettings) -> Tracker:
 
 @torch.inference_mode()
 def track_video(
-    tracker: Tracker, info: VideoInfo, settings: TrackSettings, report: Report | None = None
-) -> VideoTables:
-    """Track one whole video. Writes nothing.
+    tracker: Tracker,
+    info: VideoInfo,
+    settings: TrackSettings,
+    tables: VideoTables,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Track one whole video into its tables; returns its row of `videos`. Publishes nothing.
 
     A decode thread stays ahead of the model; `window` frames are encoded as one batch, then
-    stepped one by one. Memory grows with the rows, not with the frames.
+    stepped one by one.
 
     Raises:
         DecodeError: Not one frame could be read.
         DeadlineError: It took longer than `settings.limits` allows.
+        StorageError: The video could not be read to its end.
+        SpoolError: This machine's temporary folder cannot hold the rows.
     """
     config = tracker.config
     device = torch.device(settings.device)
     state = tracker.initial_state(1)
-    windows: list[WindowRows] = []
-    wait_s = encode_s = step_s = 0.0
+    wait_s = encode_s = step_s = write_s = 0.0
     started = time.perf_counter()
     deadline = time.monotonic() + settings.limits.deadline_s(info)
     canvas = config.input_height, config.input_width
@@ -136,14 +142,15 @@ def track_video(
             encode_s += time.perf_counter() - mark
             mark = time.perf_counter()
             results, state = tracker.track(memory, state)
-            windows.append(window_rows(window, memory, results, box, config.classes))
+            rows = window_rows(window, memory, results, box, config.classes)
             step_s += time.perf_counter() - mark
+            mark = time.perf_counter()
+            tables.add(rows)
+            write_s += time.perf_counter() - mark
             if report is not None:
                 report(info.video_id, window[-1].index + 1)
         error, busy_s = stream.error, stream.decode_seconds
-    return video_tables(
-        info,
-        windows,
+    return tables.summary(
         settings.low_quality_below,
         {
             "status": "partial" if error else "ok",
@@ -152,7 +159,7 @@ def track_video(
             "decode_busy_s": busy_s,
             "encode_s": encode_s,
             "step_s": step_s,
-            "write_s": 0.0,
+            "write_s": write_s,
             "elapsed_s": time.perf_counter() - started,
             "model_sha256": settings.model_sha256,
             "config_hash": settings.config_hash,

@@ -20,6 +20,7 @@ from pipeline.dead_letters import describe_error, settle, write_dead_letter
 from pipeline.decode import DeadlineError, DecodeError
 from pipeline.probe import VideoInfo
 from pipeline.schema import VIDEOS, rows_table, table_uri, to_parquet_bytes
+from pipeline.spool import SpoolError
 from pipeline.storage_errors import StorageError
 from pipeline.tables import VideoTables
 from pipeline.track import Report, TrackSettings, open_tracker, track_video
@@ -34,7 +35,7 @@ class SegmentResult:
 
     video_id: str
     # "ok", "partial", "dead" (a dead letter), "unread" (storage failed: run again), "unwritten"
-    # (the output cannot be written: no use going on)
+    # (the output or this machine's temporary folder cannot be written: no use going on)
     outcome: str
     message: str
     frames: int = 0
@@ -105,29 +106,32 @@ class VideoTracker:
         return result
 
     def _track(self, info: VideoInfo, attempts: int) -> SegmentResult:
-        try:
-            tables = track_video(self.tracker, info, self.settings, self.report)
-        except StorageError as error:  # says nothing of the video: no dead letter
-            return SegmentResult(info.video_id, "unread", str(error))
-        except DecodeError as error:
-            return self._bury(info, "input", str(error), attempts)
-        except DeadlineError as error:
-            result = self._bury(info, "deadline", self._out_of_time(info, error), attempts)
-            if error.hangs and not self.settings.in_process:
-                # A thread in libav cannot be ended, only its process. The repetition that follows
-                # in a new one finds the dead letter.
-                os._exit(1)
-            return result
-        except (Exception, SystemExit) as error:  # a SystemExit would take the worker along
-            return self._bury(info, "poison", describe_error(error), attempts)
-        return self._publish(info, tables)
+        with VideoTables(info) as tables:
+            try:
+                row = track_video(self.tracker, info, self.settings, tables, self.report)
+            except SpoolError:  # the next video would meet it too
+                raise
+            except StorageError as error:  # says nothing of the video: no dead letter
+                return SegmentResult(info.video_id, "unread", str(error))
+            except DecodeError as error:
+                return self._bury(info, "input", str(error), attempts)
+            except DeadlineError as error:
+                result = self._bury(info, "deadline", self._out_of_time(info, error), attempts)
+                if error.hangs and not self.settings.in_process:
+                    # A thread in libav cannot be ended, only its process. The repetition that
+                    # follows in a new one finds the dead letter.
+                    os._exit(1)
+                return result
+            except (Exception, SystemExit) as error:  # a SystemExit would take the worker along
+                return self._bury(info, "poison", describe_error(error), attempts)
+            return self._publish(info, tables, row)
 
-    def _publish(self, info: VideoInfo, tables: VideoTables) -> SegmentResult:
+    def _publish(self, info: VideoInfo, tables: VideoTables, row: dict[str, Any]) -> SegmentResult:
         output = self.settings.output
         mark = time.perf_counter()
-        for table, rows in (("tracks", tables.tracks), ("frames", tables.frames)):
-            storage.write_atomic(table_uri(output, table, info.video_id), to_parquet_bytes(rows))
-        row = tables.video | {"write_s": time.perf_counter() - mark}
+        for table, spool in (("tracks", tables.tracks), ("frames", tables.frames)):
+            storage.publish(table_uri(output, table, info.video_id), spool.finished())
+        row["write_s"] += time.perf_counter() - mark
         commit = table_uri(output, "videos", info.video_id)
         data = to_parquet_bytes(rows_table([row], VIDEOS))
         storage.create_if_absent(commit, data, self.settings.conditional)

@@ -3,7 +3,13 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray gives its workers a low priority; beside another test on the same cores they would starve.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
+import hypothesis
 import torch
 
+# On a busy machine any example may take long; tests as a whole have their own limit.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """Tracking one video, and the worker that publishes its rows."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,12 +11,12 @@ import torch
 from model.checkpoint import CheckpointError, CheckpointMetadata, save_tracker
 from model.letterbox import Letterbox
 from model.tracker import FrameResult
-from pipeline import schema
+from pipeline import schema, spool
 from pipeline import worker as worker_module
 from pipeline.decode import Frame
 from pipeline.probe import probe
-from pipeline.storage import StorageError, list_stems, list_videos, write_atomic
-from pipeline.tables import window_rows
+from pipeline.storage import StorageError, list_stems, list_videos, read_bytes, write_atomic
+from pipeline.tables import VideoTables, window_rows
 from pipeline.track import TrackSettings, open_tracker, track_video
 from pipeline.worker import VideoTracker
 from tests.tiny import TINY, tiny_tracker
@@ -43,15 +44,21 @@ def settings(weights, tmp_path):
     return TrackSettings(weights, str(tmp_path / "out"), config_hash="c")
 
 
+def tracked(video, settings, report=None):
+    """The rows of `tracks`, those of `frames`, and that of `videos`."""
+    with VideoTables(video) as tables:
+        row = track_video(open_tracker(settings), video, settings, tables, report)
+        read = [pq.read_table(table.finished()) for table in (tables.tracks, tables.frames)]
+        return *read, row
+
+
 def test_tables_of_a_video(settings, video):
     reports = []
-    tables = track_video(
-        open_tracker(settings), video, settings, lambda name, frames: reports.append(frames)
-    )
+    tracks, frames, row = tracked(video, settings, lambda name, frames: reports.append(frames))
     assert reports == [8, 16, 19]
-    assert tables.tracks.schema.equals(schema.TRACKS, check_metadata=True)
-    assert tables.frames.schema.equals(schema.FRAMES, check_metadata=True)
-    frames, tracks = tables.frames.to_pandas(), tables.tracks.to_pandas()
+    assert tracks.schema.equals(schema.TRACKS, check_metadata=True)
+    assert frames.schema.equals(schema.FRAMES, check_metadata=True)
+    frames, tracks = frames.to_pandas(), tracks.to_pandas()
     assert frames.frame_index.tolist() == list(range(19))
     assert np.allclose(frames.time_s, np.arange(19) / 25)
     assert frames.quality.between(0, 1).all()
@@ -66,7 +73,6 @@ def test_tables_of_a_video(settings, video):
     assert set(tracks.class_name) == {"person"}
     counts = tracks.groupby("frame_index").size().reindex(range(19), fill_value=0)
     assert frames.num_tracks.tolist() == counts.tolist()
-    row = tables.video
     assert (row["status"], row["frames_decoded"], row["frames_expected"]) == ("ok", 19, 19)
     assert row["num_tracks"] == tracks.track_id.nunique()
     assert row["track_length_max"] == tracks.groupby("track_id").size().max()
@@ -75,10 +81,7 @@ def test_tables_of_a_video(settings, video):
 
 
 def test_window_does_not_change_the_rows(settings, video):
-    tracker = open_tracker(settings)
-    many, one = (
-        track_video(tracker, video, replace(settings, window=n)).tracks.to_pandas() for n in (8, 1)
-    )
+    many, one = (tracked(video, replace(settings, window=n))[0].to_pandas() for n in (8, 1))
     assert many[["frame_index", "track_id"]].equals(one[["frame_index", "track_id"]])
     assert np.allclose(many[["x", "y", "w", "h", "score"]], one[["x", "y", "w", "h", "score"]],
                        atol=1e-2)  # fmt: skip
@@ -89,8 +92,8 @@ def test_thresholds_override_the_checkpoint(settings, video, tmp_path):
     save_tracker(path, tiny_tracker(), CheckpointMetadata(model=TINY))
     quiet = replace(settings, weights=str(path))
     eager = replace(quiet, birth_threshold=0.0, keep_threshold=0.0)
-    assert track_video(open_tracker(eager), video, eager).tracks.num_rows > 0
-    row = track_video(open_tracker(quiet), video, quiet).video
+    assert len(tracked(video, eager)[0]) > 0
+    _, _, row = tracked(video, quiet)
     assert (row["num_tracks"], row["track_length_max"]) == (0, None)
     result = VideoTracker(quiet).track(video)  # no track is a result, too
     assert (result.outcome, result.num_tracks) == ("ok", 0)
@@ -125,6 +128,29 @@ def test_worker_publishes_once(settings, video):
     assert tracks.to_pandas().track_id.nunique() == first.num_tracks
     assert worker.track(video) == first
     assert pq.read_table(path).equals(before)
+
+
+def test_same_video_gives_the_same_bytes(settings, video):
+    """A repetition after a crash overwrites rows with their like; a reader never sees a mixture."""
+
+    def published(output):
+        VideoTracker(replace(settings, output=output)).track(video)
+        return [
+            read_bytes(schema.table_uri(output, table, video.video_id))
+            for table in ("tracks", "frames")
+        ]
+
+    assert published(f"{settings.output}1") == published(f"{settings.output}2")
+
+
+def test_full_temporary_disk_is_no_fault_of_the_video(settings, video, monkeypatch):
+    full = Path("/dev/full")
+    monkeypatch.setattr(spool.tempfile, "TemporaryFile", lambda **_: full.open("w+b"))
+    result = VideoTracker(settings).track(video)
+    assert result.outcome == "unwritten"
+    assert "No space left on device; free some space there, or set TMPDIR" in result.message
+    assert list_stems(f"{settings.output}/dead_letters") == set()
+    assert list_stems(f"{settings.output}/tracks") == set()
 
 
 def test_truncated_video_is_partial(settings, tmp_path):

@@ -44,7 +44,7 @@ def kill_at_write(number):
 
         return changed
 
-    for name in ("write_atomic", "create_if_absent", "remove"):
+    for name in ("write_atomic", "publish", "create_if_absent", "remove"):
         wrapped = wrap(getattr(storage, name))
         for module in (storage, run_record):
             if hasattr(module, name):

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import BotoCoreError
 from s3fs import S3FileSystem
 
-from pipeline import storage, storage_errors
+from pipeline import file_systems, storage, storage_errors
 from pipeline.storage_errors import StorageError
 from tests.faults.proxy import FAULTS, FaultyProxy
 from tests.videos import write_video
@@ -203,7 +203,7 @@ def test_header_is_read_without_the_whole_file(proxied, bucket, tmp_path, monkey
 
 
 def test_listing_streams_and_tells_how_far_it_is(proxied, bucket, monkeypatch):
-    monkeypatch.setattr(storage, "_PAGE", 10)
+    monkeypatch.setattr(file_systems, "PAGE", 10)
     odd = ["../up.mp4", "a//b.mp4", "/root.mp4", "CON.mp4", "x\u202ey.mp4", "folder.mp4/"]
     for key in odd + [f"{number:05}.txt" for number in range(20)]:
         bucket.put_object(Bucket="cams", Key=f"many/{key}", Body=b"x")
