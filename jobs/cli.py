@@ -301,3 +301,8 @@ def _show(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return mask_secrets(str(value))
+
+
+def warn(message: str) -> None:
+    """Tell of something that does not end the job."""
+    console.print(f"[yellow]{escape(mask_secrets(message))}[/]", soft_wrap=True, highlight=False)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from jobs.cli import JobConfig, Settings, flat, load_config, parse_config, print_config
-from jobs.track import TrackConfig
+from jobs.track_settings import TrackConfig
 from pipeline.schema import mask_secrets
 
 

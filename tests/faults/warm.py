@@ -13,7 +13,7 @@ def serve() -> None:
     import torch
 
     import jobs.track
-    import pipeline.in_process  # noqa: F401
+    import jobs.track_run
 
     torch.set_num_threads(1)
     from tests.faults import injected

@@ -1,0 +1,208 @@
+"""The work of `jobs.track`: from the files of an archive to the rows of their videos.
+
+Imports torch, so `jobs.track` imports it only when the settings are known to be good.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from jobs.cli import EXIT_FAILED, console, warn
+from jobs.track_settings import TrackConfig
+from model.checkpoint import file_sha256, read_metadata
+from pipeline import storage
+from pipeline.archive import read_archive
+from pipeline.attempts import Ledger, new_run
+from pipeline.dead_letters import settle
+from pipeline.in_process import run_in_process
+from pipeline.limits import Limits
+from pipeline.memory import MemoryEstimate, check_memory, estimate
+from pipeline.plan import Segment, expected_frames, plan
+from pipeline.progress import RunDisplay, header_bar
+from pipeline.run_record import Plain, config_hash
+from pipeline.schema import table_uri
+from pipeline.stop import Stopped, StopRequest
+from pipeline.storage import ArchiveFile
+from pipeline.storage_errors import StorageError
+from pipeline.summary import RunSummary
+from pipeline.track import TrackSettings, local_weights
+from pipeline.tracking_log import TrackingLog
+from pipeline.worker import SegmentResult
+
+
+def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain]]:
+    """What workers are told, and the settings that decide results, thresholds as they will be.
+
+    Raises:
+        CheckpointError: The weights cannot be used.
+        StorageError: They cannot be fetched.
+    """
+    weights = config.weights if "://" in config.weights else str(Path(config.weights).absolute())
+    with local_weights(weights) as path:
+        model, sha256 = read_metadata(path).model, file_sha256(path)
+    given = config.tracker.model_dump()
+    effective = {k: getattr(model, k) if value is None else value for k, value in given.items()}
+    deciding: dict[str, Plain] = {
+        "weights": sha256,
+        "low_quality_below": config.low_quality_below,
+        **{f"tracker.{name}": value for name, value in effective.items()},
+    }
+    settings = TrackSettings(
+        weights=weights,
+        output=config.output.rstrip("/"),
+        model_sha256=sha256,
+        config_hash=config_hash(deciding),
+        window=config.decode.window,
+        queue_size=config.decode.queue_size,
+        low_quality_below=config.low_quality_below,
+        limits=Limits(**config.limits.model_dump(exclude={"watchdog_s"})),
+        run=new_run(),
+        in_process=config.cluster.workers == 0,
+        **effective,
+    )
+    return settings, deciding
+
+
+def track_archive(
+    config: TrackConfig,
+    files: list[ArchiveFile],
+    settings: TrackSettings,
+    log: TrackingLog | None,
+    stop: StopRequest,
+) -> RunSummary:
+    """Read the headers, then track what is not done yet; a stop ends it early.
+
+    Args:
+        config: The whole job's.
+        files: Of the archive.
+        settings: For the workers.
+        log: Told of the manifest and of progress, None for no log.
+        stop: Looked at all the time.
+
+    Raises:
+        MemoryRefused: The actors would not fit into this machine.
+        StorageError: The output, or a worker's temporary folder, cannot be written.
+        StalledError: Nothing moves any more.
+        ClusterError: Ray cannot be used, or was lost.
+        Stopped: A signal asked for the end before tracking began.
+    """
+    done, dead = _finished(settings.output, config.retry_dead_letters)
+    with header_bar(console, len(files)) as advance:
+
+        def read() -> None:
+            advance()
+            stop.check()
+
+        archive = read_archive(
+            files,
+            settings.output,
+            done | dead,
+            config.cluster.probe_threads,
+            read,
+            settings.limits,
+            config.retry_dead_letters,
+            settings.conditional,
+        )
+    for path, reason in archive.unread.items():
+        warn(f"{path}: {reason}")
+    if log is not None:
+        log.file("manifest.parquet", archive.manifest)
+    segments = plan(archive.videos, done | dead)
+    summary = RunSummary(
+        found=len(archive.ids) + len(archive.unread),
+        skipped=len(archive.ids & (done | dead)),
+        dead_before=len(archive.ids & dead),
+        dead=sum(item.video_id not in done | dead for item in archive.unreadable),
+        unread=len(archive.unread),
+        planned=len(segments),
+    )
+    if not segments:
+        return summary
+    frames = {s.video_id: expected_frames(s.info) or 0 for s in segments}
+
+    def tick(display: RunDisplay) -> None:
+        if log is not None:
+            log.metrics(
+                {
+                    "videos_done": summary.done,
+                    "frames": display.frames_done,
+                    "frames_per_second": display.rate,
+                },
+                step=display.frames_done,
+            )
+
+    started = time.monotonic()
+    open_videos = dict.fromkeys(s.video_id for s in segments)
+    try:
+        with RunDisplay(console, len(segments), sum(frames.values()), tick) as display:
+            for result in _results(config, segments, settings, display, stop):
+                if result.outcome == "unwritten":
+                    raise StorageError(result.message)
+                del open_videos[result.video_id]
+                summary.add(result)
+                display.video_finished(frames[result.video_id], result.frames)
+                if result.outcome in ("dead", "unread"):
+                    warn(f"{result.video_id}: {result.message}")
+    except Stopped:
+        # The attempts that this stop has cut off are not held against their videos.
+        ledger = Ledger(settings.output, settings.run, settings.in_process)
+        ledger.forget(open_videos, settings.run)
+    summary.wall_s = time.monotonic() - started
+    return summary
+
+
+def _finished(output: str, retry: bool) -> tuple[set[str], set[str]]:
+    """The ids of videos done and of dead letters; with `retry` the letters are taken back."""
+    done, dead = (storage.list_stems(f"{output}/{t}") for t in ("videos", "dead_letters"))
+    for video_id in done & dead:  # a run was killed between the two
+        settle(output, video_id)
+    dead -= done
+    if retry:
+        Ledger(output, "", False).forget(dead)
+        for video_id in dead:
+            storage.remove(table_uri(output, "dead_letters", video_id))
+        dead = set()
+    return done, dead
+
+
+def _results(
+    config: TrackConfig,
+    segments: list[Segment],
+    settings: TrackSettings,
+    display: RunDisplay,
+    stop: StopRequest,
+) -> Iterator[SegmentResult]:
+    workers, watchdog_s = config.cluster.workers, config.limits.watchdog_s
+    with local_weights(settings.weights) as path:
+        model = read_metadata(path).model
+    videos = [segment.info for segment in segments]
+    need = estimate(model, settings.window, settings.queue_size, videos, settings.limits)
+    if workers == 0:
+        _check_memory(need, 1, False)
+        yield from run_in_process(segments, settings, display, stop, watchdog_s, _give_up)
+        return
+    # Ray takes seconds to import, which a run without it should not wait for.
+    from pipeline.pool import cluster_actors, connected, run_on_ray
+
+    with connected(config.cluster.address, workers):
+        gpus, actors = cluster_actors(workers)
+        if config.cluster.address is None:
+            _check_memory(need, min(actors, len(segments)), gpus > 0)
+        yield from run_on_ray(segments, settings, display, workers, stop, watchdog_s)
+
+
+def _check_memory(need: MemoryEstimate, actors: int, on_gpu: bool) -> None:
+    console.print(f"{actors} actors, each at most {need}", soft_wrap=True, highlight=False)
+    check_memory(need, actors, on_gpu)
+
+
+def _give_up(message: str) -> None:
+    """End a process whose main thread hangs."""
+    Console(stderr=True).print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
+    os._exit(EXIT_FAILED)
