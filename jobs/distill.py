@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from rich.markup import escape
 
 from jobs.cli import (
     EXIT_BAD_CONFIG,
@@ -28,6 +29,7 @@ from jobs.distill_job import (
 from jobs.settings import settings_model
 from jobs.student import student_file
 from jobs.training_progress import progress_bar
+from jobs.training_run import fit_logged
 from model.allocator import keep_large_blocks
 from model.distillation import TeacherStatistics, measure_statistics
 from model.teacher import Teacher, TeacherInfo, load_teacher
@@ -39,10 +41,11 @@ from pipeline.feature_cache import (
     write_statistics,
 )
 from pipeline.features import cache_features
-from pipeline.fit import Fit, fit
+from pipeline.fit import Fit
 from pipeline.frames import ArchiveFrames, collate_frames, read_archive_videos
 from pipeline.run_folder import RunFolder
 from pipeline.storage import StorageError
+from pipeline.training_picture import BatchInspector
 
 
 class _DistillConfig(JobConfig):
@@ -81,7 +84,7 @@ def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
     keep_large_blocks()
     videos, broken = read_archive_videos(job.input, job.output, job.probe_threads)
     for line in broken:
-        _warn(line)
+        _left_out(line)
     folder = RunFolder(job.output)
     folder.claim(asdict(job), FREE)
     job = job.located()
@@ -95,21 +98,20 @@ def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
     names = [video.relative_path for video in videos]
     what = Fit(
         config=job.training,
-        build=partial(build_trainer, job, teacher, statistics),
+        build=partial(build_trainer, job, frames, teacher, statistics),
         stream=partial(open_stream, frames),
         finish=partial(write_weights, job, names),
         output=job.output,
+        inspector=BatchInspector(),
+        look_every=job.mlflow.picture_every,
     )
     warned = set(broken)
 
     def report(progress: Progress) -> None:
-        for line in progress.problems:
-            if line not in warned:
-                _warn(line)
-                warned.add(line)
+        warned.update(progress.problems)
         watch(progress)
 
-    fit(what, job.cluster, report)
+    fit_logged(what, job.cluster, job.mlflow, asdict(job), report, _warn)
     if warned:
         console.print(f"{len(warned)} files or places in them could not be read", highlight=False)
     return folder.path(student_file(job.size))
@@ -118,11 +120,11 @@ def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
 def _cache(job: DistillJob, frames: ArchiveFrames) -> FeatureCache:
     workers = job.cluster.workers_range[1]
     if not workers:
-        return cache_features(frames, job.teacher, job.cache, 0, _warn)
+        return cache_features(frames, job.teacher, job.cache, 0, _left_out)
     from pipeline.pool import connected  # Ray takes seconds to import
 
     with connected(job.cluster.address or None, workers):
-        return cache_features(frames, job.teacher, job.cache, workers, _warn)
+        return cache_features(frames, job.teacher, job.cache, workers, _left_out)
 
 
 def _statistics(job: DistillJob, frames: ArchiveFrames) -> tuple[TeacherInfo, TeacherStatistics]:
@@ -143,8 +145,12 @@ def _first_features(frames: ArchiveFrames, teacher: Teacher, device: str) -> Any
         yield teacher(batch.clean, batch.valid)
 
 
+def _left_out(line: str) -> None:
+    console.print(f"[yellow]left out:[/] {escape(line)}", soft_wrap=True, highlight=False)
+
+
 def _warn(line: str) -> None:
-    console.print(f"[yellow]left out:[/] {line}", soft_wrap=True, highlight=False)
+    console.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from jobs.student import check_size, nested_settings, start_student, student_file
+from jobs.training_run import MlflowSettings
 from model.checkpoint import CheckpointMetadata, checkpoint_bytes
 from model.communicator import Communicator
 from model.distillation import (
@@ -22,6 +23,7 @@ from model.distillation import (
     distiller_path,
 )
 from model.frame_loss import DistillObjective
+from model.norms import calibrate
 from model.teacher import TeacherInfo, load_teacher
 from model.training import Trainer, TrainingConfig
 from pipeline.batches import Stream
@@ -33,9 +35,11 @@ from pipeline.run_record import code_version
 
 FREE = (
     "input", "output", "start", "imagenet", "probe_threads", "cluster", "cache.path",
-    "training.steps", "training.checkpoint_every",
+    "mlflow", "training.steps", "training.checkpoint_every",
 )  # fmt: skip
 """Settings that may change while a run goes on: more steps, other paths, other machines."""
+
+_CALIBRATION_FRAMES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class DistillJob:
         distillation: how distillation pulls.
         training: how the student is trained; `batch` counts frames.
         cluster: where the training runs.
+        mlflow: where it is logged.
     """
 
     input: str
@@ -70,6 +75,7 @@ class DistillJob:
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    mlflow: MlflowSettings = field(default_factory=MlflowSettings)
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -86,6 +92,7 @@ class DistillJob:
             "distillation": DistillationConfig,
             "training": TrainingConfig,
             "cluster": ClusterSettings,
+            "mlflow": MlflowSettings,
         }
         return cls(**nested_settings(values, nested))
 
@@ -112,6 +119,7 @@ def _absolute(name: str) -> str:
 
 def build_trainer(
     job: DistillJob,
+    frames: ArchiveFrames,
     teacher: TeacherInfo,
     statistics: TeacherStatistics,
     device: torch.device,
@@ -121,8 +129,12 @@ def build_trainer(
 
     Raises:
         CheckpointError, TeacherError: as their loaders say.
+        FramesError: not one frame of the archive can be read.
     """
     tracker = start_student(job.size, job.start, job.imagenet, None, job.training.seed)
+    if not job.start:
+        first = (frames[i] for i in range(_CALIBRATION_FRAMES))
+        calibrate(tracker, (collate_frames([frame]) for frame in first))
     distiller = Distiller(job.distillation, tracker.config.semantic_dim, teacher, statistics)
     live = None
     if not job.cache.path:

@@ -13,6 +13,7 @@ from rich.table import Table
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
 from jobs.distill import run
 from jobs.distill_job import DistillJob
+from jobs.training_run import MlflowSettings
 from model.training import Progress, TrainingConfig, TrainingError
 from pipeline.fit import ClusterSettings
 from pipeline.storage import StorageError, write_atomic
@@ -78,6 +79,7 @@ def images_per_second(config: RateConfig, workers: int) -> float:
                 checkpoint_every=config.steps,
             ),
             cluster=cluster,
+            mlflow=MlflowSettings(enabled=False),
         )
         run(job, seen.append)
     measured = seen[_UNMEASURED:]

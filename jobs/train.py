@@ -8,19 +8,18 @@ runs on a bare GPU machine.
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from jobs.train_job import TrainJob, claim, fit_of, weights_path
+from jobs.training_run import fit_logged
 from model.allocator import keep_large_blocks
 from model.training import Progress, TrainingError
-from pipeline.fit import fit
 from pipeline.run_folder import RunFolder
 from pipeline.shards import Shards
-from pipeline.training_log import TrainingLog, open_mlflow
 
 
 def main(argv: list[str]) -> int:
@@ -63,27 +62,10 @@ def run(job: TrainJob, watch: Callable[[Progress], None]) -> str:
         StorageError: the output cannot be reached.
     """
     keep_large_blocks()
-    folder, shards = RunFolder(job.output), Shards(job.shards)
-    claim(folder, job)
-    mlflow = None
-    if job.mlflow.enabled:
-        mlflow = open_mlflow(job.mlflow.uri, job.mlflow.experiment, _warn)
-    with TrainingLog(folder, mlflow, _flat(asdict(job))) as log:
-
-        def record(progress: Progress) -> None:
-            log.watch(progress)
-            watch(progress)
-
-        fit(fit_of(job, shards), job.cluster, record, log.show if mlflow else None)
+    shards = Shards(job.shards)
+    claim(RunFolder(job.output), job)
+    fit_logged(fit_of(job, shards), job.cluster, job.mlflow, asdict(job), watch, _warn)
     return weights_path(job)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        nested = isinstance(value, Mapping)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
-    return flat
 
 
 def _warn(message: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from jobs.student import check_size, nested_settings, start_student, student_file
+from jobs.training_run import MlflowSettings
 from model.checkpoint import (
     CheckpointMetadata,
     checkpoint_bytes,
@@ -54,27 +55,6 @@ _FREE = (
     "training.checkpoint_every",
 )
 """More steps, other paths and other machines are the same run."""
-
-
-@dataclass(frozen=True, slots=True)
-class MlflowSettings:
-    """Where the training is logged. None of it changes results.
-
-    Attributes:
-        enabled: log settings, losses and pictures to MLflow.
-        uri: MLflow store or server; the default is a file here, the one `mlflow ui` opens.
-        experiment: MLflow experiment, made if missing.
-        picture_every: steps between looks at the tracker: a picture and figures of the gate.
-    """
-
-    enabled: bool = True
-    uri: str = "sqlite:///mlflow.db"
-    experiment: str = "vsdmot"
-    picture_every: int = 100
-
-    def __post_init__(self) -> None:
-        if self.picture_every < 1:
-            raise ValueError(f"mlflow.picture_every must be at least 1, got {self.picture_every}")
 
 
 @dataclass(frozen=True, slots=True)

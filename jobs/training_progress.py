@@ -20,7 +20,7 @@ from model.training import Progress
 def progress_bar(steps: int) -> Iterator[Callable[[Progress], None]]:
     """Show steps done, losses by term (smoothed), steps and frames a second, time left.
 
-    What could not be read is warned of, and counted.
+    What could not be read is warned of once, and counted.
     """
     columns = (
         BarColumn(bar_width=24),
@@ -31,18 +31,17 @@ def progress_bar(steps: int) -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[losses]}"),
     )
     smooth: dict[str, float] = {}
-    unread = 0
+    unread: set[str] = set()
 
     def watch(progress: Progress) -> None:
-        nonlocal unread
-        unread += len(progress.problems)
-        for line in progress.problems:
+        for line in set(progress.problems) - unread:
+            unread.add(line)
             bar.console.print(f"[yellow]left out:[/] {escape(line)}", soft_wrap=True)
         for name, value in {"loss": progress.loss, **progress.terms}.items():
             smooth[name] = 0.95 * smooth.get(name, value) + 0.05 * value
         losses = "  ".join(f"{name} {value:.3f}" for name, value in smooth.items())
         if unread:
-            losses = f"unread {unread}  {losses}"
+            losses = f"unread {len(unread)}  {losses}"
         frames = progress.frames / max(1e-9, progress.seconds)
         rate = f"{1 / max(1e-9, progress.seconds):.2f} steps/s  {frames:.1f} frames/s"
         bar.update(task, completed=progress.step, losses=losses, rate=rate)

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from model.clip_loss import ClipBatch
+from model.frame_loss import FrameBatch
 from model.tracker import Tracker
 
 
 @torch.no_grad()
-def calibrate(tracker: Tracker, batches: Iterable[ClipBatch]) -> None:
+def calibrate(tracker: Tracker, batches: Iterable[ClipBatch | FrameBatch]) -> None:
     """Measure the statistics of a new student's normalisations on its first batches.
 
     A data-dependent start, as in Salimans & Kingma, "Weight normalization", NeurIPS 2016. The
@@ -34,7 +35,7 @@ def calibrate(tracker: Tracker, batches: Iterable[ClipBatch]) -> None:
         norm.train()
     for batch in batches:
         tracker.encode(
-            batch.images.flatten(0, 1), batch.valid.flatten(0, 1), batch.patches.flatten(0, 1)
+            batch.images.flatten(0, -4), batch.valid.flatten(0, -2), batch.patches.flatten(0, -4)
         )
     for norm, momentum in zip(fresh, momenta, strict=True):
         norm.momentum = momentum

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 
 import jobs.distill
 from jobs.distill import run
 from jobs.distill_job import DistillJob, build_trainer
+from jobs.training_run import MlflowSettings
 from model.checkpoint import load_tracker
 from model.communicator import Communicator
 from model.config import SIZES
@@ -43,6 +45,7 @@ def job(tmp_path, monkeypatch):
         frames=FrameConfig(height=64, width=96),
         training=TrainingConfig(steps=4, batch=4, warmup=1, checkpoint_every=2),
         cluster=ClusterSettings(threads=1, loaders=0, device="cpu"),
+        mlflow=MlflowSettings(enabled=False),
     )
 
 
@@ -67,6 +70,29 @@ def test_a_student_its_projectors_and_what_they_say_of_themselves(job, tmp_path,
     assert distiller.teacher.id == "imagenet-lite2"
     assert distiller.semantic_dim == tracker.config.semantic_dim
     assert float(distiller.dense_mean.abs().sum()) > 0
+
+
+def test_a_new_student_starts_with_statistics_of_the_archive(job):
+    trainer, _ = trainer_and_frames(job)
+    norms = [m for n, m in trainer.tracker.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    measured = [n for n in norms if int(n.num_batches_tracked)]
+    assert measured and all(float(n.running_mean.abs().sum()) > 0 for n in measured)
+
+
+def test_a_distillation_is_in_mlflow_with_figures_and_pictures(job, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    training = replace(job.training, steps=10, checkpoint_every=10)
+    run(replace(job, training=training, mlflow=MlflowSettings(True, uri, "d", 5)), lambda p: None)
+    client = MlflowClient(uri)
+    (found,) = client.search_runs([client.get_experiment_by_name("d").experiment_id])
+    assert found.info.status == "FINISHED"
+    assert found.data.params["teacher.model"] == "imagenet-lite2"
+    expected = {"local", "pooled", "relation", "quality", "images_per_second"}
+    assert expected | {"gate_mean", "quality_mean"} <= set(found.data.metrics)
+    pictures = sorted(artifact.path for artifact in client.list_artifacts(found.info.run_id))
+    assert pictures == ["look-0000005.png", "look-0000010.png"]
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 11))
 
 
 def test_a_run_that_stopped_goes_on_with_the_same_curve_and_no_other(job, tmp_path, monkeypatch):
@@ -120,7 +146,7 @@ def trainer_and_frames(job):
     first = collate_frames([frames[i] for i in range(4)])
     statistics = measure_statistics(teacher.info, [teacher(first.clean, first.valid)])
     device = torch.device("cpu")
-    return build_trainer(job, teacher.info, statistics, device, Communicator()), frames
+    return build_trainer(job, frames, teacher.info, statistics, device, Communicator()), frames
 
 
 def test_the_loss_falls_and_the_projectors_are_trained_but_not_the_teacher(job):
