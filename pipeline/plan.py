@@ -10,9 +10,10 @@ from itertools import islice
 
 import pyarrow as pa
 
+from pipeline.identity import video_id
 from pipeline.probe import ProbeError, VideoInfo, probe
 from pipeline.schema import MANIFEST
-from pipeline.storage import ArchiveFile, content_identity, video_id
+from pipeline.storage import ArchiveFile, content_identity
 from pipeline.storage_errors import StorageError
 
 _PENDING_PER_THREAD = 16

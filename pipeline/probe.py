@@ -15,8 +15,9 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from pipeline.identity import video_id
 from pipeline.limits import Limits
-from pipeline.storage import ArchiveFile, content_identity, open_binary, video_id
+from pipeline.storage import ArchiveFile, content_identity, open_binary
 from pipeline.storage_errors import StorageError
 
 _FIRST_FRAME_PACKETS = 300  # a stream cut between key frames may need seconds to show a picture

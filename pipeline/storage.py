@@ -9,9 +9,7 @@ import errno
 import hashlib
 import io
 import os
-import re
 import secrets
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +32,6 @@ VIDEO_EXTENSIONS = frozenset({
 })
 # fmt: on
 _SAMPLE = 64 * 1024  # bytes hashed at the head, the middle and the tail of a local file
-_SLUG = 40  # characters of a file's name kept in its video_id
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS)
 _PART = 16 * 1024 * 1024  # bytes of a part of an upload; two are in memory at once
 
@@ -245,14 +242,6 @@ def content_identity(file: ArchiveFile) -> str:
             source.seek(max(0, start))
             digest.update(source.read(_SAMPLE))
     return f"{file.size}-{digest.hexdigest()[:32]}"
-
-
-def video_id(relative_path: str, identity: str) -> str:
-    """Return the stable name of a video, safe as a file name anywhere: slug-hash."""
-    stem = unicodedata.normalize("NFKD", PurePosixPath(relative_path).stem)
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", stem.encode("ascii", "ignore").decode())[:_SLUG]
-    digest = hashlib.sha256(f"{relative_path}\0{identity}".encode("utf-8", "surrogateescape"))
-    return f"{slug.strip('-') or 'video'}-{digest.hexdigest()[:12]}"
 
 
 def _archive_file(fs: Any, entry: dict[str, Any], relative_path: str) -> ArchiveFile:

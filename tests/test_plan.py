@@ -3,6 +3,8 @@
 from dataclasses import asdict, replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.archive import find_videos, read_archive
 from pipeline.plan import Unreadable, expected_frames, plan, survey
@@ -24,6 +26,77 @@ def test_longest_first_unknown_before_all_done_dropped():
     infos.append(info("e", None, duration_s=4.0))
     assert [s.video_id for s in plan(infos, {"d"})] == ["c", "e", "b", "a"]
     assert expected_frames(infos[-1]) == 100
+
+
+LENGTHS = st.one_of(st.none(), st.integers(0, 10**7))
+NAMES = st.text("abcdef0123456789", min_size=1, max_size=4)
+ARCHIVES = st.dictionaries(NAMES, LENGTHS, max_size=30).map(
+    lambda found: [info(name, frames, duration_s=None) for name, frames in found.items()]
+)
+
+
+def ids(segments):
+    return [segment.video_id for segment in segments]
+
+
+@given(ARCHIVES, st.sets(NAMES))
+def test_each_video_is_planned_once_unless_it_is_done(infos, done):
+    planned = ids(plan(infos, done))
+    assert len(planned) == len(set(planned))
+    assert set(planned) == {i.video_id for i in infos} - done
+
+
+@given(ARCHIVES)
+def test_longest_first_and_what_may_be_longest_before(infos):
+    lengths = [expected_frames(segment.info) for segment in plan(infos, set())]
+    known = [length for length in lengths if length is not None]
+    assert lengths == [None] * (len(lengths) - len(known)) + sorted(known, reverse=True)
+
+
+@given(ARCHIVES, st.randoms(use_true_random=False))
+def test_plan_does_not_depend_on_the_order_of_the_listing(infos, chance):
+    shuffled = list(infos)
+    chance.shuffle(shuffled)
+    assert plan(shuffled, set()) == plan(infos, set())
+
+
+@given(ARCHIVES, st.data())
+def test_run_that_goes_on_keeps_the_order(infos, data):
+    """Whatever part is done, the rest comes as it would have come."""
+    whole = ids(plan(infos, set()))
+    done = data.draw(st.sets(st.sampled_from(whole))) if whole else set()
+    assert ids(plan(infos, done)) == [name for name in whole if name not in done]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.sampled_from(["good", "bad", "unread"]), max_size=70),
+    st.integers(1, 5),
+)
+def test_survey_gives_one_value_a_file_in_its_order(kinds, threads):
+    """Its etag stands for the content, so no file has to be there."""
+    listing = [ArchiveFile(f"/{n}.mp4", f"{n}.mp4", 1, str(n)) for n in range(len(kinds))]
+    unread = []
+
+    def probe(file):
+        kind = kinds[int(file.etag)]
+        if kind == "bad":
+            raise ProbeError("no picture track")
+        if kind == "unread":
+            raise StorageError("connection lost")
+        return replace(INFO, video_id=file.relative_path, relative_path=file.relative_path)
+
+    found = list(survey(listing, {}, threads, probe, lambda file, _: unread.append(file)))
+    seen = [(item.relative_path, isinstance(item, Unreadable)) for item in found]
+    expected = [
+        (file.relative_path, kind == "bad")
+        for file, kind in zip(listing, kinds, strict=True)
+        if kind != "unread"
+    ]
+    assert seen == expected
+    lost = {file.relative_path for file in unread}
+    assert lost == {f"{n}.mp4" for n, kind in enumerate(kinds) if kind == "unread"}
+    assert len(unread) == len(lost)
 
 
 def files(tmp_path, count):
@@ -67,7 +140,8 @@ def test_known_headers_are_not_read_again(tmp_path):
 
 
 def _probe_by_id(file):
-    from pipeline.storage import content_identity, video_id
+    from pipeline.identity import video_id
+    from pipeline.storage import content_identity
 
     identifier = video_id(file.relative_path, content_identity(file))
     return replace(INFO, video_id=identifier, uri=file.uri, relative_path=file.relative_path)

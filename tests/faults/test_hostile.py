@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from model.checkpoint import CheckpointError, load_tracker
 from pipeline import storage
 from pipeline.decode import DecodeError, Decoder
+from pipeline.identity import video_id
 from pipeline.limits import Limits
 from pipeline.probe import ProbeError, probe
 from pipeline.schema import TABLES, mask_secrets, secret_values, table_uri
-from pipeline.storage import list_videos, video_id
+from pipeline.storage import list_videos
 from tests.faults import invariant
 from tests.faults.corpus import CONTAINERS, write_corpus
 from tests.videos import write_video

@@ -1,0 +1,18 @@
+"""The name of a video: the same as long as its path below the archive's root and content are."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from pathlib import PurePosixPath
+
+_SLUG = 40  # characters of a file's name kept in its video_id
+
+
+def video_id(relative_path: str, identity: str) -> str:
+    """Return the stable name of a video, safe as a file name anywhere: slug-hash."""
+    stem = unicodedata.normalize("NFKD", PurePosixPath(relative_path).stem)
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", stem.encode("ascii", "ignore").decode())[:_SLUG]
+    digest = hashlib.sha256(f"{relative_path}\0{identity}".encode("utf-8", "surrogateescape"))
+    return f"{slug.strip('-') or 'video'}-{digest.hexdigest()[:12]}"
