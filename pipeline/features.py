@@ -14,6 +14,7 @@ import torch
 
 from model.distillation import measure_statistics
 from model.teacher import TeacherFeatures, TeacherSettings, load_teacher, teacher_id
+from pipeline.canvas import letterboxed
 from pipeline.feature_cache import (
     DTYPES,
     CacheIdentity,
@@ -27,7 +28,7 @@ from pipeline.feature_cache import (
     write_identity,
     write_statistics,
 )
-from pipeline.frames import ArchiveFrames, letterboxed
+from pipeline.frames import ArchiveFrames
 from pipeline.storage import create_if_absent, open_binary
 
 _PART = 32  # frames: half a minute of a CPU's work is all that a killed worker loses

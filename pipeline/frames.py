@@ -24,6 +24,7 @@ from model.letterbox import Letterbox
 from model.quality import sample_patches
 from model.teacher import TeacherFeatures
 from pipeline.archive import find_videos
+from pipeline.canvas import LONGEST, grey, letterboxed
 from pipeline.decode import DecodeError, fit
 from pipeline.degrade import KINDS, degrade, frame_severities
 from pipeline.feature_cache import FeatureCache, FrameKey
@@ -32,7 +33,6 @@ from pipeline.probe import ProbeError, VideoInfo, open_video
 from pipeline.storage import StorageError
 
 _ATTEMPTS = 100  # draws for one frame before the archive is given up
-_LONGEST = 960  # pixels: larger views are shrunk first, or degrading would take longest of all
 _WHOLE = 0.4  # share of frames shown whole
 
 
@@ -228,22 +228,6 @@ def read_frame(info: VideoInfo, time_s: float) -> np.ndarray:
         return fit(last, box, VideoReformatter())
 
 
-def letterboxed(pixels: np.ndarray, height: int, width: int) -> tuple[torch.Tensor, list[int]]:
-    """A picture (h, w, 3) uint8 on the canvas (3, height, width), and its size there."""
-    box = Letterbox(pixels.shape[0], pixels.shape[1], height, width)
-    size = (box.scaled_width, box.scaled_height)
-    canvas = np.zeros((height, width, 3), np.uint8)
-    canvas[: size[1], : size[0]] = np.asarray(
-        Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
-    )
-    return torch.from_numpy(canvas).permute(2, 0, 1).contiguous(), [size[1], size[0]]
-
-
-def grey(pixels: np.ndarray) -> np.ndarray:
-    """Luma (h, w) uint8 of a picture (h, w, 3), in integers."""
-    return (pixels @ np.array([77, 150, 29], np.uint16) >> 8).astype(np.uint8)
-
-
 def _draw_crop(
     width: int, height: int, config: FrameConfig, random: np.random.Generator
 ) -> tuple[int, int, int, int]:
@@ -261,8 +245,8 @@ def _cut(picture: np.ndarray, view: FrameView) -> np.ndarray:
     x, y, w, h = view.crop
     pixels = picture[y : y + h, x : x + w]
     pixels = pixels[:, ::-1] if view.flip else pixels
-    if max(w, h) > _LONGEST:
-        factor = _LONGEST / max(w, h)
+    if max(w, h) > LONGEST:
+        factor = LONGEST / max(w, h)
         size = (max(1, round(w * factor)), max(1, round(h * factor)))
         return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
     return np.ascontiguousarray(pixels)

@@ -21,9 +21,9 @@ from model.distillation import Distiller, TeacherTargets
 from model.quality import sample_patches
 from model.teacher import Teacher
 from model.tracker import Tracker
+from pipeline.canvas import grey, letterboxed
 from pipeline.decode import iterate_frames
 from pipeline.degrade import KINDS, SEVERITIES, degrade, frame_severities, sequence_seed
-from pipeline.frames import grey, letterboxed
 from pipeline.probe import VideoInfo
 
 CLEAN, OVERALL = "clean", "ALL"

@@ -13,7 +13,10 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
+from jobs.train import run
 from jobs.train_job import ClusterSettings, TrainJob
+from jobs.training_run import MlflowSettings
+from model.checkpoint import CheckpointMetadata, checkpoint_bytes, load_tracker
 from model.clip_loss import ClipObjective, clip_loss
 from model.communicator import Communicator
 from model.teacher import TeacherError, TeacherSettings, load_teacher
@@ -232,6 +235,52 @@ def test_boxes_follow_the_rectangle_through_crops_and_flips(shards):
                 assert inner.numel() == 0 or float(inner.std(dim=(1, 2)).mean()) < 25
                 checked += inner.numel() > 0
     assert checked > 30
+
+
+def test_views_are_degraded_at_the_size_the_camera_had(shards, monkeypatch):
+    sizes = []
+
+    def seen(clip, kind, severity, seed, start):
+        sizes.append(clip.shape[1:3])
+        return 255 - clip
+
+    monkeypatch.setattr("pipeline.clips.degrade", seen)
+    clips = Clips(Shards(shards), replace(CLIPS, degraded=1.0), seed=3, clean=True)
+    items = [clips[i] for i in range(12)]
+    assert max(sizes) > (CLIPS.height, CLIPS.width), "the shards' pictures are larger than that"
+    for item in items:
+        height, width = item["valid"][0].tolist()
+        both = item["images"].int() + item["clean"].int()
+        # The same view scaled alike; each is rounded twice, along rows and along columns.
+        assert int((both[..., :height, :width] - 255).abs().max()) <= 2
+
+
+def test_quality_alone_leaves_the_rest_as_it_was(shards, tmp_path):
+    start = tmp_path / "start.safetensors"
+    before = Tracker(replace(TINY, size="nano"))
+    start.write_bytes(checkpoint_bytes(before.state_dict(), CheckpointMetadata(before.config)))
+    job = TrainJob(
+        shards=str(shards),
+        output=str(tmp_path / "run"),
+        start=str(start),
+        learn="quality",
+        clips=replace(CLIPS, length=1, degraded=0.8),
+        training=replace(CONFIG, steps=30, batch=8, learning_rate=0.01, average=0.5),
+        cluster=ClusterSettings(threads=1, loaders=0, device="cpu"),
+        mlflow=MlflowSettings(enabled=False),
+    )
+    seen = []
+    after, _ = load_tracker(run(job, seen.append))
+    changed = {
+        name.split(".")[0]
+        for name, value in after.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    }
+    assert changed == {"quality"}
+    losses = [p.loss for p in seen]
+    assert np.mean(losses[-8:]) < np.mean(losses[:8])
+    with pytest.raises(ValueError, match="start=FILE"):
+        replace(job, start="")
 
 
 def test_the_rate_rises_stays_and_falls():
