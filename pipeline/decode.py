@@ -3,14 +3,12 @@
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from types import TracebackType
 from typing import Self
 
 import av
-import decord
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -25,7 +23,6 @@ from pipeline.probe import (
     open_video,
     orientation,
 )
-from pipeline.storage import read_bytes
 
 _POLL_S = 0.1  # how often a thread that waits for room looks whether it should stop
 _STOP_WITHIN_S = 10.0  # a thread that does not stop by then hangs in libav or in a read
@@ -356,27 +353,6 @@ def iterate_frames(info: VideoInfo) -> Iterator[tuple[int, float, np.ndarray]]:
     scaler = VideoReformatter()
     for index, time_s, picture in Decoder(info).frames():
         yield index, time_s, fit(picture, box, scaler)
-
-
-def read_frames(uri: str, indices: Sequence[int], width: int, height: int) -> np.ndarray:
-    """Read chosen frames by index, upright, scaled to width x height without keeping the aspect.
-
-    For packing training data: the file is read whole into memory, and must be sound. Mirrored
-    pictures come out turned by half instead.
-
-    Returns:
-        (N, height, width, 3) uint8 RGB in the order of `indices`.
-
-    Raises:
-        DecodeError: the file cannot be decoded, or an index is not in it.
-    """
-    try:
-        # decord is given the bytes, so it never sees a path either; it turns the picture itself.
-        reader = decord.VideoReader(BytesIO(read_bytes(uri)), width=width, height=height)
-        frames: np.ndarray = reader.get_batch(list(indices)).asnumpy()
-    except (decord.DECORDError, RuntimeError, IndexError) as error:
-        raise DecodeError(f"cannot read frames of {uri}: {error}") from error
-    return frames
 
 
 def _upright(image: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.decode import read_frames
+from pipeline.indexed_frames import read_frames
 from pipeline.mot import PEDESTRIAN, Sequence
 from pipeline.shards import LabelledFrame, LabelledSequence, ShardWriter, encode_picture
 

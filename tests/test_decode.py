@@ -1,5 +1,7 @@
 """Decoding: the right frames, at the right times, the right way up, whatever the file is like."""
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,11 +11,13 @@ import numpy as np
 import pytest
 
 from pipeline import probe as probe_module
-from pipeline.decode import DecodeError, Frame, FrameStream, iterate_frames, luma, read_frames
+from pipeline.decode import DecodeError, Frame, FrameStream, iterate_frames, luma
+from pipeline.indexed_frames import read_frames
 from pipeline.probe import VideoInfo, probe
 from pipeline.storage import StorageError, list_videos
 from tests import videos
 
+ROOT = Path(__file__).parents[1]
 HEIGHT, WIDTH = 96, 160  # the model's canvas in these tests
 
 
@@ -273,3 +277,20 @@ def test_read_frames_by_index(tmp_path: Path) -> None:
         read_frames(str(path), [40], 160, 96)
     with pytest.raises(DecodeError, match="cannot read frames"):
         read_frames(str(videos.write_text(tmp_path / "t.mp4")), [0], 160, 96)
+
+
+def test_reading_by_index_leaves_torch_its_blas(tmp_path: Path) -> None:
+    """decord loads NVBLAS if it is let: then one picture in one thread is a segmentation fault."""
+    path = videos.write_video(tmp_path / "a.mp4", frames=4)
+    code = (
+        "import sys, torch\n"
+        "from pipeline.indexed_frames import read_frames\n"
+        "read_frames(sys.argv[1], [1], 160, 96)\n"
+        "torch.set_num_threads(1)\n"
+        "with torch.inference_mode():\n"
+        "    torch.nn.Conv2d(3, 8, 3)(torch.zeros(1, 3, 32, 32))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -55,7 +55,7 @@ def test_a_detector_finds_the_people_of_a_real_frame(file, runtime):
     path, clip = DATA / "weights" / file, DATA / "sequences" / "val" / "TUD-Campus"
     if not path.is_file():
         pytest.skip(f"{path.name} is not there")
-    from pipeline.decode import read_frames
+    from pipeline.indexed_frames import read_frames
     from pipeline.metrics import iou_matrix
 
     frame = read_frames(str(clip / "video.mp4"), [0], 640, 480)[0]
