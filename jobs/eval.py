@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from jobs.cli import (
     EXIT_BAD_CONFIG,
@@ -29,9 +29,10 @@ from jobs.cli import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.eval_table import Results
-    from pipeline.evaluation import EvalSettings, Unit, UnitResult
+    from pipeline.eval_plan import EvalSettings, Unit
+    from pipeline.evaluation import UnitResult
     from pipeline.layouts import DataSet
+    from pipeline.tracker_spec import TrackerSpec
 
 
 class EvalConfig(JobConfig):
@@ -80,6 +81,9 @@ class EvalConfig(JobConfig):
     )
     window: int = Field(8, ge=1, le=256, description="frames encoded as one batch")
     pictures: bool = Field(True, description="draw the worst moments on the HTML page")
+    memory: bool = Field(
+        True, description="measure each tracker's peak memory, in a process of its own"
+    )
     cluster: ClusterConfig = ClusterConfig()
     mlflow: MlflowConfig = MlflowConfig()
 
@@ -97,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.conditions import ConditionError
     from pipeline.detectors import DetectorError
     from pipeline.mot import MotError
+    from pipeline.pool import ClusterError
     from pipeline.storage import StorageError
     from pipeline.tracker_spec import SpecError
 
@@ -104,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(config)
     except (CheckpointError, ConditionError, DetectorError, MotError, SpecError) as error:
         fail(str(error), EXIT_BAD_CONFIG)
-    except StorageError as error:
+    except (ClusterError, StorageError) as error:
         fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         fail("interrupted; run the same command again to go on from here", 130)
@@ -113,43 +118,69 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: EvalConfig) -> int:
     """Compute what is missing, make the tables; returns the exit code."""
     from pipeline.conditions import conditions
-    from pipeline.eval_output import publish
+    from pipeline.eval_log import log_results
+    from pipeline.eval_memory import peak_memories
+    from pipeline.eval_output import Findings, publish
+    from pipeline.eval_plan import plan_cells
     from pipeline.eval_pool import missing_units
-    from pipeline.evaluation import plan_cells
+    from pipeline.evaluation import Spent
+    from pipeline.tracking_log import TrackingLog
 
     data, settings = _data(config)
+    trackers = _trackers(config)
     cells = plan_cells(
         list(data.sequences.values()),
         conditions(config.degradations, config.severities, config.seeds),
-        _trackers(config),
+        trackers,
         settings,
     )
     units = missing_units(cells, data.sequences, settings)
     todo = sum(len(unit.cells) for unit in units)
-    console.print(f"{len(cells)} cells, {len(cells) - todo} of them there, {todo} to compute")
-    left_out, failed = dict(data.left_out), {}
+    minutes = sum(unit.core_s for unit in units) / 60
+    console.print(
+        f"{len(cells)} cells, {len(cells) - todo} of them there, {todo} to compute"
+        + (f": some {max(1, round(minutes))} core-minutes" if todo else "")
+    )
+    left_out, damaged = dict(data.left_out), {}
     for name, reason in left_out.items():
         _warn(f"left out: {name}: {reason}")
+    spent = Spent()
     for result in _computed(config, units):
+        spent.add(result)
+        if result.bad_data is not None:
+            damaged[result.sequence] = result.bad_data
         for tracker, reason in result.failed.items():
-            failed[f"{result.sequence}, {result.condition}, {tracker}"] = reason
-            _warn(f"failed: {result.sequence}, {result.condition}, {tracker}: {reason}")
+            left_out[f"{result.sequence}, {result.condition.name}, {tracker}"] = reason
+            _warn(f"failed: {result.sequence}, {result.condition.name}, {tracker}: {reason}")
+    if spent.frames:
+        console.print(str(spent), highlight=False)
+    memory = {}
+    if config.memory:
+        with console.status("peak memory, each tracker in a process of its own"):
+            memory = peak_memories(trackers, data.sequences, settings, _warn)
     published = publish(
-        cells, data, settings, config.apart, failed, config.name, config.baseline, config.pictures
+        cells,
+        data,
+        settings,
+        Findings(config.apart, damaged, left_out, memory),
+        config.name,
+        config.baseline,
+        config.pictures,
     )
     if published is None:
         fail("not one cell could be computed", EXIT_FAILED)
     console.print(published.markdown, markup=False, highlight=False, soft_wrap=True)
     if config.mlflow.enabled:
-        _log(config, published.results, published.files)
+        log = TrackingLog(config.mlflow.uri, config.mlflow.experiment, _warn)
+        log_results(log, {"job": "eval", **flat(config)}, published.results, published.files)
     console.print(f"page: {settings.output}/report.html", soft_wrap=True, highlight=False)
-    return EXIT_FAILED if left_out or failed else EXIT_DONE
+    return EXIT_FAILED if left_out or published.damaged else EXIT_DONE
 
 
 def _data(config: EvalConfig) -> tuple[DataSet, EvalSettings]:
     from pathlib import Path
 
-    from pipeline.evaluation import EvalSettings
+    from pipeline.eval_plan import EvalSettings
     from pipeline.layouts import read_data
     from pipeline.synthetic import make_synthetic
 
@@ -167,7 +198,7 @@ def _data(config: EvalConfig) -> tuple[DataSet, EvalSettings]:
     return read_data(root, config.sequences), settings
 
 
-def _trackers(config: EvalConfig) -> list[Any]:
+def _trackers(config: EvalConfig) -> list[TrackerSpec]:
     from pathlib import Path
 
     from pipeline.tracker_spec import pairs, parse_trackers
@@ -179,56 +210,29 @@ def _trackers(config: EvalConfig) -> list[Any]:
 
 
 def _computed(config: EvalConfig, units: list[Unit]) -> Iterator[UnitResult]:
-    """Compute, with a bar of frames (here) or of units (on a cluster)."""
+    """Compute, with a bar: of frames here, of what units should take on a cluster."""
     from pipeline.eval_pool import compute_here, compute_on_ray
 
     if not units:
         return
-    here = config.cluster.workers == 0
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("cells", total=sum(len(unit.cells) for unit in units))
-        results: Iterator[UnitResult]
-        if here:
-            results = compute_here(units, lambda frames: progress.advance(task, 0))
-            yield from _advancing(results, progress, task)
+        task = progress.add_task("cells", total=sum(unit.core_s for unit in units))
+        if config.cluster.workers == 0:
+            yield from compute_here(units, lambda core_s: progress.advance(task, core_s))
             return
         from pipeline.pool import connected
 
+        costs = {(u.sequence.name, u.condition): u.core_s for u in units}
         with connected(config.cluster.address, config.cluster.workers):
-            results = compute_on_ray(units, config.cluster.workers)
-            yield from _advancing(results, progress, task)
-
-
-def _advancing(
-    results: Iterator[UnitResult], progress: Progress, task: Any
-) -> Iterator[UnitResult]:
-    for result in results:
-        progress.advance(task, len(result.computed) + len(result.failed))
-        yield result
-
-
-def _log(config: EvalConfig, results: Results, files: dict[str, bytes]) -> None:
-    from pipeline.eval_table import CLEAN, DEGRADED
-    from pipeline.tracking_log import TrackingLog
-
-    log = TrackingLog(config.mlflow.uri, config.mlflow.experiment, _warn)
-    log.params({"job": "eval", **flat(config)})
-    metrics = {}
-    for tracker in results.trackers:
-        plain = tracker.replace(":", "/").replace("+", "-")
-        for condition in (*results.conditions, DEGRADED):
-            if (found := results.estimate(tracker, condition)) is not None:
-                metrics[f"{plain}/hota/{condition}"] = found.mean
-        for figure in ("mota", "idf1", "ap50", "frames_per_second"):
-            if (found := results.estimate(tracker, CLEAN, figure)) is not None:
-                metrics[f"{plain}/{figure}/clean"] = found.mean
-    log.metrics(metrics, step=0)
-    for name, content in files.items():
-        log.file(name, content)
-    log.close("FINISHED")
+            for result in compute_on_ray(units, config.cluster.workers):
+                progress.advance(task, costs[result.sequence, result.condition])
+                yield result
 
 
 def _warn(message: str) -> None:

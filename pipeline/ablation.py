@@ -33,6 +33,7 @@ FULL = "full"
 VARIANTS = (FULL, "gate_off", "gate_constant", "gate_random", "gate_oracle", "no_semantics")
 RANDOM = "gate_random"
 _SHARED = ("backbone", "encoder", "semantics", "quality")
+_REWRITTEN = {"no_semantics": ("detection_decoder", "track_decoder")}  # inside, not as a whole
 
 Quality = Callable[[str, int, int], np.ndarray[Any, Any] | None]
 """Of a sequence's frames: (sequence, first frame, how many) to (count,) in [0, 1]."""
@@ -142,9 +143,13 @@ def make_variants(tracker: Tracker, names: Sequence[str], condition: Condition) 
     shared = {name: Shared(getattr(tracker, name)) for name in _SHARED}
     made = []
     for name in names:
-        one = copy.deepcopy(tracker)
-        for part, module in shared.items():
-            setattr(one, part, module)
+        # What a variant leaves as it is, it has in common with the student: no weights twice.
+        common = {
+            id(module): shared.get(part, module)
+            for part, module in tracker.named_children()
+            if part not in _REWRITTEN.get(name, ())
+        }
+        one = copy.deepcopy(tracker, common)
         quality = _change(one, name, condition)
         made.append(Variant(name, one.eval(), quality))
     return VariantSet(tuple(made), tuple(shared.values()))

@@ -28,11 +28,17 @@ FORMAT = 1
 TRACK, DETECTION = 0, 1
 _ROW = b"row"
 _ROOT = Path(__file__).resolve().parent.parent
-# What decides pixels, boxes and scores; of the model, the tracker and all it is built on.
-_PIPELINE_CODE = (
-    "ablation", "codec", "conditions", "decode", "degrade", "detectors", "metrics", "mot", "peers",
-    "runners", "second_order", "sequence_frames",
-)  # fmt: skip
+# What decides pixels, boxes and scores; of the model, the tracker and all it is built on. Of files
+# that hold more than that, the functions that do.
+_PIPELINE_CODE: dict[str, tuple[str, ...]] = dict.fromkeys(
+    (
+        "ablation", "codec", "conditions", "decode", "degrade", "detectors", "eval_look", "metrics",
+        "mot", "peers", "runners", "second_order", "sequence_frames",
+    ), (),
+) | {
+    "eval_rows": ("score_cell",), "tables": ("window_rows", "_stack"), "track": ("batch_window",),
+}  # fmt: skip
+_MODEL_CODE = ("tracker", "letterbox")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +53,13 @@ class Cell:
     @property
     def name(self) -> str:
         """The file's name without its ending."""
-        slug = self.tracker.name.replace(":", ".")
         shown = f"{self.condition.name}--s{self.condition.seed}"
-        return f"{self.sequence}--{shown}--{slug}--{self.key}"
+        return f"{self.sequence}--{shown}--{file_name(self.tracker.name)}--{self.key}"
+
+
+def file_name(tracker: str) -> str:
+    """A tracker's name as part of a path: a colon is none on every system."""
+    return tracker.replace(":", ".")
 
 
 def cell_key(deciding: dict[str, Any]) -> str:
@@ -61,12 +71,14 @@ def cell_key(deciding: dict[str, Any]) -> str:
 @lru_cache(maxsize=2)
 def code_sha256(student: bool) -> str:
     """A hash of the code that decides results; comments, docstrings and layout do not count."""
-    files = [_ROOT / "pipeline" / f"{name}.py" for name in _PIPELINE_CODE]
+    files = {_ROOT / "pipeline" / f"{name}.py": only for name, only in _PIPELINE_CODE.items()}
     if student:
-        files += _model_files()
+        files |= dict.fromkeys(_model_files(), ())
     digest = hashlib.sha256()
-    for path in files:
+    for path, only in files.items():
         tree = ast.parse(path.read_text(encoding="utf-8"))
+        if only:
+            tree.body = [node for node in tree.body if getattr(node, "name", None) in only]
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):
@@ -116,7 +128,7 @@ def read_boxes(uri: str, kind: int) -> Boxes:
 
 def _model_files() -> list[Path]:
     found: set[str] = set()
-    waiting = ["tracker"]
+    waiting = list(_MODEL_CODE)
     while waiting:
         name = waiting.pop()
         if name in found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.cells import Cell, read_row
 from pipeline.conditions import CLEAN
+from pipeline.eval_memory import MemoryUse
+from pipeline.eval_plan import EvalSettings, cell_uri
 from pipeline.eval_report import render_report
 from pipeline.eval_table import Results, Row, against, markdown, markdown_table
-from pipeline.evaluation import EvalSettings, cell_uri
 from pipeline.layouts import DataSet
 from pipeline.metrics import tracking_scores
 from pipeline.moments import scored_pair, worst_moments
@@ -25,20 +26,38 @@ from pipeline.schema import to_parquet_bytes
 
 
 @dataclass(frozen=True, slots=True)
+class Findings:
+    """What the benchmark says beside the cells.
+
+    Attributes:
+        apart: sequences that are in no mean because the settings say so.
+        damaged: sequences that are in no mean because their data is bad, and how; for every
+            tracker, as means over other sequences cannot be compared.
+        left_out: what has no cell, and why.
+        memory: peak memory by tracker.
+    """
+
+    apart: Collection[str]
+    damaged: Mapping[str, str]
+    left_out: Mapping[str, str]
+    memory: Mapping[str, MemoryUse]
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
-    """What was made: the results, the Markdown, and the files by name."""
+    """What was made: results, Markdown, files by name; and sequences in no mean for bad data."""
 
     results: Results
     markdown: str
     files: dict[str, bytes]
+    damaged: list[str]
 
 
 def publish(
     cells: Sequence[Cell],
     data: DataSet,
     settings: EvalSettings,
-    apart: Collection[str],
-    failed: dict[str, str],
+    findings: Findings,
     name: str | None,
     baseline: str | None,
     pictures: bool,
@@ -57,15 +76,19 @@ def publish(
         if cell.name in there:
             row = read_row(cell_uri(output, cell))
             row.pop("stage_s")
-            rows.append(row | {"apart": cell.sequence in apart, "cell": cell.name})
+            memory = findings.memory.get(cell.tracker.name)
+            row["peak_memory_mb"] = memory and memory.added_mb
+            row["process_memory_mb"] = memory and memory.process_mb
+            rows.append(row | {"cell": cell.name})
     # A sequence whose frames are not those of its ground truth tells nothing about a tracker.
     damaged = {row["sequence"]: row["problem"] for row in rows if row["problem"]}
+    damaged |= findings.damaged
     for row in rows:
-        row["apart"] = row["apart"] or row["sequence"] in damaged
+        row["apart"] = row["sequence"] in damaged or row["sequence"] in findings.apart
     results = Results(rows)
     if not results.rows:
         return None
-    left_out = data.left_out | {f"{n} (kept apart)": p for n, p in damaged.items()} | failed
+    left_out = {**findings.left_out, **{f"{n}, in no mean": why for n, why in damaged.items()}}
     comparisons = _comparisons(results, output, baseline)
     text = markdown(results, _notes(results, settings, left_out))
     text += f"\n## Combined, clean\n\n{_combined(cells, results, data, settings)}\n"
@@ -81,7 +104,7 @@ def publish(
         storage.write_atomic(f"{output}/{file}", content)
     if name:
         storage.write_atomic(f"{output}/runs/{name}.parquet", stored)
-    return Published(results, text, files)
+    return Published(results, text, files, sorted(damaged))
 
 
 def read_rows(uri: str) -> list[Row]:

@@ -10,7 +10,8 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.cells import Cell
-from pipeline.evaluation import EvalSettings, Unit, UnitResult, run_unit
+from pipeline.eval_plan import EvalSettings, Unit
+from pipeline.evaluation import UnitResult, run_unit
 from pipeline.storage import list_stems
 
 _TRIES = 3  # a unit whose worker dies runs elsewhere; cells it had published stay
@@ -30,13 +31,21 @@ def missing_units(
         Unit(sequences[mine[0].sequence], mine[0].condition, tuple(mine), settings)
         for mine in groups.values()
     ]
-    return sorted(units, key=lambda unit: -unit.cost)
+    return sorted(units, key=lambda unit: -unit.core_s)
 
 
-def compute_here(units: Sequence[Unit], progress: Callable[[int], None]) -> Iterator[UnitResult]:
-    """One unit after the other in this process; `progress` is told of frames."""
+def compute_here(units: Sequence[Unit], progress: Callable[[float], None]) -> Iterator[UnitResult]:
+    """One unit after the other in this process; `progress` is told of `Unit.core_s` done."""
     for unit in units:
-        yield run_unit(unit, progress)
+        told = 0.0
+
+        def frames_done(frames: int, unit: Unit = unit) -> None:
+            nonlocal told
+            told += (share := unit.core_s * frames / max(1, unit.frames))
+            progress(share)
+
+        yield run_unit(unit, frames_done)
+        progress(unit.core_s - told)  # what no frame was looked at for
 
 
 def compute_on_ray(units: Sequence[Unit], workers: int | None) -> Iterator[UnitResult]:
@@ -69,4 +78,4 @@ def compute_on_ray(units: Sequence[Unit], workers: int | None) -> Iterator[UnitR
         except RayError as error:
             reason = f"its worker failed: {str(error).strip().splitlines()[-1]}"
             names = {cell.tracker.name: reason for cell in unit.cells}
-            yield UnitResult(unit.sequence.name, unit.condition.name, (), names)
+            yield UnitResult(unit.sequence.name, unit.condition, failed=names)

@@ -126,8 +126,11 @@ def against(results: Results, reference: str, other: Results | None = None) -> s
             found = results.difference(tracker, base, condition, other)
             cells.append(_signed(found))
         lines.append([tracker, *cells])
-    said = "Difference in HOTA, 95 % interval over sequences; *nothing*: the interval holds 0, or"
-    return f"{said} seeds differ as much.\n\n" + markdown_table(head, lines)
+    said = (
+        "Difference in HOTA, 95 % interval over sequences. **better**, **worse**: beyond the "
+        "interval; *nothing*: it holds 0, or there is none, or seeds differ as much."
+    )
+    return f"{said}\n\n" + markdown_table(head, lines)
 
 
 def _summary(results: Results) -> str:
@@ -180,7 +183,14 @@ def _by_sequence(results: Results) -> str:
 
 def _speed(results: Results) -> str:
     stages = ("decode", "prepare", "detect", "encode", "step", "associate")
-    head = ["tracker", "frames/s", *(f"{s} p50/p95 ms" for s in stages), "M parameters", "GFLOPs"]
+    head = [
+        "tracker",
+        "frames/s",
+        *(f"{s} p50/p95 ms" for s in stages),
+        "M parameters",
+        "GFLOPs",
+        "peak memory MB",
+    ]
     lines = []
     for tracker in results.trackers:
         rows = [r for r in results.rows if r["tracker"] == tracker and r["condition"] == CLEAN]
@@ -191,16 +201,20 @@ def _speed(results: Results) -> str:
             half, tail = (_average(rows, f"{stage}_p{share}_ms") for share in (50, 95))
             cells.append(_NONE if half == _NONE else f"{half} / {tail}")
         cells += [_average(rows, "parameters_m"), _average(rows, "gflops")]
+        added, whole = (_average(rows, f"{what}_memory_mb", 0) for what in ("peak", "process"))
+        cells.append(added if added == _NONE else f"{added} of {whole}")
         lines.append([tracker, *cells])
-    peak = max((r["peak_rss_mb"] for r in results.rows if r.get("peak_rss_mb")), default=None)
-    said = "One thread for the model, decoding beside it, degrading left out"
-    memory = f"; the largest process took {peak:.0f} MB" if peak else ""
-    return f"{said}{memory}.\n\n" + markdown_table(head, lines)
+    said = (
+        "One thread for the model, decoding beside it, degrading left out. Peak memory: what a "
+        "process of its own takes for the tracker on the largest clean sequence, on the CPU, "
+        "beyond what it had with its libraries loaded; and all it has then."
+    )
+    return f"{said}\n\n" + markdown_table(head, lines)
 
 
-def _average(rows: Sequence[Row], figure: str) -> str:
+def _average(rows: Sequence[Row], figure: str, decimals: int = 1) -> str:
     values = [row[figure] for row in rows if row.get(figure) is not None]
-    return f"{np.mean(values):.1f}" if values else _NONE
+    return f"{np.mean(values):.{decimals}f}" if values else _NONE
 
 
 def _minus(
@@ -236,7 +250,8 @@ def _signed(found: Estimate | None) -> str:
     if found is None:
         return _NONE
     inside = f" [{found.low:+.1f}, {found.high:+.1f}]" if found.low is not None else ""
-    return f"{found.mean:+.1f}{inside}" + (" *nothing*" if found.is_nothing else "")
+    said = "*nothing*" if found.is_nothing else "**better**" if found.mean > 0 else "**worse**"
+    return f"{found.mean:+.1f}{inside} {said}"
 
 
 def _shown(value: Any) -> str:

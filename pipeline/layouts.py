@@ -17,6 +17,7 @@ from typing import Any
 import av
 from PIL import Image
 
+from pipeline.metrics import evaluated
 from pipeline.mot import Boxes, MotError, Sequence, read_sequence
 from pipeline.storage import VIDEO_EXTENSIONS
 
@@ -56,9 +57,14 @@ def read_data(root: str | Path, chosen: list[str] | None = None) -> DataSet:
         if chosen and name not in chosen:
             continue
         try:
-            found[name] = reader(place)
+            sequence = reader(place)
         except MotError as error:
             left_out[name] = str(error)
+            continue
+        if len(evaluated(sequence.gt)):
+            found[name] = sequence
+        else:
+            left_out[name] = f"{sequence.gt_file}: holds no person to follow (class 1, flag 1)"
     _keep_one_copy(found, left_out)
     if chosen and (missing := [n for n in chosen if n not in found and n not in left_out]):
         raise MotError(f"{root}: no sequence called {missing[0]}; sequences= names what is there")

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.cells import TRACK, Cell, read_boxes
+from pipeline.eval_plan import EvalSettings, cell_uri
 from pipeline.eval_table import Results
-from pipeline.evaluation import EvalSettings, cell_uri
 from pipeline.metrics import evaluated, iou_matrix, preprocess
 from pipeline.mot import Boxes
 from pipeline.mot import Sequence as Clip

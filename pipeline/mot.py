@@ -15,7 +15,7 @@ import configparser
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,10 +178,23 @@ def read_results(path: str | Path, length: int | None = None) -> Boxes:
     return _boxes(rows, PEDESTRIAN)
 
 
+def as_written(boxes: Boxes) -> Boxes:
+    """Boxes as a result file holds them, sorted by frame and id.
+
+    Pixels have two decimals and scores four; what is thinner than the last decimal is as thin as
+    that, because a file with an empty box is refused.
+    """
+    boxes = boxes[np.lexsort((boxes.track_id, boxes.frame))]
+    xywh = np.round(boxes.xywh, 2)
+    xywh[:, 2:] = np.maximum(xywh[:, 2:], 0.01)
+    return replace(boxes, xywh=xywh, confidence=np.round(boxes.confidence, 4))
+
+
 def result_text(boxes: Boxes) -> str:
-    """A result file's content as the MOTChallenge server takes it, sorted by frame and id."""
+    """A result file's content as the MOTChallenge server takes it; see `as_written`."""
     lines = []
-    for i in np.lexsort((boxes.track_id, boxes.frame)):
+    boxes = as_written(boxes)
+    for i in range(len(boxes)):
         x, y, w, h = boxes.xywh[i]
         lines.append(
             f"{boxes.frame[i]},{boxes.track_id[i]},{x:.2f},{y:.2f},{w:.2f},{h:.2f},"

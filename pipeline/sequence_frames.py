@@ -103,7 +103,10 @@ class SequenceFrames:
         expected = min(self.sequence.length, self.limit or self.sequence.length)
         if self.decoded == expected:
             return error if self.limit is None else None
-        counts = f"{self.decoded} frames decoded, seqinfo.ini says {self.sequence.length}"
+        counts = (
+            f"{self.sequence.video}: {self.decoded} frames decoded, "
+            f"{self.sequence.folder / 'seqinfo.ini'} says {self.sequence.length} (seqLength)"
+        )
         return f"{counts}; {error}" if error else counts
 
     def __iter__(self) -> Iterator[Shot]:

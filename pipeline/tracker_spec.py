@@ -94,6 +94,10 @@ def parse_trackers(
 def _parse(name: str, students: Mapping[str, str], detectors: Mapping[str, str]) -> TrackerSpec:
     name, at, path = name.partition("@")
     if at and Path(path).is_dir():
+        if not _NAME.match(name):  # it becomes part of file names
+            raise SpecError(
+                f"{name}: a name is of letters, digits and _ . - alone; known: NAME@FOLDER"
+            )
         return TrackerSpec(name, FILES, path)
     if at:
         students = {**students, re.split(r"[+:]", name)[-1 if "+" in name else 0]: path}

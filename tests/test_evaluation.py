@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,16 @@ for library in ("trackeval", "pycocotools", "trackers"):
     pytest.importorskip(library)
 
 from jobs.eval import main  # noqa: E402
+from jobs.export import main as export  # noqa: E402
 from model.checkpoint import CheckpointMetadata, save_tracker  # noqa: E402
 from pipeline.cells import DETECTION, TRACK, read_boxes, read_row  # noqa: E402
 from pipeline.eval_output import read_rows  # noqa: E402
 from pipeline.eval_report import render_report  # noqa: E402
 from pipeline.eval_table import DEGRADED, Results, markdown  # noqa: E402
 from pipeline.layouts import read_data  # noqa: E402
+from pipeline.metrics import preprocess, tracking_scores  # noqa: E402
 from pipeline.moments import Moment, frame_errors  # noqa: E402
-from pipeline.mot import Boxes, write_results  # noqa: E402
+from pipeline.mot import Boxes, read_results, write_results  # noqa: E402
 from pipeline.synthetic import make_synthetic  # noqa: E402
 from tests.tiny import TINY, tiny_tracker  # noqa: E402
 
@@ -44,7 +48,7 @@ def benchmark(place: Path, *more: str, output: str = "out") -> tuple[int, Path]:
     arguments = [
         f"data={place}/data", f"weights={place}/s.safetensors", f"output={place}/{output}",
         f"trackers=[{names}]", "degradations=[noise,codec]", "severities=[5]", "detectors=[]",
-        "apart=[]", "cluster.workers=0", "mlflow.enabled=false", *more,
+        "apart=[]", "cluster.workers=0", "mlflow.enabled=false", "memory=false", *more,
     ]  # fmt: skip
     return main(arguments), place / output
 
@@ -98,6 +102,7 @@ def test_variants_run_together_give_what_they_give_alone(place):
             "severities=[5]",
             "detectors=[]",
             "cluster.workers=0",
+            "memory=false",
             "mlflow.enabled=false",
             "pictures=false",
         ]
@@ -131,6 +136,7 @@ def test_a_sequence_whose_frames_disagree_is_in_no_mean_and_a_broken_one_costs_i
             "degradations=none",
             "detectors=[]",
             "cluster.workers=0",
+            "memory=false",
             "mlflow.enabled=false",
             "pictures=false",
         ]
@@ -140,8 +146,62 @@ def test_a_sequence_whose_frames_disagree_is_in_no_mean_and_a_broken_one_costs_i
     assert "failed: SYNTH-03, clean, student" in said
     rows = {row["sequence"]: row for row in read_rows(str(output / "rows.parquet"))}
     assert rows["SYNTH-01"]["apart"] and not rows["SYNTH-02"]["apart"]
-    assert "10 frames decoded, seqinfo.ini says 12" in rows["SYNTH-01"]["problem"]
-    assert "**left out** SYNTH-03" in (output / "table.md").read_text()
+    assert rows["SYNTH-01"]["problem"] == (
+        f"{data}/SYNTH-01/video.mp4: 10 frames decoded, {info} says 12 (seqLength)"
+    )
+    table = (output / "table.md").read_text()
+    assert "**left out** SYNTH-03" in table
+    assert "**left out** SYNTH-01, in no mean: " in table
+
+
+def test_a_result_file_with_frames_that_do_not_exist_takes_its_sequence_out_of_every_mean(
+    place, tmp_path, capsys
+):
+    given = tmp_path / "given"
+    shutil.copytree(place / "given", given)
+    bad = given / "SYNTH-02.txt"
+    count = len(bad.read_text().splitlines())
+    bad.write_text(bad.read_text() + f"{FRAMES + 1},1,5,5,9,9,1,-1,-1,-1\n")
+    code, output = benchmark(
+        place, f"trackers=[student,theirs@{given}]", "degradations=none", "pictures=false",
+        output="bad",
+    )  # fmt: skip
+    assert code == 1
+    said = capsys.readouterr().out
+    expected = f"{bad}, line {count + 1}: expected a frame up to {FRAMES} (seqLength)"
+    assert expected in said
+    rows = read_rows(str(output / "rows.parquet"))
+    apart = {(row["sequence"], row["tracker"]): row["apart"] for row in rows}
+    assert apart == {
+        ("SYNTH-01", "student"): False, ("SYNTH-01", "theirs"): False,
+        ("SYNTH-02", "student"): True,
+    }  # fmt: skip
+    table = (output / "table.md").read_text()
+    assert f"**left out** SYNTH-02, in no mean: {expected}" in table
+    bad.unlink()
+    assert benchmark(place, f"trackers=[theirs@{given}]", "pictures=false", output="bad")[0] == 1
+    assert f"{bad}: no such file; a tracker's folder holds one" in capsys.readouterr().out
+
+
+def test_what_is_exported_and_read_back_has_the_scores_of_the_table(place, tmp_path, capsys):
+    names = "trackers=[student,student:gate_off,sort]"
+    _, run = benchmark(place, names, "degradations=[noise]", "pictures=false", output="exported")
+    out = tmp_path / "files"
+    assert export([f"input={run}", f"output={out}"]) == 0
+    assert "12 result files, and motchallenge.zip in each of 6 folders" in capsys.readouterr().out
+    sequences = read_data(place / "data").sequences
+    scored = 0
+    for row in read_rows(str(run / "rows.parquet")):
+        folder = out / row["tracker"].replace(":", ".") / row["condition"] / "seed-0"
+        sequence = sequences[row["sequence"]]
+        back = read_results(folder / f"{sequence.name}.txt", sequence.length)
+        scores, _ = tracking_scores({sequence.name: preprocess(sequence.gt, back)})
+        for figure, value in asdict(scores[sequence.name]).items():
+            assert row[figure] == value or (row[figure] is None and value != value), figure
+        scored += len(back)
+        with zipfile.ZipFile(folder / "motchallenge.zip") as archive:
+            assert archive.namelist() == ["SYNTH-01.txt", "SYNTH-02.txt"]
+    assert scored
 
 
 def row(tracker: str, condition: str, sequence: str, hota: float, seed: int = 0) -> dict:

@@ -53,11 +53,18 @@ def test_a_bad_sequence_costs_itself_and_is_named(tmp_path):
     mot(tmp_path, "untold", gt="")
     mot(tmp_path, "outside", "1,1,4,6,7,8,1,1,1\n1,2,70,6,7,8,1,1,1\n")
     mot(tmp_path, "negative", "1,1,4,6,-7,8,1,1,1\n")
+    mot(tmp_path, "twice", "2,1,4,6,7,8,1,1,1\n2,1,9,6,7,8,1,1,1\n")
+    mot(tmp_path, "beyond", "1,1,4,6,7,8,1,1,1\n3,1,4,6,7,8,1,1,1\n")
+    mot(tmp_path, "nobody", "1,1,4,6,7,8,0,1,1\n1,2,4,6,7,8,1,8,1\n")
     data = read_data(tmp_path)
     assert list(data.sequences) == ["good"]
     assert "has no ground truth; expected gt/gt.txt" in data.left_out["untold"]
     assert "line 2: expected a box inside the picture of 64x48" in data.left_out["outside"]
     assert "line 1: expected positive width and height" in data.left_out["negative"]
+    assert "line 2: expected an id once in a frame" in data.left_out["twice"]
+    assert "line 2: expected a frame up to 2 (seqLength)" in data.left_out["beyond"]
+    nobody = tmp_path / "nobody" / "gt" / "gt.txt"
+    assert data.left_out["nobody"] == f"{nobody}: holds no person to follow (class 1, flag 1)"
     with pytest.raises(MotError, match="no sequence called missing"):
         read_data(tmp_path, ["missing"])
 

@@ -1,0 +1,110 @@
+"""What trackers of a pass share is computed once, and is what each would have computed alone."""
+
+import numpy as np
+import pytest
+
+for library in ("trackeval", "pycocotools", "trackers"):
+    pytest.importorskip(library)
+
+import pipeline.eval_look  # noqa: E402
+from model.checkpoint import CheckpointMetadata, save_tracker  # noqa: E402
+from pipeline.ablation import VARIANTS, make_variants  # noqa: E402
+from pipeline.cells import read_row  # noqa: E402
+from pipeline.conditions import Condition  # noqa: E402
+from pipeline.eval_look import look  # noqa: E402
+from pipeline.eval_plan import EvalSettings, Unit, cell_uri, plan_cells  # noqa: E402
+from pipeline.evaluation import run_unit  # noqa: E402
+from pipeline.layouts import read_data  # noqa: E402
+from pipeline.runners import joined  # noqa: E402
+from pipeline.synthetic import make_synthetic  # noqa: E402
+from pipeline.tracker_spec import parse_trackers  # noqa: E402
+from tests.tiny import TINY, tiny_tracker  # noqa: E402
+
+FRAMES = 6
+NOISE = Condition("noise", 3)
+
+
+class Watched:
+    """A detector that counts how often it is asked, and finds one person in the middle."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, picture):
+        self.asked += 1
+        height, width = picture.shape[:2]
+        return np.array([[0.4 * width, 0.3 * height, 0.2 * width, 0.5 * height]]), np.array([0.9])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sharing")
+    make_synthetic(root / "data", sequences=1, frames=FRAMES, people=3)
+    save_tracker(root / "s.safetensors", tiny_tracker(lively=True), CheckpointMetadata(TINY))
+    (root / "d.onnx").write_bytes(b"stands for a detector")
+    return root
+
+
+def trackers(place, *names):
+    return parse_trackers(
+        names, {"student": str(place / "s.safetensors")}, {"seen": str(place / "d.onnx")}
+    )
+
+
+def test_all_that_looks_in_one_pass_says_what_each_says_alone(place, monkeypatch):
+    monkeypatch.setattr(pipeline.eval_look, "open_detector", lambda path: Watched())
+    sequence = read_data(place / "data").sequences["SYNTH-01"]
+    settings = EvalSettings(str(place / "out"), window=4)
+    names = ["student", *(f"student:{v}" for v in VARIANTS[1:])]
+    many = [*trackers(place, *names), trackers(place, "sort+seen")[0].source]
+    together = look(sequence, NOISE, many, settings)
+    assert len(together.seen) == len(VARIANTS) + 1
+    for tracker in many:
+        alone = look(sequence, NOISE, [tracker], settings)
+        one, other = together.seen[tracker.name], alone.seen[tracker.name]
+        assert one.quality == other.quality
+        assert one.semantic_weight == other.semantic_weight
+        assert len(joined(one.detections))
+        for of in ("tracks", "detections"):
+            for column in ("frame", "track_id", "xywh", "confidence"):
+                both = (getattr(joined(getattr(seen, of)), column) for seen in (one, other))
+                np.testing.assert_array_equal(*both)
+
+
+def test_three_peers_ask_their_detector_once_a_frame_and_score_alike_alone(place, monkeypatch):
+    detector = Watched()
+    monkeypatch.setattr(pipeline.eval_look, "open_detector", lambda path: detector)
+    pipeline.eval_look._detector.cache_clear()
+    sequence = read_data(place / "data").sequences["SYNTH-01"]
+    names = ("bytetrack+seen", "ocsort+seen", "sort+seen")
+
+    def rows(output, *wanted):
+        settings = EvalSettings(str(place / output))
+        cells = plan_cells([sequence], [NOISE], trackers(place, *wanted), settings)
+        result = run_unit(Unit(sequence, NOISE, tuple(cells), settings))
+        assert not result.failed
+        assert result.frames == FRAMES and result.core_s > 0
+        assert {"decode", "degrade", "detectors", "peers", "scores"} <= set(result.seconds)
+        read = {c.tracker.name: read_row(cell_uri(settings.output, c)) for c in cells}
+        return {name: (read[name]["hota"], read[name]["ap50"]) for name in wanted}
+
+    together = rows("three", *names)
+    assert detector.asked == FRAMES
+    for name in names:
+        assert rows(f"alone-{name}", name)[name] == together[name]
+    pipeline.eval_look._detector.cache_clear()
+
+
+def test_variants_hold_no_weights_twice_and_leave_the_student_as_it_is():
+    student = tiny_tracker(lively=True)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    made = {v.name: v.tracker for v in make_variants(student, VARIANTS, NOISE).variants}
+    for name, variant in made.items():
+        assert variant.head is student.head
+        assert variant.backbone.module is student.backbone
+        own = variant.detection_decoder is not student.detection_decoder
+        assert own == (name == "no_semantics")
+    after = student.state_dict()
+    assert before.keys() == after.keys()
+    assert all((before[name] == after[name]).all() for name in before)
+    assert type(student.gate) is not type(made["gate_off"].gate)
