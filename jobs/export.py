@@ -1,4 +1,6 @@
-"""Export a run of jobs.track: ``python -m jobs.export format=motchallenge input=RUN output=DIR``.
+"""Export a run of jobs.track or of jobs.eval as files of another format.
+
+``python -m jobs.export format=motchallenge input=RUN output=DIR``
 
 Exit codes: 0 done; 1 there is nothing to export; 2 a bad setting.
 """
@@ -21,30 +23,49 @@ class ExportConfig(JobConfig):
     about: ClassVar[str] = "Write the tracks of a run in another format."
 
     format: Literal["motchallenge"] = Field(
-        "motchallenge", description="one SEQUENCE.txt a video, and all of them in motchallenge.zip"
+        "motchallenge",
+        description="one SEQUENCE.txt a video, and all of them in motchallenge.zip; of a benchmark "
+        "in folders TRACKER/CONDITION/seed-N",
     )
-    input: str = Field(min_length=1, description="a run's folder or URL: what jobs.track wrote to")
+    input: str = Field(
+        min_length=1, description="a run's folder or URL: output of jobs.track or jobs.eval"
+    )
     output: str = Field(min_length=1, description="folder or URL for the files")
-    class_name: str = Field("person", description="the class that is exported")
+    class_name: str = Field("person", description="of jobs.track: the class that is exported")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(ExportConfig, argv)
     print_config(console, config)
-    from pipeline.formats import ExportError, motchallenge_files, run_tracks, zipped
+    from pipeline.formats import (
+        ExportError,
+        benchmark_tracks,
+        is_benchmark,
+        motchallenge_files,
+        run_tracks,
+        zipped,
+    )
     from pipeline.storage import StorageError, write_atomic
 
+    run, output = config.input.rstrip("/"), config.output.rstrip("/")
+    count = 0
     try:
-        files = motchallenge_files(run_tracks(config.input.rstrip("/"), config.class_name))
-        output = config.output.rstrip("/")
-        for name, content in files.items():
-            write_atomic(f"{output}/{name}", content)
-        write_atomic(f"{output}/motchallenge.zip", zipped(files))
+        if is_benchmark(run):
+            folders = {f"{output}/{k}": tracks for k, tracks in benchmark_tracks(run).items()}
+        else:
+            folders = {output: run_tracks(run, config.class_name)}
+        for folder, tracks in folders.items():
+            files = motchallenge_files(tracks)
+            for name, content in files.items():
+                write_atomic(f"{folder}/{name}", content)
+            write_atomic(f"{folder}/motchallenge.zip", zipped(files))
+            count += len(files)
     except (ExportError, StorageError) as error:
         fail(str(error), EXIT_FAILED)
+    where = output if len(folders) == 1 else f"each of {len(folders)} folders below {output}"
     console.print(
-        f"{len(files)} result files and motchallenge.zip in {output}", soft_wrap=True, markup=False
+        f"{count} result files, and motchallenge.zip in {where}", soft_wrap=True, markup=False
     )
     return EXIT_DONE
 

@@ -1,4 +1,7 @@
-"""Tracks in the formats of others: MOTChallenge result files, as its server takes them."""
+"""Tracks in the formats of others: MOTChallenge result files, as its server takes them.
+
+A run is one of `jobs.track`, with tables a video, or of `jobs.eval`, with cells.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.cells import TRACK, file_name, read_boxes
 from pipeline.mot import Boxes, result_text
 from pipeline.schema import table_uri
 
@@ -30,6 +34,35 @@ def sequence_name(relative_path: str) -> str:
     if path.stem.lower() in _CONTAINERS and path.parent.name:
         return path.parent.name
     return path.stem
+
+
+def is_benchmark(run: str) -> bool:
+    """Whether a folder or URL is a run of jobs.eval.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    return storage.exists(f"{run}/rows.parquet")
+
+
+def benchmark_tracks(run: str) -> dict[str, dict[str, Boxes]]:
+    """The tracks of a run of jobs.eval: by folder TRACKER/CONDITION/seed-N, then by sequence.
+
+    Raises:
+        ExportError: The run has no tracks.
+        StorageError: The run cannot be read.
+    """
+    found: dict[str, dict[str, Boxes]] = {}
+    for row in _read(f"{run}/rows.parquet").to_pylist():
+        if row["tracks"]:
+            place = f"{file_name(row['tracker'])}/{row['condition']}/seed-{row['seed']}"
+            boxes = read_boxes(f"{run}/cells/{row['cell']}.parquet", TRACK)
+            found.setdefault(place, {})[row["sequence"]] = boxes
+    if not found:
+        raise ExportError(
+            f"{run}: holds detections alone; name a tracker in trackers= of jobs.eval"
+        )
+    return found
 
 
 def run_tracks(run: str, class_name: str) -> dict[str, Boxes]:
