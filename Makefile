@@ -10,6 +10,7 @@ SAMPLE_RUN := runs/sample
 SAMPLE_VIDEO := bikes.mp4
 SAMPLE_STUDENT := runs/sample-distill
 SAMPLE_SHARDS := runs/sample-shards
+EVAL_CONFIG := configs/eval$(if $(wildcard ../shared/data/sequences/val),_shared).yaml
 
 # Recipes read these from their environment ("$$INPUT"), where a space or a quote in a name is
 # safe; pasted into the command line by make it would not be.
@@ -107,14 +108,15 @@ endif
 measure: .venv/.stamp ## what the student knows of poor pictures: ARGS=what=semantics, or quality
 	@$(RUN) jobs.measure $(ARGS)
 
+# Where the development data lies beside the repository it is taken, else sequences are drawn.
 eval: .venv/.stamp ## the benchmark: what is there stays, what is missing is computed
-	@$(RUN) jobs.eval $(ARGS)
+	@$(RUN) jobs.eval --config $(EVAL_CONFIG) $(ARGS)
 
 eval-smoke: .venv/.stamp ## the benchmark in small, on drawn sequences
-	@$(RUN) jobs.eval data=null frames=8 output=runs/eval-smoke detectors=[] degradations=[noise] \
-	  severities=[5] "trackers=[student,student:gate_off,bytetrack]" cluster.workers=0 $(ARGS)
+	@$(RUN) jobs.eval frames=8 output=runs/eval-smoke degradations=[noise] severities=[5] \
+	  "trackers=[student,student:gate_off,bytetrack]" cluster.workers=0 $(ARGS)
 
-export: .venv/.stamp ## a run of make track as MOTChallenge files: INPUT=run OUTPUT=folder
+export: .venv/.stamp ## a run of make track or eval as MOTChallenge files: INPUT=run OUTPUT=folder
 	@test -n "$$INPUT" && test -n "$$OUTPUT" || { \
 	  echo "export: give both: make export INPUT=/my/tracks OUTPUT=/my/files" >&2; exit 1; }
 	@$(RUN) jobs.export input="$$INPUT" output="$$OUTPUT" $(ARGS)
