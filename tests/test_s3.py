@@ -1,10 +1,12 @@
 """The job against a real S3 server process: buckets as archive and as output."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import boto3
 import pyarrow as pa
@@ -14,8 +16,14 @@ from botocore.exceptions import BotoCoreError
 from s3fs import S3FileSystem
 
 from jobs.track import main
+from jobs.train import run as train
+from jobs.train_job import ClusterSettings, TrainJob
+from jobs.training_run import MlflowSettings
 from model.checkpoint import CheckpointMetadata, save_tracker
+from model.config import SIZES
+from model.teacher import TeacherSettings
 from tests.tiny import TINY, tiny_tracker
+from tests.training_parts import CLIPS, CONFIG, write_shards
 from tests.videos import write_text, write_video
 
 
@@ -130,3 +138,44 @@ def test_no_credentials_is_an_error_with_a_remedy(track, tmp_path):
     code, error = track("input=s3://cams/2024/", f"output={tmp_path / 'out'}", credentials=False)
     assert code == 1
     assert "credentials" in error.lower()
+
+
+def test_training_goes_on_from_a_bucket(endpoint, bucket, tmp_path, monkeypatch):
+    """Checkpoints, log and weights in S3; killed half-way, the curve is that of a local run."""
+    monkeypatch.setitem(SIZES, "nano", TINY)
+    credentials = {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "REGION": "us-east-1"}
+    for name, value in {**credentials, "ENDPOINT_URL": endpoint}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    S3FileSystem.clear_instance_cache()
+    local = TrainJob(
+        shards=str(write_shards(tmp_path / "shards")),
+        output=str(tmp_path / "run"),
+        imagenet="",
+        teacher=TeacherSettings(model=""),
+        clips=CLIPS,
+        training=CONFIG,
+        cluster=ClusterSettings(threads=1, loaders=0, device="cpu"),
+        mlflow=MlflowSettings(enabled=False),
+    )
+    whole = []
+    train(local, lambda p: whole.append(p.loss))
+
+    class KilledError(Exception):
+        pass
+
+    def die_in_step_4(progress):
+        if progress.step == 4:
+            raise KilledError
+
+    remote, rest = replace(local, output="s3://results/train"), []
+    with pytest.raises(KilledError):
+        train(remote, die_in_step_4)
+    weights = train(remote, lambda p: rest.append((p.step, p.loss)))
+    assert weights == "s3://results/train/vsdmot-nano.safetensors"
+    # The last checkpoint before was that of step 2.
+    assert [step for step, _ in rest] == [3, 4, 5, 6]
+    assert [loss for _, loss in rest] == pytest.approx(whole[2:], rel=1e-5)
+    found = {name.split("/")[-1] for name in S3FileSystem().find("results/train")}
+    assert {"state.safetensors", "log.jsonl", "config.json"} < found
+    log = S3FileSystem().cat("results/train/log.jsonl").decode().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4, 5, 6]
