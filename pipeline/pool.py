@@ -25,6 +25,7 @@ from pipeline.track import TrackSettings
 from pipeline.worker import SegmentResult, VideoTracker, pack_info, unpack_results
 
 _POLL_S = 0.5
+_START_ATTEMPTS = 3
 _NAMED = 8  # videos named as what a stalled run waits for
 
 # A Ray actor works in a thread, whose glibc arena `keep_large_blocks` does not reach: every large
@@ -135,14 +136,18 @@ def connected(address: str | None, workers: int | None) -> Iterator[None]:
         options["num_cpus"] = max(os.cpu_count() or 1, (workers or 1) + 1)
         options["include_dashboard"] = False
     with _on_loopback() if address is None else nullcontext():
-        try:
-            ray.init(address=address or "local", **options)
-        except Exception as error:  # Ray raises plain Exception when its processes do not come up
-            ray.shutdown()
-            raise ClusterError(
-                f"Ray at {address or 'this machine'} did not start: {error}; check that the "
-                "machine is not overloaded, or track without Ray by cluster.workers=0"
-            ) from error
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            try:
+                ray.init(address=address or "local", **options)
+                break
+            except Exception as error:  # Ray raises plain Exception when processes do not come up
+                ray.shutdown()
+                # It gives its processes half a minute, which a busy machine may not keep.
+                if attempt == _START_ATTEMPTS:
+                    raise ClusterError(
+                        f"Ray at {address or 'this machine'} did not start: {error}; check that "
+                        "the machine is not overloaded, or track without Ray by cluster.workers=0"
+                    ) from error
         try:
             yield
         finally:

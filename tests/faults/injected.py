@@ -3,7 +3,9 @@
 import errno
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 from pipeline import archive, decode, run_record, storage, track, worker
 from pipeline.probe import probe
@@ -144,6 +146,20 @@ def read_only(after):
         real(path, *arguments, **options)
 
     os.makedirs = makedirs
+
+
+def temporary_folder(path):
+    """The worker's temporary folder, which a warm process has looked up already."""
+    tempfile.tempdir = path
+
+
+def temporary_folder_full():
+    """No space on the device where rows wait, as the device itself says it."""
+
+    def full(**options):
+        return Path("/dev/full").open("w+b")
+
+    tempfile.TemporaryFile = full
 
 
 def no_links():

@@ -170,6 +170,32 @@ def test_whether_a_store_creates_once_is_probed(proxied, bucket):
     assert storage.list_stems("s3://cams/probe", "") == {"v"}  # the probe took its file away
 
 
+def test_upload_in_parts_is_whole_or_not_there(proxied, bucket, tmp_path, monkeypatch):
+    """Parts fail and are sent again; the answer that completes them is lost once."""
+    monkeypatch.setattr(storage, "_PART", 5 << 20)
+    data = bytes(range(256)) * 50_000  # 12.8 MB: three parts
+    path = tmp_path / "rows"
+    path.write_bytes(data)
+    completed = []
+    chance, real = FaultyProxy._next, proxied.handle
+
+    def handle(request):
+        last = request.command == "POST" and "uploadId" in request.path
+        if last:
+            completed.append(storage.list_stems("s3://cams/parts", ""))
+        proxied._next = lambda: "lost_answer" if last and len(completed) == 1 else chance(proxied)
+        real(request)
+
+    monkeypatch.setattr(proxied, "handle", handle)
+    proxied.rate = 0.2
+    with path.open("rb") as source:
+        storage.publish("s3://cams/parts/rows", source)
+    proxied.rate = 0.0
+    assert completed[0] == set()  # until the last request there is no file
+    assert len(completed) > 1
+    assert storage.read_bytes("s3://cams/parts/rows") == data
+
+
 def test_a_read_goes_on_where_it_broke(proxied, bucket, tmp_path):
     data = bytes(range(256)) * 40_000  # 10 MB: several range requests
     bucket.put_object(Bucket="cams", Key="long/a.bin", Body=data)

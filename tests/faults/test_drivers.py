@@ -103,6 +103,34 @@ def test_output_fails(drivers, command, holds, stopwatch, tmp_path, fault, after
     holds(output, f"write {after + 1} and on", stopwatch() - started)
 
 
+def test_temporary_folder_full(drivers, command, holds, stopwatch, tmp_path):
+    """Of one machine among many: no video is to blame, and the next one would fare no better."""
+    code, said = drivers.run(command(tmp_path), ("probe_here", ()), ("temporary_folder_full", ()))
+    assert code == 1, said
+    said = said.replace("\n", " ")
+    assert "No space left on device; free some space there, or set TMPDIR" in said
+    assert len(storage.list_stems(f"{tmp_path}/dead_letters")) == 1  # the one that is no video
+    assert not list(tmp_path.glob("attempts/*/*.json"))
+    started = stopwatch()
+    again(drivers, command(tmp_path))
+    holds(tmp_path, "no space for rows", stopwatch() - started)
+
+
+def test_killed_worker_leaves_no_rows_on_disk(drivers, command, holds, stopwatch, tmp_path):
+    output, temporary = tmp_path / "out", tmp_path / "temporary"
+    temporary.mkdir()
+    faults = ("probe_here", ()), ("slow", (0.2,)), ("temporary_folder", (str(temporary),))
+    pid = drivers.start(command(output, "decode.window=1"), *faults)
+    wait_for(lambda: list(output.glob("attempts/*/*.json")), drivers, pid)
+    time.sleep(0.5)
+    os.kill(pid, signal.SIGKILL)
+    assert drivers.wait(pid) == -signal.SIGKILL
+    assert not list(temporary.iterdir())
+    started = stopwatch()
+    again(drivers, command(output))
+    holds(output, "SIGKILL with rows on disk", stopwatch() - started)
+
+
 def test_clock_that_jumps(drivers, command, holds, stopwatch, tmp_path):
     again(drivers, command(tmp_path), ("clock_jumps", ()))
     holds(tmp_path, "a day back at every look", stopwatch())
