@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.boxes import Boxes
 from pipeline.conditions import Condition
-from pipeline.mot import Boxes
 from pipeline.tracker_spec import TrackerSpec
 
 FORMAT = 1
@@ -32,8 +32,9 @@ _ROOT = Path(__file__).resolve().parent.parent
 # that hold more than that, the functions that do.
 _PIPELINE_CODE: dict[str, tuple[str, ...]] = dict.fromkeys(
     (
-        "ablation", "codec", "conditions", "decode", "degrade", "detectors", "eval_look", "metrics",
-        "mot", "peers", "runners", "second_order", "sequence_frames",
+        "ablation", "average_precision", "boxes", "codec", "conditions", "decode", "degrade",
+        "detectors", "eval_look", "metrics", "mot", "peers", "runners", "second_order",
+        "sequence_frames",
     ), (),
 ) | {
     "eval_rows": ("score_cell",), "tables": ("window_rows", "_stack"), "track": ("batch_window",),

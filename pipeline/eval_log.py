@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.conditions import CLEAN
-from pipeline.eval_table import DEGRADED, Results
+from pipeline.eval_results import DEGRADED, Results
 from pipeline.tracking_log import TrackingLog
 
 _FIGURES = ("mota", "idf1", "ap50", "frames_per_second", "peak_memory_mb")

@@ -32,13 +32,12 @@ class Look:
     Attributes:
         seen: by tracker's name.
         facts: by tracker's name, what its row says of it: frames, problem, size, input, trusted.
-        seconds: by part of the work, what the pass took on the clock; "decode", "degrade" and
-            "prepare" are those of the decode thread.
+        core_s: processor time of "students" and of "detectors".
     """
 
     seen: dict[str, Seen]
     facts: dict[str, dict[str, Any]]
-    seconds: dict[str, float]
+    core_s: dict[str, float]
 
 
 def look(
@@ -74,18 +73,17 @@ def look(
     runs |= {t.path: DetectorRun(_detector(t.path)) for t in detectors}
 
     stages: dict[str, list[float]] = {"decode": [], "degrade": [], "prepare": []}
-    seconds = dict.fromkeys(stages, 0.0)
+    core_s: dict[str, float] = {}
     shots = iter(frames)
     while window := list(islice(shots, settings.window)):
         for stage, values in stages.items():
             values += [getattr(shot, f"{stage}_s") for shot in window]
         for run in runs.values():
-            started = time.perf_counter()
+            started = time.thread_time()
             run.see(window)
             part = "students" if isinstance(run, StudentRun) else "detectors"
-            seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - started
+            core_s[part] = core_s.get(part, 0.0) + time.thread_time() - started
         progress(len(window))
-    seconds |= {stage: sum(values) for stage, values in stages.items()}
 
     seen, facts = {}, {}
     for tracker in trackers:
@@ -98,7 +96,7 @@ def look(
             fact |= size | {"input": f"{model.config.input_height}x{model.config.input_width}"}
             fact["trusted"] = model.config.birth_threshold
         seen[tracker.name], facts[tracker.name] = mine, fact
-    return Look(seen, facts, seconds)
+    return Look(seen, facts, core_s)
 
 
 @lru_cache(maxsize=8)

@@ -26,7 +26,6 @@ from pipeline import storage
 from pipeline.conditions import Condition
 from pipeline.eval_look import look
 from pipeline.eval_plan import EvalSettings, plan_cells
-from pipeline.evaluation import EXPECTED
 from pipeline.mot import Sequence as Clip
 from pipeline.peers import track_detections
 from pipeline.runners import joined
@@ -60,6 +59,9 @@ def peak_memories(
     Measured once and kept below the output. Trackers that could not be measured are told to `warn`
     and missing, as are result files, which nobody ran.
     """
+    # Not above: what scores need is no part of a tracker's process.
+    from pipeline.evaluation import EXPECTED
+
     found = {}
     clip = max(clips.values(), key=lambda clip: clip.width * clip.height)
     for tracker in trackers:

@@ -17,7 +17,8 @@ from pipeline.conditions import CLEAN
 from pipeline.eval_memory import MemoryUse
 from pipeline.eval_plan import EvalSettings, cell_uri
 from pipeline.eval_report import render_report
-from pipeline.eval_table import Results, Row, against, markdown, markdown_table
+from pipeline.eval_results import Results, Row
+from pipeline.eval_table import against, markdown, markdown_table
 from pipeline.layouts import DataSet
 from pipeline.metrics import tracking_scores
 from pipeline.moments import scored_pair, worst_moments

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
 from pipeline.conditions import CLEAN
-from pipeline.eval_table import DEGRADED, Results
+from pipeline.eval_results import DEGRADED, Results
 from pipeline.moments import Moment
 
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.average_precision import detection_scores
+from pipeline.boxes import Boxes, as_written, evaluated
 from pipeline.cells import Cell, code_sha256
 from pipeline.eval_plan import EvalSettings, data_sha256, source_sha256
-from pipeline.metrics import detection_scores, evaluated, preprocess, tracking_scores
-from pipeline.mot import Boxes, Sequence, as_written
+from pipeline.metrics import preprocess, tracking_scores
+from pipeline.mot import Sequence
 from pipeline.runners import Seen, joined
 from pipeline.tracker_spec import STUDENT
 

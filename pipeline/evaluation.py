@@ -44,8 +44,8 @@ class UnitResult:
         computed: names of the cells that were published.
         failed: reasons by tracker for the other cells.
         bad_data: the first of these reasons that lies in the data and not in a tracker.
-        seconds: by part of the work, on the clock.
-        core_s: processor time of all of it.
+        core_s: processor time by part of the work; "frames" is what other threads took, which
+            decode, degrade and scale, and "rest" what no part is charged with.
         frames: that were looked at.
     """
 
@@ -54,8 +54,7 @@ class UnitResult:
     computed: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     bad_data: str | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    core_s: float = 0.0
+    core_s: dict[str, float] = field(default_factory=dict)
     frames: int = 0
 
     def fail(self, trackers: list[str], error: Exception) -> None:
@@ -65,8 +64,8 @@ class UnitResult:
             self.bad_data = str(error)
 
     def took(self, part: str, since: float) -> None:
-        """Note a part of the work that began at `since`, on the performance counter."""
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - since
+        """Note a part of the work that began at `since` of this thread's time."""
+        self.core_s[part] = self.core_s.get(part, 0.0) + time.thread_time() - since
 
 
 @dataclass(slots=True)
@@ -74,22 +73,21 @@ class Spent:
     """What units took, added up; as text, what each frame shown under a condition took."""
 
     frames: int = 0
-    core_s: float = 0.0
-    seconds: dict[str, float] = field(default_factory=dict)
+    core_s: dict[str, float] = field(default_factory=dict)
 
     def add(self, result: UnitResult) -> None:
         """Count a unit."""
         self.frames += result.frames
-        self.core_s += result.core_s
-        for part, seconds in result.seconds.items():
-            self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+        for part, seconds in result.core_s.items():
+            self.core_s[part] = self.core_s.get(part, 0.0) + seconds
 
     def __str__(self) -> str:
         ms = 1000 / max(1, self.frames)
-        parts = ", ".join(f"{part} {ms * seconds:.0f}" for part, seconds in self.seconds.items())
+        total = sum(self.core_s.values())
+        parts = ", ".join(f"{part} {ms * seconds:.0f}" for part, seconds in self.core_s.items())
         return (
-            f"{self.core_s:.0f} core-seconds, {ms * self.core_s:.0f} ms for each of {self.frames} "
-            f"frames shown under a condition; on the clock, ms a frame: {parts}"
+            f"{total:.0f} core-seconds, {ms * total:.0f} ms for each of {self.frames} frames shown "
+            f"under a condition: {parts}"
         )
 
 
@@ -98,12 +96,12 @@ def run_unit(unit: Unit, progress: Callable[[int], None] = lambda frames: None) 
     torch.set_num_threads(1)  # as jobs.track: how a sum is split changes its last bits
     keep_large_blocks()
     result = UnitResult(unit.sequence.name, unit.condition)
-    began = time.process_time()
+    everywhere, here = time.process_time(), time.thread_time()
     _look(unit, result, progress)
     for cell in unit.cells:
         if cell.tracker.kind == FILES or cell.tracker.peer:
             try:
-                started = time.perf_counter()
+                started = time.thread_time()
                 seen, facts = _given(unit, cell) if not cell.tracker.peer else _follow(unit, cell)
                 result.took("peers", started)
                 _publish(unit, cell, seen, facts, result)
@@ -113,7 +111,9 @@ def run_unit(unit: Unit, progress: Callable[[int], None] = lambda frames: None) 
                     result.failed[cell.tracker.name] = source
                 else:
                     result.fail([cell.tracker.name], error)
-    result.core_s = time.process_time() - began
+    everywhere, here = time.process_time() - everywhere, time.thread_time() - here
+    result.core_s["rest"] = here - sum(result.core_s.values())
+    result.core_s["frames"] = everywhere - here
     return result
 
 
@@ -125,7 +125,7 @@ def _look(unit: Unit, result: UnitResult, progress: Callable[[int], None]) -> No
     try:
         trackers = [c.tracker for c in cells]
         said = look(unit.sequence, unit.condition, trackers, unit.settings, progress)
-        result.seconds |= said.seconds
+        result.core_s |= said.core_s
         result.frames = unit.frames
         for cell in cells:
             name = cell.tracker.name
@@ -167,7 +167,7 @@ def _follow(unit: Unit, cell: Cell) -> tuple[Seen, dict[str, Any]]:
 
 def _publish(unit: Unit, cell: Cell, seen: Seen, facts: dict[str, Any], result: UnitResult) -> None:
     """Score what was seen, and write the cell."""
-    started = time.perf_counter()
+    started = time.thread_time()
     row, tracks, detections = score_cell(unit.sequence, cell, unit.settings, seen, facts)
     write_cell(cell_uri(unit.settings.output, cell), row, tracks, detections)
     result.computed.append(cell.name)

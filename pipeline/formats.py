@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.boxes import Boxes
 from pipeline.cells import TRACK, file_name, read_boxes
-from pipeline.mot import Boxes, result_text
+from pipeline.mot import result_text
 from pipeline.schema import table_uri
 
 _CONTAINERS = ("video", "img1", "images", "frames")

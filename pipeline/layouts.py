@@ -17,8 +17,8 @@ from typing import Any
 import av
 from PIL import Image
 
-from pipeline.metrics import evaluated
-from pipeline.mot import Boxes, MotError, Sequence, read_sequence
+from pipeline.boxes import Boxes, evaluated
+from pipeline.mot import MotError, Sequence, read_sequence
 from pipeline.storage import VIDEO_EXTENSIONS
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

@@ -1,8 +1,8 @@
 """Scores against ground truth, by the reference implementations.
 
 MOTA, IDF1, MOTP, switches, fragmentations, mostly tracked and lost: motmetrics. HOTA, DetA, AssA,
-LocA: trackeval. AP50 and recall of detections: pycocotools. Ours are only the intersection over
-union they are all given, and the MOT16/17 preprocessing rule.
+LocA: trackeval. Ours are only the intersection over union they are given, and the MOT16/17
+preprocessing rule.
 
 Ratios are percent; NaN where a figure does not exist (localisation without one match). A match
 needs an intersection over union of at least 0.5 (HOTA averages over its own thresholds).
@@ -10,16 +10,14 @@ needs an intersection over union of at least 0.5 (HOTA averages over its own thr
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import motmetrics
 import numpy as np
 
-from pipeline.mot import PEDESTRIAN, Boxes
+from pipeline.boxes import Boxes, evaluated
 
 Array = np.ndarray[Any, Any]
 
@@ -28,7 +26,6 @@ Array = np.ndarray[Any, Any]
 DISTRACTORS = (2, 7, 8, 12)
 _MATCH_IOU = 0.5
 _EPSILON = float(np.finfo(float).eps)
-_MAX_DETECTIONS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +49,6 @@ class TrackingScores:
     gt_tracks: int
 
 
-@dataclass(frozen=True, slots=True)
-class DetectionScores:
-    """How well detections find the ground truth's boxes, in percent."""
-
-    ap50: float
-    recall: float  # of all detections, however low their score
-    recall_at_score: float  # of those at or above the score asked for
-
-
 def iou_matrix(a: Array, b: Array) -> Array:
     """Intersection over union of boxes a (N, 4) and b (M, 4), both x, y, w, h: (N, M)."""
     a, b = a[:, None, :], b[None, :, :]
@@ -69,11 +57,6 @@ def iou_matrix(a: Array, b: Array) -> Array:
     shared = np.clip(high - low, 0, None).prod(-1)
     union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def evaluated(gt: Boxes) -> Boxes:
-    """The ground truth that counts: pedestrians that are not flagged to be left out."""
-    return gt[(gt.class_id == PEDESTRIAN) & (gt.confidence != 0)]
 
 
 def preprocess(gt: Boxes, predictions: Boxes) -> tuple[Boxes, Boxes]:
@@ -125,79 +108,6 @@ def tracking_scores(
     if len(each) == 1:
         return each, next(iter(each.values()))
     return each, _scores(clear["OVERALL"], hota.combine_sequences(hotas))
-
-
-def detection_scores(
-    sequences: Mapping[str, tuple[Boxes, Boxes, int]], score: float, preprocessing: bool
-) -> DetectionScores:
-    """Scores of detections over all frames of (all ground truth, detections, length in frames).
-
-    `score`: recall is also given for detections at or above it. With `preprocessing`, detections
-    on distractors count neither for nor against.
-    """
-    truth: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    images = 0
-    for gt, detections, length in sequences.values():
-        ignored = np.isin(gt.class_id, DISTRACTORS) & preprocessing
-        counted = (gt.class_id == PEDESTRIAN) & (gt.confidence != 0)
-        for i in np.flatnonzero(counted | ignored):
-            truth.append(
-                {
-                    "id": len(truth) + 1,
-                    "image_id": images + int(gt.frame[i]),
-                    "category_id": PEDESTRIAN,
-                    "bbox": gt.xywh[i].tolist(),
-                    "area": float(gt.xywh[i, 2:].prod()),
-                    "iscrowd": int(ignored[i]),
-                }
-            )
-        found += [
-            {
-                "image_id": images + int(detections.frame[i]),
-                "category_id": PEDESTRIAN,
-                "bbox": detections.xywh[i].tolist(),
-                "score": float(detections.confidence[i]),
-            }
-            for i in range(len(detections))
-        ]
-        images += length
-    ap50, recall = _coco(truth, found, images)
-    _, recall_at_score = _coco(truth, [d for d in found if d["score"] >= score], images)
-    return DetectionScores(ap50, recall, recall_at_score)
-
-
-def _coco(
-    truth: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]], images: int
-) -> tuple[float, float]:
-    """AP and recall at 0.5, percent, by pycocotools (which prints; what it says is dropped)."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    if not any(not box["iscrowd"] for box in truth):
-        return float("nan"), float("nan")
-    if not found:
-        return 0.0, 0.0
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {
-            "info": {},
-            "images": [{"id": i} for i in range(1, images + 1)],
-            "annotations": [dict(box) for box in truth],
-            "categories": [{"id": PEDESTRIAN, "name": "person"}],
-        }
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes([dict(box) for box in found]), "bbox")
-        evaluation.params.iouThrs = np.array([_MATCH_IOU])
-        evaluation.params.maxDets = [_MAX_DETECTIONS]
-        evaluation.params.areaRng = [[0, 1e10]]
-        evaluation.params.areaRngLbl = ["all"]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return (
-        100 * float(evaluation.eval["precision"].mean()),
-        100 * float(evaluation.eval["recall"].mean()),
-    )
 
 
 _Frame = tuple[Array, Array]

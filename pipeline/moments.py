@@ -12,11 +12,11 @@ import motmetrics
 import numpy as np
 from PIL import Image, ImageDraw
 
+from pipeline.boxes import Boxes, evaluated
 from pipeline.cells import TRACK, Cell, read_boxes
 from pipeline.eval_plan import EvalSettings, cell_uri
-from pipeline.eval_table import Results
-from pipeline.metrics import evaluated, iou_matrix, preprocess
-from pipeline.mot import Boxes
+from pipeline.eval_results import Results
+from pipeline.metrics import iou_matrix, preprocess
 from pipeline.mot import Sequence as Clip
 from pipeline.sequence_frames import SequenceFrames
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.mot import Boxes
+from pipeline.boxes import Boxes
 
 PEERS = ("bytetrack", "ocsort", "sort")
 _NEW_TRACK_MARGIN = 0.1  # ByteTrack starts a track this far above its high threshold: 0.6, 0.7

@@ -15,9 +15,9 @@ from model.geometry import to_corners
 from model.letterbox import Letterbox
 from model.tracker import Memory, Tracker
 from pipeline.ablation import Variant, VariantSet, make_variants
+from pipeline.boxes import Boxes
 from pipeline.conditions import Condition
 from pipeline.detectors import LOWEST_SCORE, Detector
-from pipeline.mot import Boxes
 from pipeline.sequence_frames import Shot
 from pipeline.tables import window_rows
 from pipeline.track import batch_window

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from pipeline.mot import Boxes
+from pipeline.boxes import Boxes
 
 _WIDTH, _HEIGHT, _RATE = 320, 240, 25
 

@@ -6,16 +6,15 @@ import math
 import numpy as np
 import pytest
 
+from pipeline.average_precision import detection_scores
+from pipeline.boxes import Boxes, evaluated
 from pipeline.metrics import (
     _similarities,
     _trackeval_data,
-    detection_scores,
-    evaluated,
     iou_matrix,
     preprocess,
     tracking_scores,
 )
-from pipeline.mot import Boxes
 
 trackeval = pytest.importorskip("trackeval.metrics")
 pytest.importorskip("pycocotools")

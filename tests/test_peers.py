@@ -7,9 +7,10 @@ import pytest
 
 pytest.importorskip("trackers")
 
+from pipeline.boxes import Boxes
 from pipeline.detectors import DetectorError, open_detector
 from pipeline.metrics import tracking_scores
-from pipeline.mot import Boxes, read_gt
+from pipeline.mot import read_gt
 from pipeline.peers import PEERS, track_detections
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
