@@ -17,6 +17,9 @@ from tests.videos import cut, write_text, write_video
 
 ROOT = Path(__file__).parents[2]
 
+# Ray's processes have ten seconds to find each other; it reads this when it is imported.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+
 
 @dataclass
 class Drivers:
