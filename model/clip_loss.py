@@ -175,14 +175,19 @@ class ClipObjective(Objective):
         if teacher is None or batch.clean is None:
             raise ValueError("distillation needs a teacher, and batches with clean frames")
         features = teacher(batch.clean.flatten(0, 1), batch.valid.flatten(0, 1))
-        real = (batch.ids >= 0) & ~batch.ignore
-        boxes = [b[k] for b, k in zip(batch.boxes.flatten(0, 1), real.flatten(0, 1), strict=True)]
-        loss, parts = self.distiller(memory, self.distiller.targets(features), boxes)
+        wanted = self.distiller.targets(features)
+        loss, parts = self.distiller(memory, wanted, labelled_boxes(batch))
         return total + loss, shown | parts
 
     def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Hold the share of gradient that distillation has."""
         return {} if self.distiller is None else self.distiller.after_backward(mean)
+
+
+def labelled_boxes(batch: ClipBatch) -> list[Tensor]:
+    """Corners (n, 4) in canvas pixels of the objects that count, for each of the B * T frames."""
+    real = (batch.ids >= 0) & ~batch.ignore
+    return [b[k] for b, k in zip(batch.boxes.flatten(0, 1), real.flatten(0, 1), strict=True)]
 
 
 def _frame_labels(batch: ClipBatch, b: int, t: int, height: int, width: int) -> _Labels:

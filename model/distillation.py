@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -214,6 +215,15 @@ def confident_boxes(memory: Memory, score: float) -> list[Tensor]:
     return [boxes[keep].detach() for boxes, keep in zip(dense.boxes, sure, strict=True)]
 
 
+class Semantics(Protocol):
+    """What a student makes of N frames: map (N, S, h, w) at stride 16, and vector (N, S)."""
+
+    @property
+    def semantic_map(self) -> Tensor: ...  # noqa: D102
+    @property
+    def scene(self) -> Tensor: ...  # noqa: D102
+
+
 class Distiller(nn.Module):
     """Projectors to the teacher's width, the three terms, and the weight that they get.
 
@@ -266,15 +276,15 @@ class Distiller(nn.Module):
         pooled = (features.pooled - self.pooled_mean) / self.pooled_scale
         return TeacherTargets(dense, pooled, features.valid)
 
-    def project(self, memory: Memory) -> tuple[Tensor, Tensor]:
+    def project(self, memory: Semantics) -> tuple[Tensor, Tensor]:
         """The student's dense map (N, C, h, w) and vector (N, Cp) in the teacher's space."""
         # Cosines of long vectors in bfloat16 would lose what is being learned.
-        with torch.autocast(memory.visual.device.type, enabled=False):
+        with torch.autocast(memory.scene.device.type, enabled=False):
             dense = self.project_dense(memory.semantic_map.float())
             return dense, self.project_pooled(memory.scene.float())
 
     def terms(
-        self, memory: Memory, targets: TeacherTargets, boxes: Sequence[Tensor] | None
+        self, memory: Semantics, targets: TeacherTargets, boxes: Sequence[Tensor] | None
     ) -> tuple[Tensor, dict[str, float]]:
         """The loss before it is weighted against other losses, and its terms for the log.
 

@@ -63,6 +63,22 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """What is said of N frames apart from who is in them.
+
+    Attributes:
+        semantic_map, scene: (N, S, h, w) at stride 16 and (N, S).
+        quality: (N,).
+        statistics: (N, 5) in the order of `quality.STATISTICS`.
+    """
+
+    semantic_map: Tensor
+    scene: Tensor
+    quality: Tensor
+    statistics: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class FrameResult:
     """What one frame of B streams says.
 
@@ -184,11 +200,18 @@ class Tracker(nn.Module):
             statistics,
         )
 
-    def assess(self, images: Tensor, valid: Tensor, patches: Tensor) -> Tensor:
-        """Quality (N,) of frames, and nothing else; arguments as of `encode`."""
-        with torch.no_grad():  # only the read-out of quality learns here
-            early = self.backbone(images)[0]
-        return self._assess(early, valid, patches)[0]
+    def describe(self, images: Tensor, valid: Tensor, patches: Tensor) -> Description:
+        """What is said of frames apart from who is in them; arguments as of `encode`.
+
+        Backbone and encoder get no gradient: what describes a frame is trained alone here.
+        """
+        with torch.no_grad():
+            early, *features = self.backbone(images)
+            masks = [_valid_mask(valid, f, s) for f, s in zip(features, STRIDES, strict=True)]
+            visual = self.encoder(features, masks)
+        quality, statistics = self._assess(early, valid, patches)
+        semantic_map, scene = self.semantics(visual[1], masks[1])
+        return Description(semantic_map, scene, quality, statistics)
 
     def _assess(self, early: Tensor, valid: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         statistics = frame_statistics(patches)

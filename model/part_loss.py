@@ -1,0 +1,67 @@
+"""Parts of a student trained alone, while the rest of it stays as it is.
+
+What a student says of a frame, its semantics and its quality, leaves from features that are
+there already. Trained alone it needs neither the decoders nor a gradient through the backbone, so
+many more frames are seen in the same time; tracking takes it up in the next joint training.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from model.clip_loss import labelled_boxes
+from model.distillation import Distiller
+from model.losses import quality_loss
+from model.teacher import Teacher
+from model.tracker import Tracker
+from model.training import Objective
+
+PARTS = ("quality", "semantics")
+
+
+class PartObjective(Objective):
+    """Severity and order of frames, and what a teacher sees in them, each if it is to be learned.
+
+    Args:
+        parts: out of `PARTS`.
+        distiller: projectors and terms, trained along; for semantics.
+        teacher: on the tracker's device; for semantics.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[str],
+        distiller: Distiller | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
+        super().__init__()
+        self.parts, self.distiller = tuple(parts), distiller
+        # In a tuple: as a child it would be trained, averaged and saved with the projectors.
+        self._teacher = (teacher,)
+
+    def forward(self, tracker: Tracker, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a batch of clips (B, T, …) on the tracker's device, and its terms."""
+        valid = batch.valid.flatten(0, 1)
+        said = tracker.describe(batch.images.flatten(0, 1), valid, batch.patches.flatten(0, 1))
+        loss, terms = said.quality.new_zeros(()), {}
+        if "quality" in self.parts:
+            everyone = self.communicator.gather
+            quality = quality_loss(everyone(said.quality), everyone(batch.severity.flatten()))
+            loss, terms = loss + quality, {"quality": float(quality.detach())}
+        if "semantics" in self.parts:
+            (teacher,) = self._teacher
+            if self.distiller is None or teacher is None or batch.clean is None:
+                raise ValueError("semantics needs a teacher, and batches with clean frames")
+            features = teacher(batch.clean.flatten(0, 1), valid)
+            wanted = self.distiller.targets(features)
+            semantics, more = self.distiller.terms(said, wanted, labelled_boxes(batch))
+            loss, terms = loss + semantics, terms | more
+        return loss, terms
+
+
+def train_only(tracker: Tracker, parts: Sequence[str]) -> None:
+    """Stop training everything but these parts."""
+    tracker.requires_grad_(False)
+    for part in parts:
+        getattr(tracker, part).requires_grad_(True)
