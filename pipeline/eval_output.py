@@ -119,9 +119,9 @@ def _comparisons(results: Results, output: str, baseline: str | None) -> dict[st
     found = {}
     last = f"{output}/rows.parquet"
     if storage.exists(last):
-        rows = read_rows(last)
-        if {row["cell"] for row in rows} != {row["cell"] for row in results.rows}:
-            found["Against the last run"] = against(results, "", Results(rows))
+        before = Results(read_rows(last))
+        if {row["cell"] for row in before.rows} != {row["cell"] for row in results.rows}:
+            found["Against the last run"] = against(results, "", before)
     if baseline:
         kept = f"{output}/runs/{baseline}.parquet"
         uri = kept if storage.exists(kept) else baseline

@@ -65,10 +65,13 @@ class Results:
         """Conditions but clean."""
         return [name for name in self.conditions if name != CLEAN]
 
-    def values(self, tracker: str, condition: str, figure: str) -> dict[tuple[str, int], float]:
+    def values(
+        self, tracker: str, condition: str, figure: str, degraded: list[str] | None = None
+    ) -> dict[tuple[str, int], float]:
         """A figure by (sequence, seed); of `DEGRADED`, where all its conditions are there.
 
-        What no seed changes stands for every seed.
+        What no seed changes stands for every seed. `degraded`: the conditions that `DEGRADED` is
+        the mean over; None is all there are.
         """
         if condition != DEGRADED:
             found = {}
@@ -76,7 +79,8 @@ class Results:
                 if row.get(figure) is not None:
                     found[row["sequence"], row["seed"]] = float(row[figure])
             return found
-        parts = [self.values(tracker, name, figure) for name in self.degraded]
+        names = self.degraded if degraded is None else degraded
+        parts = [self.values(tracker, name, figure) for name in names]
         if not parts or not all(parts):
             return {}
         keys = {key for part in parts for key in part}
@@ -95,9 +99,14 @@ class Results:
     def difference(
         self, tracker: str, reference: str, condition: str, other: Results | None = None
     ) -> Estimate | None:
-        """HOTA of a tracker minus that of a reference (of other results, where given)."""
-        mine = self.values(tracker, condition, "hota")
-        theirs = (other or self).values(reference, condition, "hota")
+        """HOTA of a tracker minus that of a reference (of other results, where given).
+
+        Of `DEGRADED` over the conditions that both have.
+        """
+        other = other or self
+        both = [n for n in self.degraded if self._at[tracker, n] and other._at[reference, n]]
+        mine = self.values(tracker, condition, "hota", both)
+        theirs = other.values(reference, condition, "hota", both)
         return _estimate(_minus(mine, theirs))
 
 

@@ -39,7 +39,8 @@ def against(results: Results, reference: str, other: Results | None = None) -> s
         lines.append([tracker, *cells])
     said = (
         "Difference in HOTA, 95 % interval over sequences. **better**, **worse**: beyond the "
-        "interval; *nothing*: it holds 0, or there is none, or seeds differ as much."
+        "interval; *nothing*: it holds 0, or there is none, or seeds differ as much. The degraded "
+        "mean is over the conditions that both have."
     )
     return f"{said}\n\n" + markdown_table(head, lines)
 

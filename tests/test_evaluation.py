@@ -230,6 +230,16 @@ def test_means_differences_and_what_is_called_nothing():
     assert results.difference("a", "a", "clean", worse).mean == pytest.approx(3)
 
 
+def test_a_difference_is_over_the_conditions_that_both_have():
+    """The oracle has no cell under the chain, and a run before may have had fewer conditions."""
+    rows = [row("a", c, s, h) for c, h in (("noise-5", 30.0), ("chain", 10.0)) for s in "xy"]
+    results = Results([*rows, *(row("oracle", "noise-5", s, 34.0) for s in "xy")])
+    assert results.estimate("oracle", DEGRADED) is None
+    assert results.difference("oracle", "a", DEGRADED).mean == pytest.approx(4)
+    fewer = Results([row("a", "noise-5", s, 25.0) for s in "xy"])
+    assert results.difference("a", "a", DEGRADED, fewer).mean == pytest.approx(5)
+
+
 def test_frame_errors_of_a_swap_known_by_hand():
     frame = np.repeat(np.arange(1, 7), 2)
     ids = np.tile([1, 2], 6)
