@@ -19,8 +19,9 @@ from pipeline.mot import Sequence
 from pipeline.tracker_spec import DETECTOR, FILES, PUBLIC, STUDENT, TrackerSpec
 
 # Core-seconds a frame, as one core of a small server took them (`jobs.eval` prints its own at its
-# end). They order the work and say beforehand how long it is, no more.
-_FRAME_S, _STUDENT_S, _VARIANT_S, _DETECTOR_S, _CELL_S = 0.06, 0.20, 0.08, 0.04, 0.01
+# end), and a cell's own. They order the work and say beforehand how long it is, no more.
+_FRAME_S, _STUDENT_S, _VARIANT_S, _DETECTOR_S, _SCORE_S = 0.09, 0.25, 0.09, 0.06, 0.005
+_CELL_S = 0.07
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,9 @@ class Unit:
         students = [t.path for t in looking if t.kind == STUDENT]
         detectors = sum(t.kind == DETECTOR for t in looking)
         each = len(set(students)) * _STUDENT_S + len(students) * _VARIANT_S
-        each += detectors * _DETECTOR_S + len(self.cells) * _CELL_S
-        return self.frames * (each + (_FRAME_S if looking else 0.0))
+        each += detectors * _DETECTOR_S + len(self.cells) * _SCORE_S
+        each += _FRAME_S if looking else 0.0
+        return self.frames * each + len(self.cells) * _CELL_S
 
 
 def plan_cells(
