@@ -110,7 +110,7 @@ def semantic_rows(
                 images, valid, patches = _inputs(tracker, pixels, device)
                 seen = distiller.targets(teacher(images, valid))
                 wanted = wanted or seen  # the clean cell is the first
-                student = distiller.project(tracker.encode(images, valid, patches))
+                student = distiller.project(tracker.describe(images, valid, patches))
                 values = [
                     _agreement(dense, pooled, wanted)
                     for dense, pooled in (student, (seen.dense, seen.pooled))
@@ -153,8 +153,8 @@ def quality_rows(
     with torch.inference_mode():
         for run in runs:
             for kind, _, pixels, severity in cells(run, kinds):
-                memory = tracker.encode(*_inputs(tracker, pixels, device))
-                quality = memory.quality.float().cpu().numpy()
+                found = tracker.describe(*_inputs(tracker, pixels, device))
+                quality = found.quality.float().cpu().numpy()
                 for sequence in (run.sequence, OVERALL):
                     for member in (*kinds, OVERALL) if kind == CLEAN else (kind, OVERALL):
                         truth[sequence, member].append(severity)

@@ -57,7 +57,7 @@ def test_cells_begin_clean_and_know_the_true_severity(runs):
 
 def test_quality_that_follows_severity_correlates_and_one_that_does_not_does_not(runs):
     config = replace(TINY)
-    true = SimpleNamespace(encode=by_sharpness, config=config)
+    true = SimpleNamespace(describe=by_sharpness, config=config)
     rows = {(r["sequence"], r["kind"]): r for r in quality_rows(true, runs, "cpu", KINDS)}
     assert set(rows) == {(s, k) for s in ("one", "two", OVERALL) for k in (*KINDS, OVERALL)}
     assert rows["one", "defocus"]["correlation"] > 0.95
@@ -67,13 +67,13 @@ def test_quality_that_follows_severity_correlates_and_one_that_does_not_does_not
     def upside_down(*inputs):
         return SimpleNamespace(quality=1 - by_sharpness(*inputs).quality)
 
-    false = SimpleNamespace(encode=upside_down, config=config)
+    false = SimpleNamespace(describe=upside_down, config=config)
     assert quality_rows(false, runs, "cpu", ("defocus",))[0]["correlation"] < -0.95
 
     def constant(images, valid, patches):
         return SimpleNamespace(quality=torch.full((len(images),), 0.5))
 
-    blind = SimpleNamespace(encode=constant, config=config)
+    blind = SimpleNamespace(describe=constant, config=config)
     assert quality_rows(blind, runs, "cpu", ("defocus",))[0]["correlation"] is None
 
 
