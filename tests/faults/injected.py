@@ -211,7 +211,7 @@ class SlowTracker(worker.VideoTracker):
     """A worker on Ray that takes its time."""
 
     def __init__(self, *arguments):
-        slow(0.3)
+        slow(0.1)
         super().__init__(*arguments)
 
 

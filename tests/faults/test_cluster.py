@@ -33,9 +33,16 @@ def long_archive(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def long_reference(drivers, command, long_archive, tmp_path_factory):
+def long_command(command, long_archive):
+    """Windows of one frame take long enough to be killed in; all runs alike, as another window
+    rounds otherwise."""
+    return lambda output: command(output, "decode.window=1", source=long_archive)
+
+
+@pytest.fixture(scope="module")
+def long_reference(drivers, long_command, tmp_path_factory):
     output = tmp_path_factory.mktemp("long-undisturbed")
-    code, said = drivers.run(command(output, source=long_archive))
+    code, said = drivers.run(long_command(output))
     assert code == 0, said
     return invariant.read(str(output))
 
@@ -90,7 +97,7 @@ def test_ray_listens_on_loopback_alone():
         assert {ip.removeprefix("::ffff:") for ip, _ in opened} <= {"127.0.0.1", "::1"}, opened
 
 
-def test_node_lost(command, long_archive, long_reference, holds, stopwatch, tmp_path, monkeypatch):
+def test_node_lost(long_command, long_reference, holds, stopwatch, tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "VideoTracker", SlowTracker)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
@@ -103,7 +110,7 @@ def test_node_lost(command, long_archive, long_reference, holds, stopwatch, tmp_
 
         killer = threading.Thread(target=kill)
         killer.start()
-        code = on_ray(command(tmp_path, "decode.window=4", source=long_archive))
+        code = on_ray(long_command(tmp_path))
         killer.join()
     finally:
         ray.shutdown()
@@ -114,7 +121,7 @@ def test_node_lost(command, long_archive, long_reference, holds, stopwatch, tmp_
 
 def start_driver(argv, log):
     environment = os.environ | {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
-    command = [sys.executable, "-m", "jobs.track", *argv, "cluster.workers=1", "decode.window=1"]
+    command = [sys.executable, "-m", "jobs.track", *argv, "cluster.workers=1"]
     return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
 
 
@@ -123,11 +130,9 @@ def descendant(pid, name):
 
 
 @pytest.mark.parametrize("what", ["ray::MapWorker", "gcs_server", "raylet", "driver"])
-def test_process_killed(
-    drivers, command, long_archive, long_reference, holds, stopwatch, tmp_path, what
-):
+def test_process_killed(drivers, long_command, long_reference, holds, stopwatch, tmp_path, what):
     output = tmp_path / "out"
-    argv = command(output, source=long_archive)
+    argv = long_command(output)
     with (tmp_path / "log").open("w") as log:
         driver = start_driver(argv, log)
         wait_for_commit(output, lambda: driver.poll() is None)
@@ -145,9 +150,9 @@ def test_process_killed(
     holds(output, f"SIGKILL of {what}", stopwatch() - started, long_reference)
 
 
-def test_sigterm_on_ray(drivers, command, long_archive, long_reference, holds, stopwatch, tmp_path):
+def test_sigterm_on_ray(drivers, long_command, long_reference, holds, stopwatch, tmp_path):
     output = tmp_path / "out"
-    argv = command(output, source=long_archive)
+    argv = long_command(output)
     with (tmp_path / "log").open("w") as log:
         driver = start_driver(argv, log)
         wait_for_commit(output, lambda: driver.poll() is None)

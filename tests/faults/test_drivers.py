@@ -15,6 +15,17 @@ def again(drivers, argv, *faults):
     assert code == 3, said
 
 
+@pytest.mark.parametrize("number", [8, 9, 10, 11])
+def test_killed_before_a_write(drivers, command, holds, stopwatch, tmp_path, number):
+    """Before the first video's tracks, its frames, its row, and the end of its ledger entry."""
+    code, said = drivers.run(command(tmp_path), ("kill_at_write", (number,)))
+    assert code == -signal.SIGKILL, said
+    started = stopwatch()
+    again(drivers, command(tmp_path))
+    holds(tmp_path, f"SIGKILL before write {number}", stopwatch() - started)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_every_write(drivers, command, holds, stopwatch, tmp_path):
     """Before each change of the output, until a run has fewer changes than that.

@@ -18,7 +18,7 @@ from pipeline.probe import ProbeError, probe
 from pipeline.schema import TABLES, mask_secrets, secret_values, table_uri
 from pipeline.storage import list_videos
 from tests.faults import invariant
-from tests.faults.corpus import CONTAINERS, write_corpus
+from tests.faults.corpus import CONTAINERS, MUTATIONS, write_corpus
 from tests.videos import write_video
 
 
@@ -53,6 +53,12 @@ def hostile(drivers, command, tmp_path, stopwatch, each, seed):
     return files, len(dead)
 
 
+def test_hostile_files(drivers, command, tmp_path, stopwatch):
+    """Each mutation of each container once."""
+    hostile(drivers, command, tmp_path, stopwatch, each=len(MUTATIONS), seed=3)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_hostile_corpus(drivers, command, tmp_path, stopwatch):
     files, dead = hostile(drivers, command, tmp_path, stopwatch, each=34, seed=0)
@@ -64,7 +70,7 @@ def test_hostile_corpus(drivers, command, tmp_path, stopwatch):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_hostile_corpus_of_another_seed(drivers, command, tmp_path, stopwatch, seed):
-    hostile(drivers, command, tmp_path, stopwatch, each=80, seed=seed)
+    hostile(drivers, command, tmp_path, stopwatch, each=50, seed=seed)
 
 
 def look(path, limits=None):
