@@ -68,9 +68,8 @@ def test_hostile_corpus(drivers, command, tmp_path, stopwatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", [1, 2])
-def test_hostile_corpus_of_another_seed(drivers, command, tmp_path, stopwatch, seed):
-    hostile(drivers, command, tmp_path, stopwatch, each=50, seed=seed)
+def test_hostile_corpus_of_another_seed(drivers, command, tmp_path, stopwatch):
+    hostile(drivers, command, tmp_path, stopwatch, each=34, seed=1)
 
 
 def look(path, limits=None):
