@@ -37,7 +37,7 @@ setup: .venv/.stamp ## .venv with the exact versions of requirements.lock (PYTHO
 	@.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "setup: .venv is of an older Python than 3.11; remove it and run make again" >&2; exit 1; }
 	@test -x .venv/bin/uv || $(RUN) pip install --quiet --disable-pip-version-check uv
-	.venv/bin/uv pip install --python .venv/bin/python -r requirements.lock
+	.venv/bin/uv pip install --python .venv/bin/python --compile-bytecode -r requirements.lock
 	.venv/bin/uv pip install --python .venv/bin/python --no-deps -e .
 	@touch $@
 
