@@ -333,9 +333,9 @@ def test_a_teacher_without_its_package_is_an_error_with_a_remedy(monkeypatch):
 
 def test_the_command_goes_on_with_a_run_and_refuses_another(shards, tmp_path):
     def command(*more):
-        settings = "clips.height=64 clips.width=96 clips.length=2 training.batch=1 imagenet="
-        places = [f"shards={shards}", f"output={tmp_path / 'run'}", "mlflow.enabled=false"]
-        machine = "cluster.threads=1 cluster.loaders=0 cluster.device=cpu"
+        settings = "clips.height=64 clips.width=96 clips.length=2 training.batch=1"
+        places = [f"shards={shards}", f"output={tmp_path / 'run'}", "imagenet=", "teacher.model="]
+        machine = "cluster.threads=1 cluster.loaders=0 cluster.device=cpu mlflow.enabled=false"
         words = [*places, *settings.split(), *machine.split(), *more]
         return subprocess.run(
             [sys.executable, "-m", "jobs.train", *words],
