@@ -111,10 +111,13 @@ def clip_loss(
         [_frame_labels(batch, b, t, height, width) for t in range(length)] for b in range(count)
     ]
     flat = [frame for clip in labels for frame in clip]
-    objects = workers.mean(memory.quality.new_tensor(sum(len(f.ids) for f in flat))).clamp(min=1.0)
+    # A batch counts as one object at least: one in all, whoever shares it.
+    least = 1.0 / workers.world
+    own = memory.quality.new_tensor(sum(len(f.ids) for f in flat))
+    objects = workers.mean(own).clamp(min=least)
 
     totals = _dense_terms(memory, flat)
-    mass = workers.mean(totals.pop("mass").detach()).clamp(min=1.0)
+    mass = workers.mean(totals.pop("mass").detach()).clamp(min=least)
     terms = {name: value / mass for name, value in totals.items()}
     found = _match_detections(memory.detections, flat)
     live = torch.ones(found.shape[1:], dtype=torch.bool, device=found.device)

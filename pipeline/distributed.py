@@ -161,6 +161,12 @@ def _work(settings: dict[str, Any]) -> None:
     def saved(step: int) -> None:
         report({"step": step})  # a barrier: every worker comes here equally often
 
+    last: Any = None
+
+    def send(letter: Any) -> None:
+        nonlocal last
+        last = post.put.remote(pickle.dumps(letter))
+
     try:
         _check_output(what.output, orders.launch)
         work(
@@ -168,8 +174,8 @@ def _work(settings: dict[str, Any]) -> None:
             get_device(),
             communicator,
             batches_from,
-            lambda progress: post.put.remote(pickle.dumps(progress)),
-            lambda step, look: post.put.remote(pickle.dumps((step, look))),
+            send,
+            lambda step, look: send((step, look)),
             saved,
         )
     except TrainingError as error:
@@ -178,6 +184,9 @@ def _work(settings: dict[str, Any]) -> None:
         # Bad input on one worker: the others hang on it, so Ray Train has to end them.
         ray.get(post.fail.remote(str(error)))
         raise
+    finally:
+        if last is not None:
+            ray.get(last)  # this process ends next, and with it what is still on its way
 
 
 def _check_output(output: str, launch: str) -> None:
@@ -295,8 +304,14 @@ def _delivered(
     stop = threading.Event()
     failed: list[Exception] = []
 
+    name, seen = "", 0
+
     def deliver() -> None:
-        for letter in map(pickle.loads, ray.get(post.take.remote(), timeout=30)):
+        nonlocal name, seen
+        name, before, letters = ray.get(post.take.remote(name, seen), timeout=30)
+        seen = before
+        for letter in map(pickle.loads, letters):
+            seen += 1
             if isinstance(letter, Progress):
                 watch(letter)
             elif show is not None:

@@ -26,6 +26,7 @@ from model.training import Objective, Trainer, TrainingConfig, TrainingError, ra
 from pipeline.batches import batches, share
 from pipeline.clips import Clips
 from pipeline.fit import fit
+from pipeline.post import Post
 from pipeline.run_folder import STATE, RunFolder
 from pipeline.shards import Shards
 from tests.tiny import TINY, tiny_tracker
@@ -138,6 +139,22 @@ def test_two_workers_take_the_step_of_one(shards, tmp_path):
     ]
     assert means[0].norm() > 0.01
     assert (means[0] - means[1]).norm() < 1e-3 * means[0].norm()
+
+
+def test_letters_are_kept_until_they_have_arrived():
+    post = Post()
+    post.put(b"1")
+    name, before, letters = post.take("", 0)
+    assert (before, letters) == (0, [b"1"])
+    post.put(b"2")
+    # The answer was lost: the driver asks as it did before.
+    assert post.take("", 0)[1:] == (0, [b"1", b"2"])
+    assert post.take(name, 1)[1:] == (1, [b"2"])
+    assert post.take(name, 2)[1:] == (2, [])
+    # One that was started anew has forgotten how far the driver was.
+    again = Post()
+    again.put(b"3")
+    assert again.take(name, 2)[1:] == (0, [b"3"])
 
 
 def test_shares_of_a_step_make_up_the_step():
