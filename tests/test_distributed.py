@@ -159,11 +159,18 @@ def test_workers_that_find_no_room_are_an_error_that_says_what_is_there(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # three clusters, one after the other
 def test_a_killed_driver_is_run_again(shards, tmp_path):
     """The command itself, with a cluster of its own."""
     output = tmp_path / "run"
     words = [
-        *(f"shards={shards}", f"output={output}", "imagenet=", "mlflow.enabled=false"),
+        *(
+            f"shards={shards}",
+            f"output={output}",
+            "imagenet=",
+            "mlflow.enabled=false",
+            "teacher.model=",
+        ),
         *("clips.height=64", "clips.width=96", "clips.length=2", "training.batch=2"),
         *("training.steps=8", "training.checkpoint_every=2"),
         *("cluster.workers=2", "cluster.loaders=1", "cluster.device=cpu"),
