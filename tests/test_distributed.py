@@ -61,8 +61,8 @@ def cluster():
 def the_same(seen, undisturbed, within=1e-5):
     """Every loss that was told of, also of steps done again, is the undisturbed one.
 
-    With another number of workers sums are rounded otherwise, and as the large steps of this
-    training double the difference every time, about a percent is left of it at the end.
+    With another number of workers sums are rounded otherwise, in the seventh digit at first; the
+    large steps of this training make that some times more each time.
     """
     assert {step for step, _ in seen} == set(undisturbed)
     for step, loss in seen:
@@ -103,7 +103,7 @@ def test_a_killed_node_with_its_worker(cluster, shards, undisturbed, tmp_path):
     # Six CPUs are wanted, so that a worker or its loader has to be on the node that crashes.
     fit(clip_fit(shards, tmp_path / "run", config), replace(TWO, workers=(1, 2), loaders=2), watch)
     crash.join()
-    the_same(seen, undisturbed, within=0.03)
+    the_same(seen, undisturbed, within=0.002)
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_a_run_goes_on_with_another_number_of_workers(cluster, shards, undisturb
         fit(what, ClusterSettings(loaders=0, device="cpu"), stop_after_four)
     fit(what, TWO, keep(seen))
     assert [step for step, _ in seen] == [1, 2, 3, 4, 3, 4, 5, 6]
-    the_same(seen, undisturbed, within=0.03)
+    the_same(seen, undisturbed, within=0.002)
 
 
 @pytest.mark.slow
