@@ -281,7 +281,8 @@ def _print_help(config_class: type[BaseModel], values: Any) -> None:
     table.add_column("meaning")
     for key, field in keys(config_class):
         required = field.is_required() and key not in from_file
-        default = "required" if required else _show(from_file.get(key, field.get_default()))
+        given = from_file.get(key, field.get_default(call_default_factory=True))
+        default = "required" if required else _show(given)
         meaning = f"{field.description} [{allowed(field)}]"
         table.add_row(key, escape(default), escape(meaning))
     console.print(table)

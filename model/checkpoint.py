@@ -15,8 +15,8 @@ from torch import Tensor
 from model.config import ModelConfig
 from model.tracker import Tracker
 
-FORMAT = 2
-"""Version of metadata and tensors. 2: detections and tracks have decoders of their own."""
+FORMAT = 3
+"""Version of metadata and tensors. 3: transport knows for how long a track was not seen."""
 _KEY = "vsdmot"
 
 

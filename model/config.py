@@ -29,6 +29,7 @@ class ModelConfig:
         duplicate_iou: of two that overlap more than this, the worse is neither born nor seen.
         miss_tolerance: frames a track survives unseen.
         memory_rate: share of a clean frame that goes into a track's long memory.
+        velocity_rate: share of the newest step in a track's velocity.
         quality_smoothing: share of the past in the quality that queries are gated by.
     """
 
@@ -52,6 +53,7 @@ class ModelConfig:
     duplicate_iou: float = 0.7
     miss_tolerance: int = 20
     memory_rate: float = 0.1
+    velocity_rate: float = 0.2
     quality_smoothing: float = 0.8
 
     def __post_init__(self) -> None:
@@ -63,7 +65,13 @@ class ModelConfig:
             raise ValueError("classes must name at least one class, such as ('person',)")
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
-        for name in ("birth_threshold", "keep_threshold", "duplicate_iou", "quality_smoothing"):
+        for name in (
+            "birth_threshold",
+            "keep_threshold",
+            "duplicate_iou",
+            "velocity_rate",
+            "quality_smoothing",
+        ):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {value}")

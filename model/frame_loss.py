@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.distillation import Distiller, confident_boxes
+from model.distillation import Distiller
+from model.distillation_terms import confident_boxes
 from model.losses import quality_loss
 from model.teacher import Teacher, TeacherFeatures
 from model.tracker import Tracker

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from model.clip_loss import ClipBatch
+from model.clip_batch import ClipBatch
 from model.frame_loss import FrameBatch
 from model.tracker import Tracker
 

@@ -1,27 +1,35 @@
 """Parts of a student trained alone, while the rest of it stays as it is.
 
 What a student says of a frame, its semantics and its quality, leaves from features that are
-there already. Trained alone it needs neither the decoders nor a gradient through the backbone, so
-many more frames are seen in the same time; tracking takes it up in the next joint training.
+there already, and so do its tracks. Trained alone they need no gradient through the backbone, so
+many more frames are seen in the same time, and clips can be long enough for people to go out of
+sight and come back.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from model.clip_loss import labelled_boxes
+from model.clip_batch import labelled_boxes
+from model.clip_loss import association_loss
 from model.distillation import Distiller
 from model.losses import quality_loss
 from model.teacher import Teacher
 from model.tracker import Tracker
 from model.training import Objective
 
-PARTS = ("quality", "semantics")
+PARTS = {
+    "quality": ("quality",),
+    "semantics": ("semantics",),
+    "tracks": ("transport", "track_decoder", "memory"),
+}
+"""Modules of the tracker by the name of the part."""
 
 
 class PartObjective(Objective):
-    """Severity and order of frames, and what a teacher sees in them, each if it is to be learned.
+    """Severity of frames, what a teacher sees in them, tracks through them: what is to be learned.
 
     Args:
         parts: out of `PARTS`.
@@ -42,13 +50,18 @@ class PartObjective(Objective):
 
     def forward(self, tracker: Tracker, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """Loss of a batch of clips (B, T, …) on the tracker's device, and its terms."""
+        loss, terms = torch.zeros((), device=batch.images.device), {}
+        if "tracks" in self.parts:
+            loss, values = association_loss(tracker, batch, self.communicator)
+            terms = {name: float(value.detach()) for name, value in values.items()}
+        if set(self.parts) == {"tracks"}:
+            return loss, terms
         valid = batch.valid.flatten(0, 1)
         said = tracker.describe(batch.images.flatten(0, 1), valid, batch.patches.flatten(0, 1))
-        loss, terms = said.quality.new_zeros(()), {}
         if "quality" in self.parts:
             everyone = self.communicator.gather
             quality = quality_loss(everyone(said.quality), everyone(batch.severity.flatten()))
-            loss, terms = loss + quality, {"quality": float(quality.detach())}
+            loss, terms = loss + quality, terms | {"quality": float(quality.detach())}
         if "semantics" in self.parts:
             (teacher,) = self._teacher
             if self.distiller is None or teacher is None or batch.clean is None:
@@ -64,4 +77,5 @@ def train_only(tracker: Tracker, parts: Sequence[str]) -> None:
     """Stop training everything but these parts."""
     tracker.requires_grad_(False)
     for part in parts:
-        getattr(tracker, part).requires_grad_(True)
+        for module in PARTS[part]:
+            getattr(tracker, module).requires_grad_(True)

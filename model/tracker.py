@@ -19,7 +19,7 @@ from model.memory import QueryMemory
 from model.proposals import DenseDetections, DenseHead
 from model.quality import FrameQuality, frame_statistics
 from model.semantic import SemanticMemory, SemanticStudent
-from model.tracks import TrackState, Transition, lifecycle
+from model.tracks import TrackState, Transition, lifecycle, updated_velocity
 from model.transport import Transport, Transported
 
 _PRIOR = 2.0  # greatest logit that a track brings into a frame
@@ -87,8 +87,8 @@ class FrameResult:
         boxes: (B, M, 4) corners in canvas pixels. scores: (B, M). labels: (B, M) int64.
         semantic_weight: (B, M); frame_weight: (B,).
         detections_boxes, detections_scores, detections_labels: (B, Q, 4), (B, Q), (B, Q) of all
-            queries before the lifecycle, for average precision; 0 in empty slots, and for
-            detections by how far they are nobody's yet.
+            queries before the lifecycle, for average precision; 0 in empty slots and for tracks
+            that no detection answers, and for detections by how far they are nobody's yet.
     """
 
     track_id: Tensor
@@ -110,8 +110,9 @@ class Decoded:
         transported: where the detections say the tracks are.
         tracks: all layers of the track queries, (L, B, M, …).
         logits, boxes, embedding: (B, Q, C), (B, Q, 4) centre form in [0, 1], (B, Q, D).
-        standing: (B, Q) in [0, 1], how far a query may speak: 1 in taken slots and 0 in empty
-            ones; for detections how far they are nobody's.
+        standing: (B, Q) in [0, 1], how far a query may speak: 1 for tracks that a detection
+            answers, 0 for those that none does and empty slots; for detections how far they are
+            nobody's.
         semantic_weight: (B, Q).
         quality: (B,) smoothed over time.
     """
@@ -240,7 +241,8 @@ class Tracker(nn.Module):
             torch.cat([tracks.logits[-1], found.logits[-1]], 1),
             torch.cat([tracks.boxes[-1], found.boxes[-1]], 1),
             torch.cat([tracks.embedding, found.embedding], 1),
-            torch.cat([state.active.to(moved.newness.dtype), moved.newness], 1),
+            # A track that looks around for itself finds somebody near, who has a track already.
+            torch.cat([(state.active & moved.answered).to(moved.newness.dtype), moved.newness], 1),
             torch.cat([weight, newborn], 1),
             smooth,
         )
@@ -270,6 +272,7 @@ class Tracker(nn.Module):
             content=content,
             long=long,
             boxes=torch.where(seen, boxes, state.boxes),
+            velocity=updated_velocity(state, boxes, t.visible, t.born, self.config.velocity_rate),
             logits=torch.where(seen, logits, state.logits),
             track_id=t.track_id,
             active=t.active,

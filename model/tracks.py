@@ -11,6 +11,8 @@ from torch import Tensor
 
 from model.geometry import pairwise_iou
 
+_PERSISTENCE = 0.9
+
 
 @dataclass(frozen=True, slots=True)
 class TrackState:
@@ -19,6 +21,7 @@ class TrackState:
     Attributes:
         content, long: (B, M, D) next query and long memory.
         boxes: (B, M, 4) centre form in [0, 1] of the canvas, where the track was last seen.
+        velocity: (B, M, 2) of its centre, in canvas widths and heights a frame, smoothed.
         logits: (B, M, C) its class logits then.
         track_id: (B, M) int64, -1 in free slots.
         active: (B, M) bool.
@@ -30,6 +33,7 @@ class TrackState:
     content: Tensor
     long: Tensor
     boxes: Tensor
+    velocity: Tensor
     logits: Tensor
     track_id: Tensor
     active: Tensor
@@ -46,6 +50,7 @@ class TrackState:
             content=torch.zeros(batch, slots, dim, device=device),
             long=torch.zeros(batch, slots, dim, device=device),
             boxes=torch.full((batch, slots, 4), 0.5, device=device),
+            velocity=torch.zeros(batch, slots, 2, device=device),
             logits=torch.zeros(batch, slots, classes, device=device),
             track_id=torch.full((batch, slots), -1, dtype=torch.long, device=device),
             active=torch.zeros(batch, slots, dtype=torch.bool, device=device),
@@ -57,6 +62,34 @@ class TrackState:
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields by name, for saving a state between segments."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def expected_boxes(state: TrackState) -> Tensor:
+    """Where the tracks are in the next frame if they go on as before: (B, M, 4) centre form.
+
+    The longer a person has been out of sight, the less his last velocity says of him: each
+    further frame counts `_PERSISTENCE` of the one before.
+    """
+    frames = (state.misses + 1).to(state.boxes.dtype)[..., None]
+    travelled = (1 - _PERSISTENCE**frames) / (1 - _PERSISTENCE)
+    centre = state.boxes[..., :2] + travelled * state.velocity
+    return torch.cat([centre, state.boxes[..., 2:]], -1).clamp(1e-4, 1 - 1e-4)
+
+
+def updated_velocity(
+    state: TrackState, boxes: Tensor, visible: Tensor, born: Tensor, rate: float
+) -> Tensor:
+    """Velocity after a frame, (B, M, 2): a moving average, from rest where a track began.
+
+    Args:
+        state: before the frame.
+        boxes: (B, M, 4) centre form, where the tracks are in it.
+        visible, born: (B, M) bool.
+        rate: share of the newest step.
+    """
+    step = (boxes[..., :2] - state.boxes[..., :2]) / (state.misses + 1)[..., None]
+    velocity = torch.where(visible[..., None], state.velocity.lerp(step, rate), state.velocity)
+    return velocity.masked_fill(born[..., None], 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from model.distillation import TeacherStatistics
 from model.teacher import STRIDE, TeacherFeatures, TeacherInfo, valid_positions
+from model.teacher_statistics import TeacherStatistics
 from pipeline.schema import SCHEMA_VERSION
 from pipeline.storage import exists, list_stems, open_binary, read_bytes, write_atomic
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from model.distillation import measure_statistics
 from model.teacher import TeacherFeatures, TeacherSettings, load_teacher, teacher_id
+from model.teacher_statistics import measure_statistics
 from pipeline.canvas import letterboxed
 from pipeline.feature_cache import (
     DTYPES,

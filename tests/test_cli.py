@@ -5,7 +5,14 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
+from jobs.bench import BenchConfig
 from jobs.cli import JobConfig, Settings, flat, load_config, parse_config, print_config
+from jobs.distill_rate import RateConfig
+from jobs.eval import EvalConfig
+from jobs.export import ExportConfig
+from jobs.measure import MeasureConfig
+from jobs.pack import PackConfig
+from jobs.render import RenderConfig
 from jobs.track_settings import TrackConfig
 from pipeline.schema import mask_secrets
 
@@ -91,6 +98,17 @@ def test_help_lists_every_key(capsys, monkeypatch):
     text = capsys.readouterr().out
     for key in ("input", "tracker.birth_threshold", "cluster.workers", "mlflow.uri"):
         assert key in text
+
+
+@pytest.mark.parametrize(
+    "config_class",
+    [BenchConfig, EvalConfig, ExportConfig, MeasureConfig, PackConfig, RateConfig, RenderConfig],
+)
+def test_help_says_defaults_that_can_be_typed(config_class, capsys):
+    with pytest.raises(SystemExit):
+        load_config(config_class, ["--help"])
+    text = capsys.readouterr().out
+    assert "meaning" in text and "Undefined" not in text
 
 
 def test_the_shipped_file_is_valid_and_says_the_defaults():

@@ -4,10 +4,12 @@ from dataclasses import fields, replace
 
 import torch
 
-from model.clip_loss import ClipBatch, _associate, _Labels, clip_loss
+from model.clip_batch import ClipBatch, FrameLabels
+from model.clip_loss import clip_loss
 from model.communicator import Communicator
 from model.decoder import DecoderOutput
-from model.geometry import to_centres
+from model.geometry import to_centres, to_corners
+from model.track_loss import _associate
 from model.tracks import TrackState
 from model.transport import Transported
 from tests.tiny import TINY, tiny_tracker
@@ -53,9 +55,19 @@ def part_of(batch, index):
     return replace(batch, **taken, names=batch.names[index])
 
 
+@torch.no_grad()
+def where_it_detects(tracker, batch):
+    """The batch with objects where the tracker finds something, so that there is whom to follow."""
+    frames = (batch.images, batch.valid, batch.patches)
+    found = tracker.encode(*(x.flatten(0, 1) for x in frames)).detections
+    size = torch.tensor([TINY.input_width, TINY.input_height] * 2)
+    boxes = to_corners(found.boxes[-1, :, :OBJECTS]) * size
+    return replace(batch, boxes=boxes.view(batch.boxes.shape))
+
+
 def test_every_parameter_that_tracks_is_trained():
     tracker = tiny_tracker(lively=True).train()
-    total, terms, _ = clip_loss(tracker, make_batch(), ALONE)
+    total, terms, _ = clip_loss(tracker, where_it_detects(tracker, make_batch()), ALONE)
     assert set(terms) >= {"dense_class", "class", "track_class", "track_giou", "associate"}
     total.backward()
     silent = [
@@ -97,7 +109,7 @@ def test_halves_on_two_workers_sum_to_the_whole_batch():
 
 def test_association_asks_tracks_to_follow_and_newborns_to_be_new():
     corners = torch.tensor([[0.1, 0.1, 0.3, 0.5], [0.6, 0.1, 0.8, 0.5]])
-    frame = _Labels(
+    frame = FrameLabels(
         corners, to_centres(corners), torch.tensor([5, 9]), torch.zeros(2).long(), corners[:0]
     )
     state = replace(
@@ -114,7 +126,7 @@ def test_association_asks_tracks_to_follow_and_newborns_to_be_new():
     def loss(of_track, of_detection):
         nothing = torch.zeros(1)
         asked = Transported(
-            nothing, nothing, nothing, of_track.log()[None], of_detection.log()[None]
+            nothing, nothing, nothing, nothing, of_track.log()[None], of_detection.log()[None]
         )
         return float(_associate(asked, state, owned, found, output, [frame]))
 

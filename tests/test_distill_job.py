@@ -18,9 +18,10 @@ from jobs.training_run import MlflowSettings
 from model.checkpoint import load_tracker
 from model.communicator import Communicator
 from model.config import SIZES
-from model.distillation import distiller_path, load_distiller, measure_statistics
+from model.distiller_file import distiller_path, load_distiller
 from model.frame_loss import DistillObjective
 from model.teacher import TeacherError, load_teacher
+from model.teacher_statistics import measure_statistics
 from model.training import TrainingConfig, TrainingError, train
 from pipeline.batches import Stream, batches
 from pipeline.features import CacheSettings, TeacherSettings

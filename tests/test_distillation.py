@@ -9,21 +9,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from model.checkpoint import CheckpointError
-from model.distillation import (
-    DistillationConfig,
-    Distiller,
-    TeacherTargets,
+from model.distillation import DistillationConfig, Distiller, TeacherTargets
+from model.distillation_terms import (
     box_weights,
     confident_boxes,
-    distiller_bytes,
-    distiller_path,
-    load_distiller,
     local_loss,
-    measure_statistics,
     pooled_loss,
     relation_loss,
 )
+from model.distiller_file import distiller_bytes, distiller_path, load_distiller
 from model.teacher import TeacherFeatures, TeacherInfo
+from model.teacher_statistics import measure_statistics
 from tests.tiny import TINY, tiny_inputs, tiny_tracker
 
 INFO = TeacherInfo("test/none", (5, 3), 7)

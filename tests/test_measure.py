@@ -11,7 +11,8 @@ import torch
 
 from jobs.measure import main
 from model.checkpoint import CheckpointMetadata, save_tracker
-from model.distillation import DistillationConfig, Distiller, distiller_bytes, distiller_path
+from model.distillation import DistillationConfig, Distiller
+from model.distiller_file import distiller_bytes, distiller_path
 from model.teacher import TeacherInfo, load_teacher
 from pipeline.measure import OVERALL, Run, cells, frame_runs, quality_rows, semantic_rows
 from pipeline.probe import probe

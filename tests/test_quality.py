@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from model.fusion import SemanticGate
-from model.quality import PATCH, PATCHES, STATISTICS, frame_statistics, sample_patches
+from model.quality import PATCH, PATCHES, STATISTICS, _median, frame_statistics, sample_patches
 
 
 def picture(height=480, width=640):
@@ -73,3 +73,9 @@ def test_a_worse_picture_never_gets_a_smaller_semantic_weight(qualities, bias, s
     query = torch.randn(1, 3, 4).expand(len(qualities), 3, 4)
     frame, queries = gate(quality), gate(quality, query)
     assert (frame.diff() <= 1e-7).all() and (queries.diff(dim=0) <= 1e-7).all()
+
+
+@given(st.integers(0, 2**31), st.integers(1, 40))
+def test_the_median_is_torchs(seed, count):
+    values = torch.rand(2, 3, count, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(_median(values), values.median(dim=-1).values)

@@ -1,10 +1,12 @@
 """Properties of the lifecycle, over random frames of random streams."""
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.tracks import TrackState, lifecycle
+from model.tracks import TrackState, expected_boxes, lifecycle, updated_velocity
 
 THRESHOLDS = {
     "birth_threshold": 0.6,
@@ -113,3 +115,34 @@ def test_when_slots_run_out_the_best_newborns_get_them():
     transition = lifecycle(state, *frame_of(boxes, scores), **THRESHOLDS)
     taken = sorted((transition.source[0] - SLOTS).tolist())
     assert taken == [1, 2, 4, 5] and int(transition.next_id) == SLOTS + 1
+
+
+def one_track(**values):
+    return replace(TrackState.empty(1, 1, 3, 1), **values)
+
+
+def test_velocity_approaches_that_of_a_steady_walk_and_predicts_it():
+    state, step = one_track(), torch.tensor([0.01, -0.004])
+    seen, born = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool)
+    for _ in range(40):
+        boxes = torch.cat([state.boxes[..., :2] + step, state.boxes[..., 2:]], -1)
+        velocity = updated_velocity(state, boxes, seen, born, 0.2)
+        state = replace(state, boxes=boxes, velocity=velocity)
+    torch.testing.assert_close(state.velocity[0, 0], step, rtol=1e-3, atol=0)
+    torch.testing.assert_close(expected_boxes(state)[0, 0, :2], state.boxes[0, 0, :2] + step)
+    unseen = replace(state, misses=torch.full((1, 1), 3))
+    assert (expected_boxes(unseen) - state.boxes)[0, 0, 0] > 3 * step[0]
+    for_ever = replace(state, misses=torch.full((1, 1), 10_000))
+    way = (expected_boxes(for_ever) - state.boxes)[0, 0, :2]
+    torch.testing.assert_close(way, 10 * step, rtol=1e-2, atol=0)
+
+
+def test_velocity_counts_the_frames_unseen_and_begins_at_rest():
+    state = one_track(misses=torch.full((1, 1), 1), velocity=torch.full((1, 1, 2), 0.5))
+    yes, no = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool)
+    boxes = state.boxes + 0.2
+    assert torch.equal(updated_velocity(state, boxes, no, no, 1.0), state.velocity)
+    torch.testing.assert_close(
+        updated_velocity(state, boxes, yes, no, 1.0), torch.full((1, 1, 2), 0.1)
+    )
+    assert not updated_velocity(state, boxes, yes, yes, 1.0).any()

@@ -19,7 +19,7 @@ from jobs.training_run import MlflowSettings
 from model.checkpoint import CheckpointMetadata, checkpoint_bytes, load_tracker
 from model.clip_loss import ClipObjective, clip_loss
 from model.communicator import Communicator
-from model.distillation import distiller_path
+from model.distiller_file import distiller_path
 from model.teacher import TeacherError, TeacherSettings, load_teacher
 from model.tracker import Tracker
 from model.training import Objective, Trainer, TrainingConfig, TrainingError, rate_at
@@ -273,7 +273,15 @@ def test_views_are_degraded_at_the_size_the_camera_had(shards, monkeypatch):
         assert int((both[..., :height, :width] - 255).abs().max()) <= 2
 
 
-def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path):
+@pytest.mark.parametrize(
+    ("learn", "length", "modules"),
+    [
+        (("quality", "semantics"), 1, {"quality", "semantics"}),
+        (("tracks",), 3, {"transport", "track_decoder", "memory"}),
+        (("quality", "tracks"), 2, {"quality", "transport", "track_decoder", "memory"}),
+    ],
+)
+def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path, learn, length, modules):
     start = tmp_path / "start.safetensors"
     before = Tracker(replace(TINY, size="nano"))
     start.write_bytes(checkpoint_bytes(before.state_dict(), CheckpointMetadata(before.config)))
@@ -281,8 +289,8 @@ def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path):
         shards=str(shards),
         output=str(tmp_path / "run"),
         start=str(start),
-        learn=("quality", "semantics"),
-        clips=replace(CLIPS, length=1, degraded=0.8),
+        learn=learn,
+        clips=replace(CLIPS, length=length, degraded=0.8),
         training=replace(CONFIG, steps=12, batch=4, learning_rate=0.01, average=0.5),
         cluster=ClusterSettings(threads=1, loaders=0, device="cpu"),
         mlflow=MlflowSettings(enabled=False),
@@ -295,12 +303,15 @@ def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path):
         for name, value in after.state_dict().items()
         if not torch.equal(value, before.state_dict()[name])
     }
-    assert changed == {"quality", "semantics"} and distiller_path(path).is_file()
+    assert changed == modules
+    assert distiller_path(path).is_file() == ("semantics" in learn)
     losses = [p.loss for p in seen]
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    with pytest.raises(ValueError, match="frames to track through"):
+        replace(job, learn=("tracks",), clips=replace(CLIPS, length=1))
     with pytest.raises(ValueError, match="start=FILE"):
         replace(job, start="")
-    with pytest.raises(ValueError, match="parts are quality, semantics"):
+    with pytest.raises(ValueError, match="parts are quality, semantics, tracks"):
         replace(job, learn=("decoder",))
 
 

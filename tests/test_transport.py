@@ -48,6 +48,29 @@ def test_a_track_with_nobody_near_stays_and_fades():
     assert float(found.logits) < 0.2
 
 
+def test_a_track_between_two_people_follows_one_all_the_way():
+    left, right = [0.47, 0.5, 0.1, 0.3, 2.0], [0.54, 0.5, 0.1, 0.3, 2.0]
+    found = transported(tracks(HERE), left, right)
+    torch.testing.assert_close(found.boxes[0, 0], torch.tensor(left[:4]))
+    assert found.answered.all()
+
+
+def test_a_track_that_nobody_answers_goes_on_as_before():
+    state = replace(tracks(HERE), velocity=torch.tensor([[[0.02, 0.0]]]))
+    found = transported(state, [0.1, 0.5, 0.1, 0.3, 2.0])
+    assert not found.answered.any()
+    torch.testing.assert_close(found.boxes[0, 0], torch.tensor([0.52, 0.5, 0.1, 0.3]))
+
+
+def test_a_person_who_was_walking_is_asked_for_where_he_would_be():
+    # Two frames unseen, at a box's width a frame: he no longer overlaps where he was last.
+    ahead = [0.5 + 0.1 * (1 + 0.9 + 0.81), 0.5, 0.1, 0.3, 2.0]
+    gone = replace(tracks(HERE), misses=torch.full((1, 1), 2))
+    assert not transported(gone, ahead).answered.any()
+    walking = replace(gone, velocity=torch.tensor([[[0.1, 0.0]]]))
+    assert transported(walking, ahead).answered.all()
+
+
 def test_two_tracks_do_not_follow_one_person():
     beside = [0.53, 0.5, 0.1, 0.3]
     found = transported(tracks(HERE, beside), [*HERE, 2.0])
