@@ -21,7 +21,6 @@ from model.letterbox import Letterbox
 from model.quality import sample_patches
 from pipeline.canvas import LONGEST, grey, letterboxed
 from pipeline.degrade import PORTABLE_KINDS, degrade, frame_severities
-from pipeline.occluders import draw_occluder, hidden, paint
 from pipeline.shards import LabelledFrame, Shards
 
 # A box of which less than this share is left in the view is nobody's fault to miss.
@@ -37,7 +36,6 @@ class ClipConfig:
         length: frames a clip.
         stills: share of clips made from stills.
         longest_gap: greatest time in seconds between two frames of a clip.
-        occluded: share of clips before which something stands or passes.
         degraded: share of clips that are degraded.
         kinds: kinds of degradation drawn from; `codec` needs PyAV.
         objects: objects a frame at most; the rest is ignored.
@@ -48,7 +46,6 @@ class ClipConfig:
     length: int = 3
     stills: float = 0.6
     longest_gap: float = 0.3
-    occluded: float = 0.0
     degraded: float = 0.4
     kinds: tuple[str, ...] = PORTABLE_KINDS
     objects: int = 64
@@ -113,10 +110,7 @@ class Clips(Dataset[dict[str, object]]):
             pixels = np.asarray(picture)
             frames.append(pixels[:, ::-1] if flip else pixels)
             labels.append(_labels(sequence.frames[i], view, size, flip))
-        clip = np.stack(frames)
-        if c.occluded and random.random() < c.occluded:
-            clip, labels = _occlude(clip, labels, size, random)
-        clean, recoded = _recolour(clip, random)
+        clean, recoded = _recolour(np.stack(frames), random)
         clip, severity = self._spoil(clean, sequence.clean and not recoded, random)
         packed = self._pack(clip, labels, severity, sequence.name)
         return packed | {"clean": self._canvas(clean)[0]} if self.clean else packed
@@ -244,23 +238,6 @@ def _labels(
     # Objects first, so that a frame with too many boxes gives up ignored ones before them.
     order = np.argsort(ignore[seen], kind="stable")
     return tuple(x[seen][order] for x in (clipped, ids, classes, ignore))
-
-
-def _occlude(
-    clip: np.ndarray,
-    labels: Sequence[tuple[np.ndarray, ...]],
-    size: tuple[int, int],
-    random: np.random.Generator,
-) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:
-    """Put something before the scene; those behind it are ignored as long as they are."""
-    places = draw_occluder(len(clip), random)
-    behind = []
-    for place, (boxes, ids, classes, ignore) in zip(places, labels, strict=True):
-        gone = ignore | hidden(boxes / [*size, *size], place)
-        # Objects first, as `_labels` gives them.
-        order = np.argsort(gone, kind="stable")
-        behind.append(tuple(x[order] for x in (boxes, ids, classes, gone)))
-    return paint(clip, places, random), behind
 
 
 def _recolour(clip: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, bool]:
