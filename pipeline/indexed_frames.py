@@ -14,6 +14,8 @@ import numpy as np
 from pipeline.decode import DecodeError
 from pipeline.storage import read_bytes
 
+_CHANNELS = 3
+
 
 def read_frames(uri: str, indices: Sequence[int], width: int, height: int) -> np.ndarray:
     """Read chosen frames by index, upright, scaled to width x height without keeping the aspect.
@@ -31,10 +33,24 @@ def read_frames(uri: str, indices: Sequence[int], width: int, height: int) -> np
     try:
         # decord is given the bytes, so it never sees a path either; it turns the picture itself.
         reader = decord.VideoReader(BytesIO(read_bytes(uri)), width=width, height=height)
-        frames: np.ndarray = reader.get_batch(list(indices)).asnumpy()
+        if reader[0].shape[2] == _CHANNELS:
+            frames: np.ndarray = reader.get_batch(list(indices)).asnumpy()
+        else:
+            frames = np.stack([_unpadded(reader[i].asnumpy()) for i in indices])
     except (decord.DECORDError, RuntimeError, IndexError) as error:
         raise DecodeError(f"cannot read frames of {uri}: {error}") from error
     return frames
+
+
+def _unpadded(frame: np.ndarray) -> np.ndarray:
+    """A picture (h, w, 3) out of one whose rows decord has taken for pixels of four bytes.
+
+    FFmpeg pads rows to what the processor's vectors want; where a padded row is a multiple of the
+    width, decord 3 takes the padding for channels, and cannot copy such frames as a batch.
+    """
+    height, width = frame.shape[:2]
+    rows = frame.reshape(height, -1)[:, : width * _CHANNELS]
+    return np.ascontiguousarray(rows.reshape(height, width, _CHANNELS))
 
 
 def _decord() -> ModuleType:

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from model.checkpoint import (
+    FORMAT,
     CheckpointError,
     CheckpointMetadata,
     file_sha256,
@@ -54,9 +55,13 @@ def broken(path, kind):
     elif kind == "newer":
         save_file({"a": torch.zeros(1)}, path, {"vsdmot": '{"model": {}, "format": 99}'})
     elif kind == "unknown setting":
-        save_file({"a": torch.zeros(1)}, path, {"vsdmot": '{"model": {"colour": 1}, "format": 2}'})
+        save_file(
+            {"a": torch.zeros(1)},
+            path,
+            {"vsdmot": json.dumps({"model": {"colour": 1}, "format": FORMAT})},
+        )
     elif kind == "other shapes":
-        block = json.dumps({"model": TINY.to_dict(), "format": 2})
+        block = json.dumps({"model": TINY.to_dict(), "format": FORMAT})
         save_file({"a": torch.zeros(1)}, path, {"vsdmot": block})
     return path
 
