@@ -13,9 +13,11 @@ with more or fewer workers than before, the loss curve goes on as if nothing had
 This module knows no Ray, so that training runs on a machine that has none; `distributed` does.
 """
 
+import json
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
@@ -23,7 +25,7 @@ import torch
 from model.communicator import Communicator
 from model.training import Progress, Trainer, TrainingConfig, TrainingError, train
 from pipeline.batches import Stream, batches
-from pipeline.run_folder import STATE, RunFolder
+from pipeline.run_folder import RECENT, STATE, RunFolder
 
 _log = logging.getLogger(__name__)
 
@@ -168,15 +170,19 @@ def work(
     folder, first = RunFolder(what.output), communicator.rank == 0
     trainer = _ready(what, folder, device, communicator)
     seen = _LastSeen(batches_from(trainer.step))
+    # A driver that dies has not heard of all that a state holds; its successor reads it here.
+    recent: deque[Progress] = deque(maxlen=100 + 2 * what.config.checkpoint_every)
 
     def checkpoint(trainer: Trainer) -> None:
         if first:
+            folder.write(RECENT, "".join(f"{json.dumps(asdict(p))}\n" for p in recent).encode())
             folder.write(STATE, trainer.save())
         saved(trainer.step)
 
     def told(progress: Progress) -> None:
         if not first:
             return
+        recent.append(progress)
         watch(progress)
         if show and what.inspector and progress.step % what.look_every == 0:
             look = _look(what.inspector, trainer, seen.batch)

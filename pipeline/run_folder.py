@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 STATE = "state.safetensors"
+RECENT = "recent.jsonl"
+"""The last steps as the first worker did them, written before the state that they led to."""
 _CONFIG = "config.json"
 
 

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 from model.training import Progress
 from pipeline.fit import Look
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import RECENT, RunFolder
 
 if TYPE_CHECKING:
     from pipeline.tracking_log import TrackingLog
@@ -49,6 +49,11 @@ class TrainingLog:
         # A process that was killed may have left half a line.
         self._damaged = not found.endswith(b"\n") and len(found) > 0
         self._written = time.monotonic()
+        last = self._lines[-1][0] if self._lines else 0
+        if unheard := [x for x in _whole_lines(folder.read(RECENT) or b"") if x[0] > last]:
+            self._lines += unheard
+            self._damaged = False
+            self._write()
         self._frames = 0
         self._seconds = 0.0
         if mlflow is not None:

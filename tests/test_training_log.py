@@ -63,6 +63,24 @@ def test_half_a_line_of_a_killed_process_is_dropped(tmp_path):
     assert logged(folder) == [1, 2]
 
 
+def test_steps_that_a_dead_driver_did_not_hear_of_are_in_the_log(shards, tmp_path):
+    what, told = clip_fit(shards, tmp_path / "run"), {}
+    folder = RunFolder(what.output)
+
+    def deaf_after_two(progress):
+        told[progress.step] = progress.loss
+        if progress.step <= 2:
+            log.watch(progress)
+
+    with TrainingLog(folder) as log:
+        fit(what, ClusterSettings(loaders=0, device="cpu"), deaf_after_two)
+    assert logged(folder) == [1, 2]
+    with TrainingLog(folder):
+        assert logged(folder) == list(range(1, CONFIG.steps + 1))
+    lines = map(json.loads, (folder.read(LOG) or b"").splitlines())
+    assert {line["step"]: line["loss"] for line in lines} == told
+
+
 def test_a_training_is_in_mlflow_with_figures_and_pictures(shards, tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     warned: list[str] = []
