@@ -13,14 +13,9 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
-from jobs.train import run
 from jobs.train_job import ClusterSettings, TrainJob
-from jobs.training_run import MlflowSettings
-from model.checkpoint import CheckpointMetadata, checkpoint_bytes, load_tracker
 from model.clip_loss import ClipObjective, clip_loss
 from model.communicator import Communicator
-from model.distiller_file import distiller_path
-from model.part_loss import PartObjective, train_only
 from model.teacher import TeacherError, TeacherSettings, load_teacher
 from model.tracker import Tracker
 from model.training import Objective, Trainer, TrainingConfig, TrainingError, rate_at
@@ -173,18 +168,6 @@ def test_the_loss_falls_on_one_batch(shards):
     assert np.mean(losses[-3:]) < 0.75 * np.mean(losses[:3])
 
 
-@pytest.mark.parametrize("part", ["quality", "tracks"])
-def test_a_part_alone_learns_one_batch(shards, part):
-    stream = clip_stream(shards, replace(CLIPS, length=3, degraded=0.8))
-    batch = next(iter(batches(stream, 4, 0, 1, 0)))
-    tracker = tiny_tracker()
-    train_only(tracker, [part])
-    config = replace(CONFIG, steps=25, warmup=1, decay=0.01, learning_rate=3e-3)
-    trainer = Trainer(tracker, PartObjective([part]), config, "cpu")
-    losses = [p.loss for p in trainer.run([batch] * 25)]
-    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
-
-
 def test_every_part_that_is_to_be_trained_gets_a_gradient(shards):
     tracker = tiny_tracker().train()
     # Layers that start at zero let nothing through on the first step.
@@ -284,47 +267,6 @@ def test_views_are_degraded_at_the_size_the_camera_had(shards, monkeypatch):
         both = item["images"].int() + item["clean"].int()
         # The same view scaled alike; each is rounded twice, along rows and along columns.
         assert int((both[..., :height, :width] - 255).abs().max()) <= 2
-
-
-@pytest.mark.parametrize(
-    ("learn", "length", "modules"),
-    [
-        (("quality", "semantics"), 1, {"quality", "semantics"}),
-        (("tracks",), 3, {"transport", "track_decoder", "memory"}),
-        (("quality", "tracks"), 2, {"quality", "transport", "track_decoder", "memory"}),
-    ],
-)
-def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path, learn, length, modules):
-    start = tmp_path / "start.safetensors"
-    before = Tracker(replace(TINY, size="nano"))
-    start.write_bytes(checkpoint_bytes(before.state_dict(), CheckpointMetadata(before.config)))
-    job = TrainJob(
-        shards=str(shards),
-        output=str(tmp_path / "run"),
-        start=str(start),
-        learn=learn,
-        clips=replace(CLIPS, length=length, degraded=0.8),
-        training=replace(CONFIG, steps=12, batch=4, learning_rate=0.01, average=0.5),
-        cluster=ClusterSettings(threads=1, loaders=0, device="cpu"),
-        mlflow=MlflowSettings(enabled=False),
-    )
-    seen = []
-    path = run(job, seen.append)
-    after, _ = load_tracker(path)
-    changed = {
-        name.split(".")[0]
-        for name, value in after.state_dict().items()
-        if not torch.equal(value, before.state_dict()[name])
-    }
-    assert changed == modules
-    assert distiller_path(path).is_file() == ("semantics" in learn)
-    assert len(seen) == 12
-    with pytest.raises(ValueError, match="frames to track through"):
-        replace(job, learn=("tracks",), clips=replace(CLIPS, length=1))
-    with pytest.raises(ValueError, match="start=FILE"):
-        replace(job, start="")
-    with pytest.raises(ValueError, match="parts are quality, semantics, tracks"):
-        replace(job, learn=("decoder",))
 
 
 def test_the_rate_rises_stays_and_falls():
