@@ -10,12 +10,17 @@ from jobs.train import run
 from jobs.train_job import TrainJob
 from jobs.training_run import MlflowSettings
 from model.checkpoint import CheckpointMetadata, checkpoint_bytes, load_tracker
+from model.distillation import DistillationConfig, Distiller
 from model.distiller_file import distiller_path
 from model.part_loss import PartObjective, train_only
+from model.teacher import load_teacher
+from model.teacher_statistics import measure_statistics
 from model.tracker import Tracker
 from model.training import Trainer
-from pipeline.batches import batches
+from pipeline.batches import Stream, batches
+from pipeline.clips import Clips, collate_clips
 from pipeline.fit import ClusterSettings
+from pipeline.shards import Shards
 from tests.tiny import TINY, tiny_tracker
 from tests.training_parts import CLIPS, CONFIG, clip_stream, write_shards
 
@@ -33,6 +38,23 @@ def test_a_part_alone_learns_one_batch(shards, part):
     train_only(tracker, [part])
     config = replace(CONFIG, steps=25, warmup=1, decay=0.01, learning_rate=3e-3)
     trainer = Trainer(tracker, PartObjective([part]), config, "cpu")
+    losses = [p.loss for p in trainer.run([batch] * 25)]
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+
+
+def test_semantics_alone_learn_one_batch_from_a_teacher(shards):
+    clips = Clips(Shards(shards), replace(CLIPS, length=1, degraded=0.8), CONFIG.seed, clean=True)
+    batch = next(iter(batches(Stream(clips, collate_clips), 4, 0, 1, 0)))
+    teacher = load_teacher("imagenet-lite2", "package")
+    features = teacher(batch.clean.flatten(0, 1), batch.valid.flatten(0, 1))
+    tracker = tiny_tracker()
+    train_only(tracker, ["semantics"])
+    statistics = measure_statistics(teacher.info, [features])
+    distiller = Distiller(
+        DistillationConfig(), tracker.config.semantic_dim, teacher.info, statistics
+    )
+    config = replace(CONFIG, steps=25, warmup=1, decay=0.01, learning_rate=3e-3)
+    trainer = Trainer(tracker, PartObjective(["semantics"], distiller, teacher), config, "cpu")
     losses = [p.loss for p in trainer.run([batch] * 25)]
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
