@@ -7,7 +7,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# What each family was trained with, by the beginning of its name, in 0..255. EfficientNet-Lite
+# comes from TensorFlow, with its padding and epsilon (timm's `tf_`) and one scale for all colours.
+_COLOURS = {
+    "tf_efficientnet_lite": ((127.0,) * 3, (128.0,) * 3),
+    "": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
 
 
 class Backbone(nn.Module):
@@ -26,10 +31,11 @@ class Backbone(nn.Module):
         if info.reduction() != [4, 8, 16, 32]:
             raise ValueError(
                 f"backbone {name!r} gives strides {info.reduction()}, "
-                "not 4, 8, 16, 32; choose a convolutional timm model such as efficientnet_lite0"
+                "not 4, 8, 16, 32; choose a convolutional timm model such as tf_efficientnet_lite0"
             )
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1) * 255, persistent=False)
+        mean, std = next(c for family, c in _COLOURS.items() if name.startswith(family))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def freeze(self, stages: int) -> None:
         """Stop training the stem and the first `stages` stages (0 trains everything)."""

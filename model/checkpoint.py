@@ -15,8 +15,8 @@ from torch import Tensor
 from model.config import ModelConfig
 from model.tracker import Tracker
 
-FORMAT = 3
-"""Version of metadata and tensors. 3: transport knows for how long a track was not seen."""
+FORMAT = 4
+"""Version of metadata and tensors. 4: `tf_` backbone; towers for class and box apart."""
 _KEY = "vsdmot"
 
 
@@ -112,7 +112,8 @@ def _open(path: str | Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
         raise CheckpointError(f"{path}: has no VSD-MOT metadata; it is another project's file")
     if block["format"] != FORMAT:
         raise CheckpointError(
-            f"{path}: written in format {block['format']}, this code reads {FORMAT}; "
+            f"{path}: written in format {block['format']} with backbone "
+            f"{block['model'].get('backbone', 'unknown')}, this code reads format {FORMAT}; "
             "use the weights that came with the code, or train them again"
         )
     try:

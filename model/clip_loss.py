@@ -3,7 +3,7 @@
 Shapes: B clips, T frames a clip, G objects a frame at most (padded), K detection queries.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from model.communicator import Communicator
 from model.distillation import Distiller
 from model.losses import dense_loss, ignored, quality_loss
 from model.matching import assign_dense
-from model.query_terms import add, match_detections, query_terms
+from model.query_terms import match_detections, query_terms, whole_terms
 from model.teacher import Teacher
 from model.track_loss import track_terms
 from model.tracker import Memory, Tracker
@@ -25,6 +25,8 @@ WEIGHTS = {
     "class": 1.0,
     "l1": 5.0,
     "giou": 2.0,
+    "whole_l1": 5.0,
+    "whole_giou": 2.0,
     "track_class": 1.0,
     "track_l1": 5.0,
     "track_giou": 2.0,
@@ -46,18 +48,18 @@ def clip_loss(
     """
     memory = _encode(tracker, batch)
     labels = frame_labels(batch)
-    flat = [frame for clip in labels for frame in clip]
     canvas = _canvas(batch)
-    totals = _dense_terms(memory, flat)
+    totals = _dense_terms(memory, labels)
     # A batch counts as one object at least: one in all, whoever shares it.
     mass = workers.mean(totals.pop("mass").detach()).clamp(min=1.0 / workers.world)
     terms = {name: value / mass for name, value in totals.items()}
 
-    found = match_detections(memory.detections, flat)
+    found = match_detections(memory.detections, labels)
     live = torch.ones(found.shape[1:], dtype=torch.bool, device=found.device)
-    sums = query_terms(memory.detections, found, live, flat, canvas)
+    sums = query_terms(memory.detections, found, live, labels, canvas, ~labels.whole)
+    sums |= whole_terms(memory.whole, found[-1], labels)
     sums |= track_terms(tracker, memory, found[-1], labels, batch.seeds, canvas)
-    objects = _objects(flat, memory, workers)
+    objects = _objects(labels, workers)
     terms |= {name: value / objects for name, value in sums.items()}
 
     everyone = workers.gather
@@ -76,10 +78,9 @@ def association_loss(
     with torch.no_grad():
         memory = _encode(tracker, batch)
     labels = frame_labels(batch)
-    flat = [frame for clip in labels for frame in clip]
-    found = match_detections(memory.detections, flat)[-1]
+    found = match_detections(memory.detections, labels)[-1]
     sums = track_terms(tracker, memory, found, labels, batch.seeds, _canvas(batch))
-    objects = _objects(flat, memory, workers)
+    objects = _objects(labels, workers)
     terms = {name: value / objects for name, value in sums.items()}
     return _weighted(terms), terms
 
@@ -98,14 +99,14 @@ class ClipObjective(Objective):
         # In a tuple: as a child it would be trained, averaged and saved with the projectors.
         self._teacher = (teacher,)
 
-    def forward(self, tracker: Tracker, batch: ClipBatch) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, tracker: Tracker, batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss of a batch on the tracker's device, and its terms.
 
         Raises:
             ValueError: there is a distiller, but no teacher or no clean frames.
         """
         total, terms, memory = clip_loss(tracker, batch, self.communicator)
-        shown = {name: float(value.detach()) for name, value in terms.items()}
+        shown = {name: value.detach() for name, value in terms.items()}
         if self.distiller is None:
             return total, shown
         (teacher,) = self._teacher
@@ -116,7 +117,7 @@ class ClipObjective(Objective):
         loss, parts = self.distiller(memory, wanted, labelled_boxes(batch))
         return total + loss, shown | parts
 
-    def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Hold the share of gradient that distillation has."""
         return {} if self.distiller is None else self.distiller.after_backward(mean)
 
@@ -131,27 +132,36 @@ def _canvas(batch: ClipBatch) -> tuple[int, int]:
     return batch.images.shape[-2], batch.images.shape[-1]
 
 
-def _objects(labels: Sequence[FrameLabels], memory: Memory, workers: Communicator) -> Tensor:
+def _objects(labels: FrameLabels, workers: Communicator) -> Tensor:
     """Objects of the whole batch for each worker, as losses are averaged over them; one in all."""
-    own = memory.quality.new_tensor(sum(len(frame.ids) for frame in labels))
-    return workers.mean(own).clamp(min=1.0 / workers.world)
+    return workers.mean(labels.real.sum().float()).clamp(min=1.0 / workers.world)
 
 
 def _weighted(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack([WEIGHTS[name] * value for name, value in terms.items()]).sum()
 
 
-def _dense_terms(memory: Memory, labels: Sequence[FrameLabels]) -> dict[str, Tensor]:
+def _dense_terms(memory: Memory, labels: FrameLabels) -> dict[str, Tensor]:
     dense = memory.dense
-    sums: dict[str, Tensor] = {}
-    for n, frame in enumerate(labels):
-        boxes, logits = dense.boxes[n], dense.logits[n]
-        with torch.no_grad():
-            index, quality = assign_dense(
-                logits.sigmoid(), boxes, dense.centres, dense.strides, frame.corners, frame.labels
-            )
-            counted = dense.valid[n] & ~ignored(boxes, frame.ignore)
-        terms = dense_loss(logits, boxes, index, quality, frame.corners, frame.labels, counted)
-        mass = terms.pop("mass")
-        add(sums, {"mass": mass} | {f"dense_{name}": value for name, value in terms.items()})
-    return sums
+    index, quality = assign_dense(
+        dense.logits.detach().sigmoid(),
+        dense.boxes.detach(),
+        dense.centres,
+        dense.strides,
+        labels.corners,
+        labels.labels,
+        labels.real,
+    )
+    counted = dense.valid & ~ignored(dense.boxes.detach(), labels.corners, labels.ignore)
+    terms = dense_loss(
+        dense.logits,
+        dense.boxes,
+        index,
+        quality,
+        labels.corners,
+        labels.labels,
+        counted,
+        ~labels.whole,
+    )
+    mass = terms.pop("mass")
+    return {"mass": mass} | {f"dense_{name}": value for name, value in terms.items()}

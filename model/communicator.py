@@ -60,5 +60,10 @@ class Communicator:
         count, start = flat[: len(parameters)].tolist(), len(parameters)
         for parameter, workers in zip(parameters, count, strict=True):
             end = start + parameter.numel()
-            parameter.grad = flat[start:end].view_as(parameter) if workers else None
+            if not workers:
+                parameter.grad = None
+            else:
+                # Into a gradient of the parameter's own layout, which optimizers rely on.
+                own = torch.empty_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = own.copy_(flat[start:end].view_as(parameter))
             start = end

@@ -34,7 +34,7 @@ class ModelConfig:
     """
 
     size: str = "nano"
-    backbone: str = "efficientnet_lite0"
+    backbone: str = "tf_efficientnet_lite0"
     input_height: int = 384
     input_width: int = 640
     classes: tuple[str, ...] = ("person",)
@@ -96,7 +96,7 @@ class ModelConfig:
 SIZES: dict[str, ModelConfig] = {
     "nano": ModelConfig(),
     "small": ModelConfig(
-        size="small", backbone="efficientnet_lite2", dim=192, feedforward=512, decoder_layers=4
+        size="small", backbone="tf_efficientnet_lite2", dim=192, feedforward=512, decoder_layers=4
     ),
     "base": ModelConfig(
         size="base",

@@ -105,9 +105,9 @@ class Decoder(nn.Module):
         )
         self.position = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.prior = nn.Linear(classes, dim)
-        self.classify = nn.ModuleList(_zeroed(nn.Linear(dim, classes)) for _ in range(layers))
+        self.classify = nn.ModuleList(zeroed(nn.Linear(dim, classes)) for _ in range(layers))
         self.regress = nn.ModuleList(
-            nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), _zeroed(nn.Linear(dim, 4)))
+            nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), zeroed(nn.Linear(dim, 4)))
             for _ in range(layers)
         )
 
@@ -155,7 +155,7 @@ class Decoder(nn.Module):
         return Party(content, self._position(boxes, content), boxes, scores, ~everyone, everyone)
 
 
-def _zeroed(layer: nn.Linear) -> nn.Linear:
+def zeroed(layer: nn.Linear) -> nn.Linear:
     """Start at zero: the first guess is what was known before, to be amended."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

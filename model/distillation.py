@@ -139,7 +139,7 @@ class Distiller(nn.Module):
 
     def terms(
         self, memory: Semantics, targets: TeacherTargets, boxes: Sequence[Tensor] | None
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss before it is weighted against other losses, and its terms for the log.
 
         Args:
@@ -171,11 +171,11 @@ class Distiller(nn.Module):
         }
         loss = c.local * parts["local"] + c.pooled * parts["pooled"]
         loss = loss + c.relation * parts["relation"]
-        return loss, {name: float(value.detach()) for name, value in parts.items()}
+        return loss, {name: value.detach() for name, value in parts.items()}
 
     def forward(
         self, memory: Memory, targets: TeacherTargets, boxes: Sequence[Tensor] | None
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss times its weight, to be added to the task's; call `after_backward` next.
 
         Arguments and errors are those of `terms`.
@@ -191,7 +191,7 @@ class Distiller(nn.Module):
         self._total = gradient.detach()
 
     @torch.no_grad()
-    def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Measure the share distillation had of this step's gradient, and move the weight.
 
         Args:
@@ -208,10 +208,10 @@ class Distiller(nn.Module):
         task = total - self.weight * pull
         now = mean(torch.stack([task.square().sum(), pull.square().sum()]))
         pulled, pushed = self.weight * now[1].sqrt(), now[0].sqrt()
-        share = float(pulled / (pulled + pushed).clamp(min=1e-20))
-        keep = _FORGET if float(self.norms.sum()) > 0 else 0.0
+        share = pulled / (pulled + pushed).clamp(min=1e-20)
+        keep = _FORGET * (self.norms.sum() > 0)
         self.norms.copy_(keep * self.norms + (1 - keep) * now)
         ratio = (self.norms[0] / self.norms[1].clamp(min=1e-20)).sqrt()
         wanted = ratio * self.config.share / (1 - self.config.share)
         self.weight.copy_(wanted.clamp(*_WEIGHT_RANGE))
-        return {"distill_share": share, "distill_weight": float(self.weight)}
+        return {"distill_share": share, "distill_weight": self.weight.clone()}

@@ -14,20 +14,26 @@ from model.attention import sine_embedding
 
 
 class SeparableBlock(nn.Module):
-    """Depthwise then pointwise convolution, with a residual where shapes allow it."""
+    """Depthwise then pointwise convolution, with a residual where shapes allow it.
 
-    def __init__(self, dim: int, stride: int = 1, kernel: int = 5) -> None:
+    Args:
+        dim: width. stride: of the depthwise convolution. kernel: its side.
+        levels: kinds of map that share the convolutions. Each has normalisations of its own,
+            because statistics differ from level to level (RTMDet, 2022).
+    """
+
+    def __init__(self, dim: int, stride: int = 1, kernel: int = 5, levels: int = 1) -> None:
         super().__init__()
         self.residual = stride == 1
         self.depth = nn.Conv2d(dim, dim, kernel, stride, kernel // 2, groups=dim, bias=False)
-        self.depth_norm = nn.BatchNorm2d(dim)
+        self.depth_norm = nn.ModuleList(nn.BatchNorm2d(dim) for _ in range(levels))
         self.point = nn.Conv2d(dim, dim, 1, bias=False)
-        self.point_norm = nn.BatchNorm2d(dim)
+        self.point_norm = nn.ModuleList(nn.BatchNorm2d(dim) for _ in range(levels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, D, h, w) to (N, D, h / stride, w / stride)."""
-        y = F.silu(self.depth_norm(self.depth(x)))
-        y = F.silu(self.point_norm(self.point(y)))
+    def forward(self, x: Tensor, level: int = 0) -> Tensor:
+        """Map (N, D, h, w) of a level to (N, D, h / stride, w / stride)."""
+        y = F.silu(self.depth_norm[level](self.depth(x)))
+        y = F.silu(self.point_norm[level](self.point(y)))
         return x + y if self.residual else y
 
 

@@ -3,6 +3,7 @@
 Shapes: N frames, P patches, S patch side, C and Cp the teacher's widths, (h, w) stride 16.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -43,17 +44,22 @@ class FrameBatch:
 
     def to(self, device: torch.device | str) -> "FrameBatch":
         """Return the batch on a device."""
-        moved: dict[str, Any] = {
-            f.name: value.to(device, non_blocking=True)
+        return self._each(lambda x: x.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "FrameBatch":
+        """Return the batch in memory that a GPU copies from while it computes."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "FrameBatch":
+        changed: dict[str, Any] = {
+            f.name: change(value)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
         if self.features is not None:
             f = self.features
-            moved["features"] = TeacherFeatures(
-                *(x.to(device, non_blocking=True) for x in (f.dense, f.pooled, f.valid))
-            )
-        return replace(self, **moved)
+            changed["features"] = TeacherFeatures(*map(change, (f.dense, f.pooled, f.valid)))
+        return replace(self, **changed)
 
 
 class DistillObjective(Objective):
@@ -70,7 +76,7 @@ class DistillObjective(Objective):
         # In a tuple: as a child it would be trained, averaged and saved with the projectors.
         self._teacher = (teacher,)
 
-    def forward(self, tracker: Tracker, batch: FrameBatch) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, tracker: Tracker, batch: FrameBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss of a batch on the tracker's device, and its terms."""
         memory = tracker.encode(batch.images, batch.valid, batch.patches)
         features, (teacher,) = batch.features, self._teacher
@@ -82,4 +88,4 @@ class DistillObjective(Objective):
         loss, terms = self.distiller.terms(memory, self.distiller.targets(features), boxes)
         everyone = self.communicator.gather
         quality = quality_loss(everyone(memory.quality), everyone(batch.severity))
-        return loss + quality, terms | {"quality": float(quality.detach())}
+        return loss + quality, terms | {"quality": quality.detach()}

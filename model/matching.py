@@ -1,6 +1,6 @@
 """Which query answers for which object: dense, one-to-one, and by identity.
 
-Shapes: S positions, G objects, C classes, Q queries.
+Shapes: L layers, N frames, S positions, Q queries, G objects a frame (padded), C classes.
 """
 
 import numpy as np
@@ -9,7 +9,13 @@ from torch import Tensor
 
 from model.geometry import generalized_iou, pairwise_iou, to_corners
 
+try:
+    from scipy.optimize import linear_sum_assignment
+except ImportError:  # a machine with PyTorch alone: `assign_one_to_one` does the same, slower
+    linear_sum_assignment = None
 
+
+@torch.no_grad()
 def assign_dense(
     scores: Tensor,
     boxes: Tensor,
@@ -17,6 +23,7 @@ def assign_dense(
     strides: Tensor,
     gt_boxes: Tensor,
     gt_labels: Tensor,
+    real: Tensor,
     *,
     top: int = 10,
     alpha: float = 0.5,
@@ -28,62 +35,100 @@ def assign_dense(
     position wanted twice goes to the object it overlaps more.
 
     Args:
-        scores: (S, C) probabilities, detached.
-        boxes: (S, 4) predicted corners in pixels, detached.
+        scores: (N, S, C) probabilities.
+        boxes: (N, S, 4) predicted corners in pixels.
         centres: (S, 2) pixels. strides: (S,) pixels.
-        gt_boxes: (G, 4) corners in pixels. gt_labels: (G,) int64.
+        gt_boxes: (N, G, 4) corners in pixels. gt_labels: (N, G) int64.
+        real: (N, G) bool, False for padding and boxes that are no objects.
 
     Returns:
-        index (S,) of each position's object, -1 for background; quality (S,) in [0, 1], the
+        index (N, S) of each position's object, -1 for background; quality (N, S) in [0, 1], the
         target score of its class.
     """
-    count = len(gt_boxes)
-    if count == 0:
-        none = torch.full((len(scores),), -1, dtype=torch.long, device=scores.device)
-        return none, torch.zeros_like(scores[:, 0])
     overlap = pairwise_iou(gt_boxes, boxes)
-    align = scores[:, gt_labels].T.pow(alpha) * overlap.pow(beta)
-    low, high = gt_boxes[:, None, :2], gt_boxes[:, None, 2:]
+    labels = gt_labels[..., None].expand(-1, -1, scores.shape[1])
+    align = scores.transpose(1, 2).gather(1, labels).pow(alpha) * overlap.pow(beta)
+    low, high = gt_boxes[:, :, None, :2], gt_boxes[:, :, None, 2:]
     inside = ((centres > low) & (centres < high)).all(-1)
     # An object smaller than a cell may hold no centre: the nearest cells still answer for it.
-    middle = (gt_boxes[:, :2] + gt_boxes[:, 2:]) / 2
-    near = (centres[None] - middle[:, None]).abs().amax(-1) < strides * 0.75
-    candidate = inside | near
+    middle = (gt_boxes[..., :2] + gt_boxes[..., 2:]) / 2
+    near = (centres - middle[:, :, None]).abs().amax(-1) < strides * 0.75
+    candidate = (inside | near) & real[..., None]
     align = (align + 1e-9) * candidate
-    chosen = torch.zeros_like(candidate)
-    best = align.topk(min(top, align.shape[1]), dim=1).indices
-    chosen.scatter_(1, best, True)
-    chosen &= candidate
+    best = align.topk(min(top, align.shape[2]), dim=2).indices
+    chosen = torch.zeros_like(candidate).scatter_(2, best, True) & candidate
     rival = torch.where(chosen, overlap, -1.0)
-    winner = rival.argmax(0)
-    index = torch.where(chosen.any(0), winner, -1)
-    chosen &= index[None] == torch.arange(count, device=index.device)[:, None]
+    index = torch.where(chosen.any(1), rival.argmax(1), -1)
+    objects = torch.arange(gt_boxes.shape[1], device=index.device)
+    chosen &= index[:, None] == objects[:, None]
     align, overlap = align * chosen, overlap * chosen
-    peak = align.amax(1, keepdim=True).clamp(min=1e-9)
-    quality = (align / peak * overlap.amax(1, keepdim=True)).amax(0)
+    peak = align.amax(2, keepdim=True).clamp(min=1e-9)
+    quality = (align / peak * overlap.amax(2, keepdim=True)).amax(1)
     return index, quality
 
 
 def matching_cost(logits: Tensor, boxes: Tensor, gt_boxes: Tensor, gt_labels: Tensor) -> Tensor:
-    """Cost (Q, G) of giving each query each object: focal 2, L1 5, GIoU 2 (Deformable DETR).
+    """Cost (..., Q, G) of giving each query each object: focal 2, L1 5, GIoU 2 (Deformable DETR).
 
     Args:
-        logits: (Q, C). boxes: (Q, 4) centre form in [0, 1].
-        gt_boxes: (G, 4) centre form in [0, 1]. gt_labels: (G,).
+        logits: (..., Q, C). boxes: (..., Q, 4) centre form in [0, 1].
+        gt_boxes: (..., G, 4) centre form in [0, 1]. gt_labels: (..., G).
     """
-    score = logits.sigmoid()[:, gt_labels]
+    labels = gt_labels[..., None, :].expand(*logits.shape[:-1], gt_labels.shape[-1])
+    score = logits.sigmoid().gather(-1, labels)
     positive = 0.25 * (1 - score).square() * -torch.log(score + 1e-8)
     negative = 0.75 * score.square() * -torch.log(1 - score + 1e-8)
-    distance = torch.cdist(boxes, gt_boxes, p=1)
-    overlap = generalized_iou(to_corners(boxes)[:, None], to_corners(gt_boxes)[None])
+    distance = (boxes[..., :, None, :] - gt_boxes[..., None, :, :]).abs().sum(-1)
+    overlap = generalized_iou(
+        to_corners(boxes)[..., :, None, :], to_corners(gt_boxes)[..., None, :, :]
+    )
     return 2 * (positive - negative) + 5 * distance - 2 * overlap
 
 
-def assign_one_to_one(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cheapest one-to-one assignment, by shortest augmenting paths.
+@torch.no_grad()
+def match(
+    logits: Tensor, boxes: Tensor, gt_boxes: Tensor, gt_labels: Tensor, real: Tensor
+) -> Tensor:
+    """Object index of each query (L, N, Q) int64, -1 for background; see `matching_cost`.
 
-    Training runs where only PyTorch is, so SciPy's solver is not used; a test holds the two
-    equal. Jonker & Volgenant, Computing 38, 1987; O(G^2 Q), vectorised over queries.
+    All costs go to the host in one transfer, where each frame of each layer is solved.
+
+    Args:
+        logits: (L, N, Q, C). boxes: (L, N, Q, 4) centre form in [0, 1].
+        gt_boxes: (N, G, 4) centre form in [0, 1]. gt_labels: (N, G).
+        real: (N, G) bool, False for padding and boxes that are no objects.
+    """
+    layers = len(logits)
+    labels = gt_labels.expand(layers, -1, -1)
+    cost = matching_cost(logits.float(), boxes, gt_boxes.expand(layers, -1, -1, -1), labels)
+    # A row of booleans travels along, as the last query.
+    sent = torch.cat([cost, real.to(cost.dtype).expand(layers, -1, -1)[:, :, None]], 2)
+    received = sent.cpu().numpy()
+    index = np.full((*received.shape[:2], logits.shape[2]), -1, np.int64)
+    for layer, frames in enumerate(received):
+        for n, frame in enumerate(frames):
+            objects = np.flatnonzero(frame[-1])
+            if len(objects):
+                queries, matched = solve(frame[:-1, objects])
+                index[layer, n, queries] = objects[matched]
+    return torch.from_numpy(index).to(logits.device)
+
+
+def solve(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cheapest one-to-one assignment of (Q, G) costs: query and object indices of the pairs."""
+    # A network that has diverged gives NaN here; its loss says so right after.
+    cost = np.nan_to_num(cost.astype(np.float64))
+    if linear_sum_assignment is None:
+        return assign_one_to_one(cost)
+    queries, objects = linear_sum_assignment(cost)
+    return queries, objects
+
+
+def assign_one_to_one(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cheapest one-to-one assignment, by shortest augmenting paths, without SciPy.
+
+    Jonker & Volgenant, Computing 38, 1987; O(G^2 Q), vectorised over queries. A test holds it
+    equal to SciPy's.
 
     Args:
         cost: (Q, G) finite.
@@ -125,16 +170,3 @@ def assign_one_to_one(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     objects = owner[1:][columns_used] - 1
     order = objects.argsort()
     return columns_used[order], objects[order]
-
-
-def match(logits: Tensor, boxes: Tensor, gt_boxes: Tensor, gt_labels: Tensor) -> Tensor:
-    """Object index of each query (Q,) int64, -1 for background; see `matching_cost`."""
-    index = torch.full((len(logits),), -1, dtype=torch.long, device=logits.device)
-    if len(gt_boxes) and len(logits):
-        with torch.no_grad():
-            cost = matching_cost(logits.detach(), boxes.detach(), gt_boxes, gt_labels)
-        queries, objects = assign_one_to_one(cost.double().cpu().numpy())
-        index[torch.from_numpy(queries).to(index.device)] = torch.from_numpy(objects).to(
-            index.device
-        )
-    return index

@@ -1,9 +1,9 @@
-"""Batch normalisation that does not look at the batch.
+"""The statistics that batch normalisation starts from, and keeps unless it is told otherwise.
 
-Clips are few and their frames alike, one tower serves maps of three strides, and workers see
-different clips: statistics of a batch would say something else in training than at inference, and
-something else on two machines than on one. So they are measured once, for a new student, and
-stay; scale and shift are trained as ever.
+Clips are few and their frames alike, and workers see different clips: statistics of a batch
+would say something else in training than at inference, and something else on two machines than on
+one. So they are measured once, for a new student, and stay; scale and shift are trained as ever.
+Wide batches of single frames are another matter: `batch_statistics`.
 """
 
 from collections.abc import Iterable

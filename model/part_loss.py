@@ -48,12 +48,13 @@ class PartObjective(Objective):
         # In a tuple: as a child it would be trained, averaged and saved with the projectors.
         self._teacher = (teacher,)
 
-    def forward(self, tracker: Tracker, batch: Any) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, tracker: Tracker, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch of clips (B, T, …) on the tracker's device, and its terms."""
-        loss, terms = torch.zeros((), device=batch.images.device), {}
+        loss = torch.zeros((), device=batch.images.device)
+        terms: dict[str, Tensor] = {}
         if "tracks" in self.parts:
             loss, values = association_loss(tracker, batch, self.communicator)
-            terms = {name: float(value.detach()) for name, value in values.items()}
+            terms = {name: value.detach() for name, value in values.items()}
         if set(self.parts) == {"tracks"}:
             return loss, terms
         valid = batch.valid.flatten(0, 1)
@@ -61,7 +62,7 @@ class PartObjective(Objective):
         if "quality" in self.parts:
             everyone = self.communicator.gather
             quality = quality_loss(everyone(said.quality), everyone(batch.severity.flatten()))
-            loss, terms = loss + quality, terms | {"quality": float(quality.detach())}
+            loss, terms = loss + quality, terms | {"quality": quality.detach()}
         if "semantics" in self.parts:
             (teacher,) = self._teacher
             if self.distiller is None or teacher is None or batch.clean is None:

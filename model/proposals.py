@@ -14,6 +14,8 @@ from model.config import STRIDES
 from model.encoder import SeparableBlock
 from model.geometry import to_centres
 
+_DEPTH = 2  # blocks of a tower
+
 
 @dataclass(frozen=True, slots=True)
 class DenseDetections:
@@ -56,15 +58,22 @@ class Proposals:
 
 
 class DenseHead(nn.Module):
-    """One-to-many detection: several positions answer for one object, so it learns fast."""
+    """One-to-many detection: several positions answer for one object, so it learns fast.
+
+    Class and box have towers of their own, shared by the levels but for their normalisations:
+    under one normalisation of three levels, training by statistics of a batch and inference by
+    running averages are two different networks.
+    """
 
     def __init__(self, dim: int, classes: int, proposals: int) -> None:
         super().__init__()
         self.proposals = proposals
-        self.tower = nn.Sequential(SeparableBlock(dim), SeparableBlock(dim))
+        levels = len(STRIDES)
+        self.class_tower = nn.ModuleList(SeparableBlock(dim, levels=levels) for _ in range(_DEPTH))
+        self.box_tower = nn.ModuleList(SeparableBlock(dim, levels=levels) for _ in range(_DEPTH))
         self.classify = nn.Conv2d(dim, classes, 1)
         self.regress = nn.Conv2d(dim, 4, 1)
-        self.level_scale = nn.Parameter(torch.ones(len(STRIDES)))
+        self.level_scale = nn.Parameter(torch.ones(levels))
         self.content = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
         nn.init.constant_(_bias(self.classify), -4.6)  # prior of 1 % (RetinaNet)
         nn.init.constant_(_bias(self.regress), 1.0)
@@ -81,9 +90,13 @@ class DenseHead(nn.Module):
         logits, boxes, centres, strides, peaks, features = [], [], [], [], [], []
         for level, (x, mask) in enumerate(zip(maps, valid, strict=True)):
             stride = STRIDES[level]
-            tower = self.tower(x)
-            logit = self.classify(tower).float()
-            distance = F.softplus(self.regress(tower).float() * self.level_scale[level]) * stride
+            told, lies = x, x
+            for block in self.class_tower:
+                told = block(told, level)
+            for block in self.box_tower:
+                lies = block(lies, level)
+            logit = self.classify(told).float()
+            distance = F.softplus(self.regress(lies).float() * self.level_scale[level]) * stride
             centre = _centres(x.shape[2], x.shape[3], stride, x.device)
             distance = distance.flatten(2).transpose(1, 2)
             boxes.append(torch.cat([centre - distance[..., :2], centre + distance[..., 2:]], -1))
@@ -95,7 +108,7 @@ class DenseHead(nn.Module):
             best = logit.amax(1, keepdim=True).masked_fill(~mask[:, None], -1e4)
             is_peak = best >= F.max_pool2d(best, 3, stride=1, padding=1)
             peaks.append(best.masked_fill(~is_peak, -1e4).flatten(1))
-            features.append((x + tower).flatten(2).transpose(1, 2))
+            features.append((x + (told + lies) / 2).flatten(2).transpose(1, 2))
         dense = DenseDetections(
             torch.cat(logits, 1),
             torch.cat(boxes, 1),

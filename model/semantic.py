@@ -14,7 +14,7 @@ class SemanticStudent(nn.Module):
         self.body = nn.Sequential(
             SeparableBlock(dim), SeparableBlock(dim), nn.Conv2d(dim, semantic_dim, 1)
         )
-        self.attend = nn.Conv2d(semantic_dim, 1, 1)
+        self.attend = nn.Conv2d(semantic_dim, 1, 1, bias=False)  # a softmax hears no bias
         self.pool = nn.Linear(semantic_dim, semantic_dim)
 
     def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

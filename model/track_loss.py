@@ -1,6 +1,6 @@
 """The loss of tracks through clips: step as at inference, with labels deciding fate.
 
-Shapes: B clips, T frames a clip, G objects a frame at most, M slots, K detection queries,
+Shapes: B clips, T frames a clip, G objects a frame (padded), M slots, K detection queries,
 Q = M + K.
 """
 
@@ -25,7 +25,7 @@ def track_terms(
     tracker: Tracker,
     memory: Memory,
     found: Tensor,
-    labels: Sequence[Sequence[FrameLabels]],
+    labels: FrameLabels,
     seeds: Tensor,
     canvas: tuple[int, int],
 ) -> dict[str, Tensor]:
@@ -35,25 +35,27 @@ def track_terms(
         tracker: in training mode.
         memory: of the B * T frames, clip by clip.
         found: (B * T, K) object of each detection, -1 for none.
-        labels: B lists of T.
+        labels: of the B * T frames.
         seeds: (B,) for what is drawn on the way.
         canvas: height and width in pixels.
     """
-    count, length = len(labels), len(labels[0])
+    count = len(seeds)
+    length = len(labels) // count
     sums: dict[str, Tensor] = {}
     state = tracker.initial_state(count)
-    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds.tolist()]
     # The last frame's fates matter to nobody, and a single frame has no tracks at all.
     for t in range(length if length > 1 else 0):
         frames = torch.arange(count, device=found.device) * length + t
-        now, current, seen = memory[frames], [clip[t] for clip in labels], found[frames]
+        now, current, seen = memory[frames], labels[frames], found[frames]
         decoded = tracker.decode(now, state)
         owned = _owned(state, current)
         if t > 0:
             layers = owned.expand(len(decoded.tracks.logits), -1, -1)
-            terms = query_terms(decoded.tracks, layers, state.active, current, canvas)
+            known = current.whole
+            terms = query_terms(decoded.tracks, layers, state.active, current, canvas, known)
             add(sums, {f"track_{name}": value for name, value in terms.items()})
-            asked = _associate(decoded.transported, state, owned, seen, now.detections, current)
+            asked = _associate(decoded.transported, state, owned, seen, now.people, current)
             add(sums, {"associate": asked})
         if t < length - 1:
             target = torch.cat([owned, _unowned(seen, owned)], 1)
@@ -62,14 +64,11 @@ def track_terms(
     return sums
 
 
-def _owned(state: TrackState, labels: Sequence[FrameLabels]) -> Tensor:
+def _owned(state: TrackState, labels: FrameLabels) -> Tensor:
     """Object of each slot, (B, M); -1 for empty slots and tracks whose object is out of sight."""
-    owned = torch.full_like(state.track_id, -1)
-    for b, frame in enumerate(labels):
-        same = (state.track_id[b][:, None] == frame.ids[None]) & state.active[b][:, None]
-        if len(frame.ids):
-            owned[b] = torch.where(same.any(1), same.long().argmax(1), -1)
-    return owned
+    same = (state.track_id[..., None] == labels.ids[:, None]) & labels.real[:, None]
+    same &= state.active[..., None]
+    return torch.where(same.any(2), same.long().argmax(2), -1)
 
 
 def _unowned(found: Tensor, owned: Tensor) -> Tensor:
@@ -84,7 +83,7 @@ def _associate(
     owned: Tensor,
     found: Tensor,
     detections: DecoderOutput,
-    labels: Sequence[FrameLabels],
+    labels: FrameLabels,
 ) -> Tensor:
     """Cross-entropy of both sides of transport: whom a track follows, whose a detection is.
 
@@ -92,26 +91,25 @@ def _associate(
         transported, detections: of B frames.
         owned: (B, M) object of each track. found: (B, K) object of each detection.
     """
-    loss = transported.of_track.sum() * 0
-    boxes = to_corners(detections.boxes[-1].detach())
     slots, count = owned.shape[1], found.shape[1]
-    for b, frame in enumerate(labels):
-        if len(frame.ids) == 0:
-            continue
-        real = torch.nonzero(found[b] >= 0).squeeze(1)
-        # A detection that does not lie on its object is no place to follow anybody to.
-        good = iou(boxes[b, real], to_corners(frame.centres)[found[b, real]]) > 0.5
-        real = real[good]
-        where = torch.full((len(frame.ids),), count, device=owned.device)
-        where[found[b, real]] = real
-        # One that holds nobody has no right answer; one whose object is gone has to stay.
-        known = state.active[b] & (state.track_id[b] >= 0)
-        follow = torch.where(owned[b] >= 0, where[owned[b].clamp(min=0)], count)[known]
-        loss = loss - transported.of_track[b, known].gather(1, follow[:, None]).sum()
-        mine = owned[b][:, None] == found[b, real][None]
-        owner = torch.where(mine.any(0), mine.long().argmax(0), slots)
-        loss = loss - transported.of_detection[b][owner, real].sum()
-    return loss
+    boxes = to_corners(detections.boxes[-1].detach())
+    # A detection that does not lie on its object is no place to follow anybody to.
+    lies = iou(boxes, to_corners(_rows(labels.centres, found.clamp(min=0)))) > 0.5
+    good = (found >= 0) & lies
+    # Detection of each object; the last column takes what is written for no object.
+    objects = labels.ids.shape[1]
+    where = torch.full((len(found), objects + 1), count, device=found.device)
+    numbers = torch.arange(count, device=found.device).expand_as(found)
+    where.scatter_(1, torch.where(good, found, objects), numbers)
+    where[:, objects] = count
+    # One that holds nobody has no right answer; one whose object is gone has to stay.
+    known = state.active & (state.track_id >= 0) & labels.real.any(1, keepdim=True)
+    follow = torch.where(owned >= 0, where.gather(1, owned.clamp(min=0)), count)
+    tracks = transported.of_track.gather(2, follow[..., None]).squeeze(2)
+    mine = (owned[:, :, None] == found[:, None, :]) & good[:, None]
+    owner = torch.where(mine.any(1), mine.long().argmax(1), slots)
+    claimed = transported.of_detection.gather(1, owner[:, None]).squeeze(1)
+    return -torch.where(known, tracks, 0.0).sum() - torch.where(good, claimed, 0.0).sum()
 
 
 @torch.no_grad()
@@ -119,7 +117,7 @@ def _carry(
     state: TrackState,
     decoded: Decoded,
     target: Tensor,
-    labels: Sequence[FrameLabels],
+    labels: FrameLabels,
     generators: Sequence[torch.Generator],
 ) -> Transition:
     """Decide what goes on to the next frame: labels instead of thresholds.
@@ -131,16 +129,11 @@ def _carry(
     """
     slots = state.active.shape[1]
     scores = decoded.logits.sigmoid().amax(-1) * decoded.standing
-    boxes = to_corners(decoded.boxes)
-    identity = torch.full_like(target, -1)
-    overlap = torch.zeros_like(scores)
-    for b, frame in enumerate(labels):
-        hit = target[b] >= 0
-        object_boxes = to_corners(frame.centres)
-        identity[b, hit] = frame.ids[target[b, hit]]
-        overlap[b, hit] = iou(boxes[b, hit], object_boxes[target[b, hit]])
+    matched, object_index = target >= 0, target.clamp(min=0)
+    identity = torch.where(matched, labels.ids.gather(1, object_index), -1)
+    wanted = to_corners(_rows(labels.centres, object_index))
+    overlap = iou(to_corners(decoded.boxes), wanted) * matched
 
-    matched = target >= 0
     # As at inference, a track is seen only where a detection answers it.
     followed = matched[:, :slots] & (decoded.standing[:, :slots] > 0)
     drifted = followed & (overlap[:, :slots] <= 0.5)
@@ -165,3 +158,8 @@ def _carry(
         born=born,
         next_id=state.next_id,
     )
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of x (B, G, 4) at index (B, Q): (B, Q, 4)."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from model.backbone import Backbone
 from model.config import STRIDES, ModelConfig
-from model.decoder import Decoder, DecoderOutput, Queries
+from model.decoder import Decoder, DecoderOutput, Queries, zeroed
 from model.encoder import Encoder
 from model.fusion import MemoryFusion, SemanticGate
-from model.geometry import to_corners
+from model.geometry import inverse_sigmoid, to_corners
 from model.memory import QueryMemory
 from model.proposals import DenseDetections, DenseHead
 from model.quality import FrameQuality, frame_statistics
@@ -34,7 +34,8 @@ class Memory:
         visual: (N, D, h, w) at stride 16 before fusion, from which the semantic branch leaves.
         semantic: (N, D, h, w) semantics at stride 16 as the decoders read them.
         semantic_map, scene: (N, S, h, w) and (N, S), what distillation compares.
-        detections: decoded detection queries, (L, N, K, …).
+        detections: decoded detection queries, (L, N, K, …); their boxes are of what is seen.
+        whole: (N, K, 4) centre form in [0, 1], boxes of whole people, also where hidden.
         dense: the dense head's output.
         quality, frame_weight: (N,) quality and semantic weight.
         statistics: (N, 5) in the order of `quality.STATISTICS`.
@@ -46,10 +47,17 @@ class Memory:
     semantic_map: Tensor
     scene: Tensor
     detections: DecoderOutput
+    whole: Tensor
     dense: DenseDetections
     quality: Tensor
     frame_weight: Tensor
     statistics: Tensor
+
+    @property
+    def people(self) -> DecoderOutput:
+        """The last layer of the detections, with boxes of whole people: what is tracked."""
+        seen = self.detections
+        return DecoderOutput(seen.logits[-1:], self.whole[None], seen.embedding)
 
     def __len__(self) -> int:
         return len(self.quality)
@@ -144,6 +152,7 @@ class Tracker(nn.Module):
         decoder = (c.dim, c.heads, c.points, len(STRIDES), c.feedforward)
         self.semantic_memory = SemanticMemory(c.dim, c.semantic_dim)
         self.detection_decoder = Decoder(*decoder, c.decoder_layers, len(c.classes))
+        self.whole = nn.Sequential(nn.Linear(c.dim, c.dim), nn.ReLU(), zeroed(nn.Linear(c.dim, 4)))
         self.track_decoder = Decoder(*decoder, c.track_layers, len(c.classes))
         self.transport = Transport(c.dim)
         self.memory = QueryMemory(c.dim, c.memory_rate)
@@ -195,6 +204,7 @@ class Tracker(nn.Module):
             semantic_map,
             scene,
             detections,
+            self._whole(detections),
             dense,
             quality,
             weight,
@@ -214,6 +224,11 @@ class Tracker(nn.Module):
         semantic_map, scene = self.semantics(visual[1], masks[1])
         return Description(semantic_map, scene, quality, statistics)
 
+    def _whole(self, detections: DecoderOutput) -> Tensor:
+        """Boxes (N, K, 4) of whole people, from those of what is seen of them."""
+        seen = inverse_sigmoid(detections.boxes[-1].detach())
+        return (seen + self.whole(detections.embedding).float()).sigmoid()
+
     def _assess(self, early: Tensor, valid: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         statistics = frame_statistics(patches)
         return self.quality(early, _valid_mask(valid, early, 4), statistics), statistics
@@ -228,7 +243,7 @@ class Tracker(nn.Module):
         past = self.config.quality_smoothing
         smooth = torch.lerp(memory.quality, state.quality, past)
         smooth = torch.where(state.quality < 0, memory.quality, smooth)
-        found = memory.detections
+        found = memory.people
         moved = self.transport(state, found)
         content = state.content.to(found.embedding.dtype)
         weight = self.gate(smooth, content)

