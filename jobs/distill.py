@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         fail(f"distill: {error}", EXIT_BAD_CONFIG)
     try:
-        with progress_bar(job.training.steps) as watch:
+        with progress_bar(job.training) as watch:
             path = run(job, watch)
     except (TrainingError, FeatureCacheError, StorageError, ValueError) as error:
         fail(str(error), EXIT_FAILED)
@@ -74,7 +74,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
-    """Distil to the last step, from the last checkpoint if there is one; returns the weights.
+    """Distil to the end of the budget, from the last checkpoint if there is one.
+
+    Returns:
+        where the weights are.
 
     Raises:
         StorageError: the archive is empty or cannot be read, or the output cannot be written.

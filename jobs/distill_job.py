@@ -11,9 +11,15 @@ from typing import Any
 
 import torch
 
-from jobs.student import check_size, nested_settings, start_student, student_file
+from jobs.student import (
+    check_size,
+    frames_before,
+    nested_settings,
+    start_student,
+    student_file,
+)
 from jobs.training_run import MlflowSettings
-from model.checkpoint import CheckpointMetadata, checkpoint_bytes
+from model.checkpoint import CheckpointMetadata, checkpoint_bytes, read_metadata
 from model.communicator import Communicator
 from model.distillation import DistillationConfig, Distiller
 from model.distiller_file import distiller_bytes, distiller_path
@@ -21,7 +27,8 @@ from model.frame_loss import DistillObjective
 from model.norms import calibrate
 from model.teacher import TeacherInfo, load_teacher
 from model.teacher_statistics import TeacherStatistics
-from model.training import Trainer, TrainingConfig
+from model.training import Trainer
+from model.training_config import TrainingConfig
 from pipeline.batches import Stream
 from pipeline.features import CacheSettings, TeacherSettings
 from pipeline.fit import ClusterSettings
@@ -31,9 +38,10 @@ from pipeline.run_record import code_version
 
 FREE = (
     "input", "output", "start", "imagenet", "probe_threads", "cluster", "cache.path",
-    "mlflow", "training.steps", "training.checkpoint_every",
+    "mlflow", "training.steps", "training.minutes", "training.checkpoint_every",
+    "training.compile",
 )  # fmt: skip
-"""Settings that may change while a run goes on: more steps, other paths, other machines."""
+"""Settings that may change while a run goes on: more time, other paths, other machines."""
 
 _CALIBRATION_FRAMES = 32
 
@@ -75,6 +83,8 @@ class DistillJob:
 
     def __post_init__(self) -> None:
         check_size(self.size)
+        if self.training.score:
+            raise ValueError("training.score needs labelled stills, which jobs.train has")
         if self.cache.path and not self.frames.pool:
             raise ValueError("cache.path needs a finite number of frames; give frames.pool=N too")
 
@@ -144,7 +154,9 @@ def open_stream(frames: ArchiveFrames) -> Stream:
     return Stream(frames, collate_frames)
 
 
-def write_weights(job: DistillJob, videos: Sequence[str], trainer: Trainer) -> None:
+def write_weights(
+    job: DistillJob, videos: Sequence[str], trainer: Trainer, figures: dict[str, float]
+) -> None:
     """The averaged student, and beside it the projectors that measures need."""
     tracker, objective = trainer.averaged(), trainer.objective
     assert isinstance(objective, DistillObjective)
@@ -155,12 +167,18 @@ def write_weights(job: DistillJob, videos: Sequence[str], trainer: Trainer) -> N
             "job": "distill",
             **settings,
             "distillation": asdict(job.distillation),
+            "frames": trainer.position.frames + _frames_before(job),
             "videos": list(videos),
             "started_from": job.start or f"ImageNet weights: {job.imagenet or 'none'}",
         },
         teacher=objective.distiller.teacher.id,
         code_version=code_version(),
+        metrics=figures,
     )
     folder, name = RunFolder(job.output), student_file(job.size)
     folder.write(distiller_path(name).name, distiller_bytes(objective.distiller))
     folder.write(name, checkpoint_bytes(tracker.state_dict(), metadata))
+
+
+def _frames_before(job: DistillJob) -> int:
+    return frames_before(read_metadata(job.start).training) if job.start else 0

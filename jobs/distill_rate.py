@@ -14,7 +14,8 @@ from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_conf
 from jobs.distill import run
 from jobs.distill_job import DistillJob
 from jobs.training_run import MlflowSettings
-from model.training import Progress, TrainingConfig, TrainingError
+from model.training import Progress, TrainingError
+from model.training_config import TrainingConfig
 from pipeline.fit import ClusterSettings
 from pipeline.storage import StorageError, write_atomic
 

@@ -1,19 +1,19 @@
-"""What the student knows: `python -m jobs.measure what=semantics` or `what=quality`."""
+"""What the student knows: `python -m jobs.measure what=detection`, `semantics` or `quality`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import pyarrow as pa
 import torch
 from pydantic import Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
+from jobs.measure_detection import run_detection
+from jobs.measure_output import write_rows
 from model.allocator import keep_large_blocks
 from model.checkpoint import CheckpointError, file_sha256, load_tracker
 from model.distillation import Distiller
@@ -21,12 +21,19 @@ from model.distiller_file import distiller_path, load_distiller
 from model.teacher import Teacher, TeacherError, load_teacher
 from pipeline.decode import DecodeError
 from pipeline.degrade import KINDS, SEVERITIES, DegradeError
+from pipeline.detectors import DetectorError
 from pipeline.measure import CLEAN, OVERALL, Row, Run, frame_runs, quality_rows, semantic_rows
 from pipeline.mot import MotError, find_sequences, read_sequence
 from pipeline.probe import ProbeError, probe
 from pipeline.run_record import code_version
-from pipeline.schema import to_parquet_bytes
-from pipeline.storage import StorageError, list_videos, write_atomic
+from pipeline.still_images import StillsError
+from pipeline.storage import StorageError, list_videos
+from pipeline.tracker_spec import SpecError
+
+_FAILURES = (
+    CheckpointError, DegradeError, DetectorError, MotError, SpecError, StillsError, StorageError,
+    TeacherError,
+)  # fmt: skip
 
 
 class MeasureConfig(JobConfig):
@@ -34,17 +41,43 @@ class MeasureConfig(JobConfig):
 
     job: ClassVar[str] = "measure"
     about: ClassVar[str] = (
-        "Measure on degraded sequences how near the student comes to its teacher's view of the "
-        "clean frame (what=semantics), or how well quality ranks severity (what=quality)."
+        "Measure how well people are found in stills and single frames, beside other detectors "
+        "(what=detection); on degraded sequences, how near the student comes to its teacher's "
+        "view of the clean frame (what=semantics), or how well quality ranks severity "
+        "(what=quality)."
     )
 
-    what: Literal["semantics", "quality"] = Field(description="which measure")
-    data: str = Field(description="folder with sequences in MOTChallenge layout, at any depth")
+    what: Literal["detection", "semantics", "quality"] = Field(description="which measure")
+    data: str = Field(
+        description="folder with sequences in MOTChallenge layout, at any depth; empty: none, in "
+        "detection alone"
+    )
     weights: str = Field(
         description="the student's checkpoint; for semantics its projectors lie beside it"
     )
     output: str = Field("runs/measure", description="folder or URL for the results")
-    frames: int = Field(12, ge=1, description="frames of each sequence, in runs of four")
+    stills: str = Field(
+        "",
+        description="detection: COCO file of stills with a split for each image, pictures beside "
+        "it in images/; empty: none",
+    )
+    pictures: int | None = Field(
+        None,
+        ge=0,
+        description="detection: stills of split train, evenly by source; null: as many as val has",
+    )
+    stride: int = Field(4, ge=1, description="detection: every so manyth frame of a sequence")
+    students: list[str] = Field(
+        default_factory=list,
+        description="detection: more students, NAME@WEIGHTS each, such as states of a training",
+    )
+    detectors: list[str] = Field(
+        default_factory=list,
+        description="detection: NAME@FILE each, YOLOX .onnx or OpenVINO SSD .xml",
+    )
+    frames: int = Field(
+        12, ge=1, description="semantics, quality: frames of each sequence, in runs of four"
+    )
     apart: list[str] = Field(
         default_factory=list, description="sequences that stay out of the rows over all"
     )
@@ -62,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(config.threads)
     keep_large_blocks()
     try:
-        return run(config)
-    except (CheckpointError, TeacherError, DegradeError, MotError, StorageError) as error:
+        return run_detection(config) if config.what == "detection" else run(config)
+    except _FAILURES as error:
         fail(str(error), EXIT_FAILED)
 
 
@@ -103,14 +136,9 @@ def run(config: MeasureConfig) -> int:
         "code_version": code_version(),
         "left_out": left_out,
     }
-    target = f"{config.output.rstrip('/')}/{config.what}"
-    table = pa.Table.from_pylist(rows)
-    stamped = table.replace_schema_metadata({"provenance": json.dumps(record)})
-    write_atomic(f"{target}.parquet", to_parquet_bytes(stamped))
-    text = json.dumps({"provenance": record, "rows": rows}, indent=2)
-    write_atomic(f"{target}.json", (text + "\n").encode())
+    written = write_rows(config.output, config.what, rows, record)
     frames = sum(len(r.pixels) for r in runs)
-    console.print(f"{frames} frames; written to {target}.json", soft_wrap=True, highlight=False)
+    console.print(f"{frames} frames; written to {written}", soft_wrap=True, highlight=False)
     return EXIT_FAILED if left_out else EXIT_DONE
 
 
@@ -132,7 +160,7 @@ def _pair(config: MeasureConfig, semantic_dim: int) -> tuple[Distiller, Teacher]
 
 
 def _read(config: MeasureConfig) -> tuple[list[Run], dict[str, str]]:
-    if not Path(config.data).is_dir():
+    if not (config.data and Path(config.data).is_dir()):
         raise MotError(f"data={config.data}: no such folder; give sequences in MOTChallenge layout")
     runs: list[Run] = []
     left_out = {}

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, fail, load_config, print_config
 from pipeline.decode import DecodeError
 from pipeline.mot import MotError, find_sequences, read_sequence
-from pipeline.packing import PackError, pack_coco, pack_sequence
+from pipeline.packing import KnownSources, PackError, pack_coco, pack_sequence
 from pipeline.shards import ShardError, ShardWriter
 from pipeline.synthetic import make_synthetic
 
@@ -30,7 +30,11 @@ class PackConfig(JobConfig):
         description="COCO annotation files; their pictures lie beside them in images/"
     )
     poor_sources: list[str] = Field(
-        description="sources of stills whose pictures are not known to be clean"
+        description="glob patterns of sources (of stills, or names of sequences) whose pictures "
+        "are not known to be clean"
+    )
+    squeezed_sources: list[str] = Field(
+        description="glob patterns of sources whose pictures have lost their proportions"
     )
     drawn: int = Field(
         0,
@@ -59,16 +63,23 @@ def main(argv: list[str]) -> int:
             roots.append(str(make_synthetic(Path(config.output) / "drawn", config.drawn)))
         sequences = [read_sequence(f) for root in roots for f in find_sequences(root)]
         writer = ShardWriter(config.output, ["person"])
+        known = KnownSources(tuple(config.poor_sources), tuple(config.squeezed_sources))
+        problems: list[str] = []
         with Progress(*columns, console=console) as progress:
             for path in config.stills:
                 advance = partial(progress.advance, progress.add_task(path, total=None))
-                pack_coco(path, writer, config.longest, set(config.poor_sources), advance)
+                problems += pack_coco(path, writer, config.longest, known, advance)
             for sequence in sequences:
                 task = progress.add_task(sequence.name, total=sequence.length)
-                pack_sequence(sequence, writer, config.longest, partial(progress.advance, task))
+                advance = partial(progress.advance, task)
+                problems += pack_sequence(sequence, writer, config.longest, known, advance)
         writer.close()
     except (MotError, PackError, ShardError, DecodeError) as error:
         fail(str(error), EXIT_FAILED)
+    for problem in problems:
+        console.print(f"left out: {problem}", highlight=False, markup=False)
+    if problems:
+        console.print(f"{len(problems)} pictures left out", highlight=False)
     for shard in writer.written:
         console.print(f"{shard}  {shard.stat().st_size / 1e6:.1f} MB", highlight=False)
     return EXIT_DONE

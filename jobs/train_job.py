@@ -4,6 +4,7 @@ Apart from `jobs.train`, whose names exist twice when it runs as a program: work
 find what is defined there. Nothing here needs more than PyTorch and its friends.
 """
 
+import os
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -12,7 +13,13 @@ from typing import Any
 
 import torch
 
-from jobs.student import check_size, nested_settings, start_student, student_file
+from jobs.student import (
+    check_size,
+    frames_before,
+    nested_settings,
+    start_student,
+    student_file,
+)
 from jobs.training_run import MlflowSettings
 from model.checkpoint import (
     CheckpointMetadata,
@@ -28,12 +35,14 @@ from model.part_loss import PARTS, PartObjective, train_only
 from model.teacher import Teacher, TeacherSettings, load_teacher
 from model.teacher_statistics import measure_statistics
 from model.tracker import Tracker
-from model.training import Objective, Trainer, TrainingConfig
+from model.training import Objective, Trainer
+from model.training_config import TrainingConfig
 from pipeline.batches import Stream
 from pipeline.clips import ClipConfig, Clips, collate_clips
 from pipeline.fit import ClusterSettings, Fit
 from pipeline.run_folder import RunFolder
-from pipeline.shards import Shards
+from pipeline.shards import Shards, require_train, require_val
+from pipeline.still_score import score_stills
 from pipeline.training_picture import BatchInspector
 
 CODE_VERSION = "0.1.0"
@@ -48,9 +57,12 @@ _FREE = (
     "cluster",
     "mlflow",
     "training.steps",
+    "training.minutes",
     "training.checkpoint_every",
+    "training.compile",
+    "training.score",
 )
-"""More steps, other paths and other machines are the same run."""
+"""More steps or minutes, other paths and other machines are the same run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,10 @@ class TrainJob:
             raise ValueError("learn needs weights to start from: start=FILE.safetensors")
         if "tracks" in self.learn and self.clips.length < 2:
             raise ValueError("learn=[tracks] needs frames to track through: clips.length=8")
+        if "quality" in self.learn and self.clips.degrade_at != "camera":
+            raise ValueError(
+                "learn=[quality] needs to know how poor a frame is: clips.degrade_at=camera"
+            )
         if "semantics" in self.learn and not self.teacher.model:
             raise ValueError("learn=[semantics] needs a teacher: teacher.model=imagenet-lite2")
 
@@ -128,7 +144,13 @@ def claim(folder: RunFolder, job: TrainJob) -> None:
 
 
 def fit_of(job: TrainJob, shards: Shards) -> Fit:
-    """What `pipeline.fit` is to do; its paths are absolute, for workers that run elsewhere."""
+    """What `pipeline.fit` is to do; its paths are absolute, for workers that run elsewhere.
+
+    Raises:
+        ShardError: a score is asked for, and the shards have no stills to validate on.
+    """
+    if job.training.score:
+        require_val(shards)
     folder = RunFolder(job.output)
     job = replace(
         job,
@@ -145,6 +167,7 @@ def fit_of(job: TrainJob, shards: Shards) -> Fit:
         output=job.output,
         inspector=BatchInspector(),
         look_every=job.mlflow.picture_every,
+        score=partial(score, job) if job.training.score else None,
     )
 
 
@@ -179,7 +202,21 @@ def open_clips(job: TrainJob) -> Stream:
     Raises:
         ShardError: no shards, or one that cannot be read.
     """
-    return Stream(_clips(job), collate_clips)
+    clips = _clips(job)
+    if job.cluster.loaders and not job.cluster.workers_range[1]:
+        # Loaders are forks of this process: they share what it holds. A picture that cannot be
+        # read is told of when it is drawn.
+        clips.preload(os.cpu_count() or 1)
+    return Stream(clips, collate_clips)
+
+
+def score(job: TrainJob, tracker: Tracker) -> dict[str, float]:
+    """How good a student is on the stills that nothing was trained on.
+
+    Returns:
+        `ap50` in percent, and how many `pictures` it is of.
+    """
+    return score_stills(tracker, Shards(job.shards), next(tracker.parameters()).device)
 
 
 def weights_path(job: TrainJob) -> str:
@@ -187,10 +224,18 @@ def weights_path(job: TrainJob) -> str:
     return RunFolder(job.output).path(student_file(job.size))
 
 
-def write_weights(job: TrainJob, trainer: Trainer) -> None:
-    """Write the averaged student, and beside it the projectors that measures need."""
+def write_weights(job: TrainJob, trainer: Trainer, figures: dict[str, float]) -> None:
+    """Write the averaged student, and beside it the projectors that measures need.
+
+    Args:
+        job: what was trained.
+        trainer: at its end.
+        figures: of the score, if there is one.
+    """
     shards, tracker = Shards(job.shards), trainer.averaged()
+    sequences = [shards.sequences[i] for i in require_train(shards)]
     distiller = _distiller_of(job, trainer)
+    started_from = _ancestry(job)
     metadata = CheckpointMetadata(
         model=tracker.config,
         training={
@@ -198,12 +243,16 @@ def write_weights(job: TrainJob, trainer: Trainer) -> None:
             "clips": asdict(job.clips),
             "training": asdict(job.training),
             "distillation": asdict(job.distillation) if job.taught else None,
-            "sequences": len(shards.sequences),
-            "videos": [s.name for s in shards.sequences if len(s.frames) > 1],
-            "started_from": _ancestry(job),
+            "steps": trainer.step,
+            "minutes": round(trainer.position.seconds / 60, 2),
+            "frames": trainer.position.frames + frames_before(started_from),
+            "sequences": len(sequences),
+            "videos": [s.name for s in sequences if s.fps > 0],
+            "started_from": started_from,
         },
         teacher=distiller.teacher.id if distiller else "none",
         code_version=CODE_VERSION,
+        metrics=figures,
     )
     folder, name = RunFolder(job.output), student_file(job.size)
     if distiller is not None:
@@ -213,7 +262,8 @@ def write_weights(job: TrainJob, trainer: Trainer) -> None:
 
 def _clips(job: TrainJob) -> Clips:
     shards = Shards(job.shards)
-    return Clips(shards, job.clips, job.training.seed, clean=job.taught)
+    c = job.training
+    return Clips(shards, job.clips, c.seed, batch=c.batch, clean=job.taught)
 
 
 def _distiller_of(job: TrainJob, trainer: Trainer) -> Distiller | None:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -14,17 +13,18 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from model.training import Progress
+from model.training_config import TrainingConfig
 
 
 @contextmanager
-def progress_bar(steps: int) -> Iterator[Callable[[Progress], None]]:
-    """Show steps done, losses by term (smoothed), steps and frames a second, time left.
+def progress_bar(config: TrainingConfig) -> Iterator[Callable[[Progress], None]]:
+    """Show the budget used, losses by term (smoothed), steps and frames a second, time left.
 
     What could not be read is warned of once, and counted.
     """
     columns = (
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[at]}"),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -44,10 +44,18 @@ def progress_bar(steps: int) -> Iterator[Callable[[Progress], None]]:
             losses = f"unread {len(unread)}  {losses}"
         frames = progress.frames / max(1e-9, progress.seconds)
         rate = f"{1 / max(1e-9, progress.seconds):.2f} steps/s  {frames:.1f} frames/s"
-        bar.update(task, completed=progress.step, losses=losses, rate=rate)
+        at = _place(progress, config)
+        bar.update(task, completed=progress.budget_used, at=at, losses=losses, rate=rate)
         if not bar.console.is_terminal and progress.step % 50 == 0:
-            bar.console.print(f"step {progress.step}/{steps}  {rate}  {losses}", soft_wrap=True)
+            bar.console.print(f"{at}  {rate}  {losses}", soft_wrap=True)
 
     with Bar(*columns) as bar:
-        task = bar.add_task("training", total=steps, losses="", rate="")
+        task = bar.add_task("training", total=1.0, at="", losses="", rate="")
         yield watch
+
+
+def _place(progress: Progress, config: TrainingConfig) -> str:
+    if not config.minutes:
+        return f"step {progress.step}/{config.steps}"
+    used = progress.budget_used * config.minutes
+    return f"step {progress.step}, {used:.1f}/{config.minutes:g} min"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.training import Progress
-from pipeline.fit import ClusterSettings, Fit, fit
+from pipeline.fit import ClusterSettings, Fit, Score, fit
 from pipeline.run_folder import RunFolder
 from pipeline.training_log import TrainingLog, open_mlflow
 
@@ -41,7 +41,7 @@ def fit_logged(
     settings: Mapping[str, Any],
     watch: Callable[[Progress], None],
     warn: Callable[[str], None],
-) -> None:
+) -> dict[str, float]:
     """`pipeline.fit.fit`, with `log.jsonl` in the output and, where enabled, MLflow.
 
     Args:
@@ -50,18 +50,27 @@ def fit_logged(
         settings: of the job, nested, for MLflow.
         warn: told once if MLflow cannot be reached.
 
+    Returns:
+        the figures of the score at the end, none without one.
+
     Raises:
         TrainingError: see `fit`.
         StorageError: the output cannot be reached.
     """
     run = open_mlflow(mlflow.uri, mlflow.experiment, warn) if mlflow.enabled else None
     with TrainingLog(RunFolder(what.output), run, _flat(settings)) as log:
+        figures: dict[str, float] = {}
 
         def record(progress: Progress) -> None:
             log.watch(progress)
             watch(progress)
 
-        fit(what, cluster, record, log.show if run else None)
+        def scored(score: Score) -> None:
+            log.scored(score)
+            figures.update(score.figures)
+
+        fit(what, cluster, record, log.show if run else None, scored)
+        return figures
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -36,6 +37,20 @@ def share(step: int, batch: int, rank: int, world: int) -> range:
     return range(first, first + part)
 
 
+def shares(
+    batch: int, first_step: int, steps: int, rank: int = 0, world: int = 1
+) -> Iterator[range]:
+    """Yield `share` of each step from `first_step` on.
+
+    Args:
+        batch: items a step, over all workers.
+        first_step, steps: the first step, and the one after the last; 0 for no end.
+        rank, world: this worker's number, and how many there are.
+    """
+    for step in range(first_step, steps) if steps else count(first_step):
+        yield share(step, batch, rank, world)
+
+
 def batches(
     stream: Stream,
     batch: int,
@@ -44,20 +59,21 @@ def batches(
     loaders: int,
     rank: int = 0,
     world: int = 1,
+    *,
+    pin: bool = False,
 ) -> Iterator[Any]:
-    """Yield this worker's part of the batches of steps `first_step` to `steps`, in order.
+    """Yield this worker's part of the batches of the steps from `first_step` on, in order.
 
     Args:
         stream: what is trained on.
-        batch: items a step, over all workers.
-        first_step, steps: the first step, and the one after the last.
+        batch, first_step, steps, rank, world: see `shares`.
         loaders: processes that prepare them; 0 does it in this one.
-        rank, world: this worker's number, and how many there are.
+        pin: into memory that a GPU copies from while it computes.
     """
-    order = [list(share(step, batch, rank, world)) for step in range(first_step, steps)]
     yield from DataLoader(
         stream.items,
-        batch_sampler=order,
+        batch_sampler=shares(batch, first_step, steps, rank, world),  # type: ignore[arg-type]
         num_workers=loaders,
         collate_fn=stream.collate,
+        pin_memory=pin,
     )

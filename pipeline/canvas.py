@@ -24,4 +24,8 @@ def letterboxed(pixels: np.ndarray, height: int, width: int) -> tuple[torch.Tens
 
 def grey(pixels: np.ndarray) -> np.ndarray:
     """Luma (..., h, w) uint8 of pictures (..., h, w, 3), in integers."""
-    return (pixels @ np.array([77, 150, 29], np.uint16) >> 8).astype(np.uint8)
+    # Channel by channel: NumPy has no fast product of integer matrices.
+    weighed = np.multiply(pixels[..., 0], np.uint16(77), dtype=np.uint16)
+    weighed += np.multiply(pixels[..., 1], np.uint16(150), dtype=np.uint16)
+    weighed += np.multiply(pixels[..., 2], np.uint16(29), dtype=np.uint16)
+    return (weighed >> 8).astype(np.uint8)

@@ -1,133 +1,215 @@
-"""Training clips: a few frames of a video, or a still made to move.
+"""Training clips: single frames, a few frames of a video, or a still made to move.
 
 Everything drawn for a clip comes from (seed, index), so clip i is the same in every run. Views
-are degraded at the size the camera had and scaled to the canvas afterwards, as in the archive.
+are cut by OpenCV at the size of the canvas and degraded there; to learn quality, they are degraded
+at the size the camera had and scaled to the canvas afterwards, as in the archive.
 
 Shapes: T frames a clip, G objects a frame at most, P patches, S patch side.
 """
 
-import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from model.clip_batch import ClipBatch
 from model.letterbox import Letterbox
 from model.quality import sample_patches
 from pipeline.canvas import LONGEST, grey, letterboxed
-from pipeline.degrade import PORTABLE_KINDS, degrade, frame_severities
-from pipeline.shards import LabelledFrame, Shards
+from pipeline.clip_config import ClipConfig
+from pipeline.clip_labels import Labels
+from pipeline.clip_sources import Sources
+from pipeline.degrade import degrade, frame_severities
+from pipeline.frame_store import FrameStore
+from pipeline.paste import Donor, donors_of, paste_people
+from pipeline.recolour import draw_curves, draw_grey, recolour, without_colour
+from pipeline.shards import PictureError, ShardError, Shards, require_train
+from pipeline.single_frames import Still, draw_mosaic, draw_single
+from pipeline.spoil import spoil
+from pipeline.views import View, cut, draw_moved, draw_view, labels_in
 
-# A box of which less than this share is left in the view is nobody's fault to miss.
-_VISIBLE_SHARE, _SMALLEST = 0.3, 6.0
+__all__ = ["ClipConfig", "Clips", "collate_clips"]
+
+_UNKNOWN = -1.0
+_ATTEMPTS = 20  # draws of an item before shards count as unreadable
+_SIZES = 1 << 32  # beside a seed: draws of canvases are none of an item
 
 
 @dataclass(frozen=True, slots=True)
-class ClipConfig:
-    """How clips are drawn.
+class _Drawn:
+    """A clip before it is a batch: frames no larger than the canvas, all of one size.
 
     Attributes:
-        height, width: canvas in pixels, multiples of 32.
-        length: frames a clip.
-        stills: share of clips made from stills.
-        longest_gap: greatest time in seconds between two frames of a clip.
-        degraded: share of clips that are degraded.
-        kinds: kinds of degradation drawn from; `codec` needs PyAV.
-        objects: objects a frame at most; the rest is ignored.
+        frames: as they are shown.
+        clean: as they were before they were degraded.
+        luma: planes (h, w) uint8 to cut patches from.
+        severity: (T,) of the degradation, -1 where unknown.
     """
 
-    height: int = 256
-    width: int = 416
-    length: int = 3
-    stills: float = 0.6
-    longest_gap: float = 0.3
-    degraded: float = 0.4
-    kinds: tuple[str, ...] = PORTABLE_KINDS
-    objects: int = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """The part of a picture that a frame shows, in pixels: top-left corner and size."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-    def towards(self, other: "_View", share: float) -> "_View":
-        mine = (self.x, self.y, self.width, self.height)
-        theirs = (other.x, other.y, other.width, other.height)
-        return _View(*(a + (b - a) * share for a, b in zip(mine, theirs, strict=True)))
+    frames: list[np.ndarray]
+    clean: list[np.ndarray]
+    luma: list[np.ndarray]
+    labels: list[Labels]
+    severity: np.ndarray
+    name: str
 
 
 class Clips(Dataset[dict[str, object]]):
-    """Clip `index` of an endless, seeded stream; with the clean frames too, for a teacher."""
+    """Clip `index` of an endless, seeded stream.
+
+    Args:
+        shards: where pictures come from; those of split train are drawn.
+        config: how.
+        seed: of all draws.
+        batch: clips a step, over all workers: those of a step have canvases of one size.
+        clean: give the clean frames too, for a teacher.
+
+    Raises:
+        ShardError: nothing in the shards is to train on.
+    """
 
     def __init__(
-        self, shards: Shards, config: ClipConfig, seed: int, *, clean: bool = False
+        self,
+        shards: Shards,
+        config: ClipConfig,
+        seed: int,
+        *,
+        batch: int = 1,
+        clean: bool = False,
     ) -> None:
-        self.shards, self.config, self.seed, self.clean = shards, config, seed, clean
-        self._stills = [i for i, s in enumerate(shards.sequences) if len(s.frames) == 1]
-        self._videos = [i for i, s in enumerate(shards.sequences) if len(s.frames) > 1]
-        if not self._stills and not self._videos:
-            raise ValueError("the shards hold no frame")
+        self.shards, self.config, self.seed = shards, config, seed
+        self.batch, self.clean = batch, clean
+        self.store = FrameStore(shards, config.memory_gb)
+        self._numbers = require_train(shards)
+        self._sources = Sources(shards, self._numbers, config.stills)
+        self._labels = {
+            i: [Labels.of(f, whole=shards.sequences[i].extent == "whole") for f in s.frames]
+            for i, s in enumerate(shards.sequences)
+            if s.split == "train"
+        }
+        self._donors = self._find_donors()
+        self._told: set[str] = set()
+        # One core an item: loaders run beside each other and beside the training.
+        cv2.setNumThreads(0)
+
+    def preload(self, threads: int) -> list[str]:
+        """Decode pictures into memory, before loader processes are forked.
+
+        Returns:
+            a line for each picture that cannot be read.
+        """
+        keys = [(i, t) for i in self._numbers for t in range(len(self._labels[i]))]
+        return self.store.preload(keys, threads)
+
+    def canvas(self, index: int) -> tuple[int, int]:
+        """Height and width in pixels of the canvas of an item, alike for all of its batch."""
+        sizes = self.config.canvases()
+        if len(sizes) == 1:
+            return sizes[0]
+        random = np.random.default_rng([self.seed, index // self.batch, _SIZES])
+        return sizes[random.integers(len(sizes))]
 
     def __getitem__(self, index: int) -> dict[str, object]:
-        """Return the arrays of one clip, named as in `ClipBatch` but without the B axis."""
-        random = np.random.default_rng([self.seed, index])
-        stills = self._stills if random.random() < self.config.stills else self._videos
-        pool = stills or self._stills or self._videos
-        # Longer videos hold more to learn, but less than in proportion.
-        weight = np.sqrt([len(self.shards.sequences[i].frames) for i in pool])
-        number = int(pool[random.choice(len(pool), p=weight / weight.sum())])
-        return {**self._clip(number, random), "seeds": torch.tensor(random.integers(2**62))}
+        """Return the arrays of one clip, named as in `ClipBatch` but without the B axis.
 
-    def _clip(self, number: int, random: np.random.Generator) -> dict[str, object]:
-        sequence, c = self.shards.sequences[number], self.config
+        A picture that cannot be read is named in `problems`, once a process, and the clip drawn
+        anew.
+
+        Raises:
+            ShardError: hardly any picture can be read.
+        """
+        problems: list[str] = []
+        for attempt in range(_ATTEMPTS):
+            random = np.random.default_rng([self.seed, index, attempt])
+            try:
+                drawn = self._draw(self.canvas(index), random)
+            except PictureError as error:
+                problems.append(str(error))
+                continue
+            new = tuple(p for p in dict.fromkeys(problems) if p not in self._told)
+            self._told.update(new)
+            seed = torch.tensor(random.integers(2**62))
+            return {**self._pack(drawn, self.canvas(index)), "seeds": seed, "problems": new}
+        raise ShardError(f"{problems[-1]}; nor could {_ATTEMPTS - 1} others be read")
+
+    def _draw(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
+        if self.config.degrade_at == "camera":
+            return self._camera_clip(canvas, random)
+        if self.config.length == 1:
+            return self._single(canvas, random)
+        return self._moving(canvas, random)
+
+    def _single(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
+        c = self.config
+        if random.random() < c.mosaic:
+            drawn = draw_mosaic(lambda: self._still(random), canvas, c, random)
+        else:
+            drawn = draw_single(self._still(random), canvas, c, random)
+        pixels, labels = drawn.pixels, drawn.labels
+        if self._donors and random.random() < c.paste:
+            pixels, labels = paste_people(pixels, labels, lambda: self._donor(random), random)
+        return self._at_canvas([pixels], [labels], drawn.name, random)
+
+    def _moving(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
+        number = self._sources.draw(random)
         chosen = self._choose(number, random)
-        pictures = {i: self.shards.picture(number, i) for i in set(chosen)}
-        first = pictures[chosen[0]]
-        start = _draw_view(first.width, first.height, c, random)
-        end = _moved(start, first.width, first.height, random, still=len(sequence.frames) == 1)
-        flip = random.random() < 0.5
+        pictures = {i: self.store.picture(number, i) for i in sorted(set(chosen))}
+        views, flip = self._views(number, pictures[chosen[0]], canvas, random)
+        size = _letterbox_size(round(views[0].width), round(views[0].height), canvas)
+        curves = draw_curves(random)
+        frames, labels = [], []
+        for i, view in zip(chosen, views, strict=True):
+            frames.append(recolour(cut(pictures[i], view, size, flip=flip), curves))
+            labels.append(labels_in(self._labels[number][i], view, size, flip=flip))
+        return self._at_canvas(frames, labels, self.shards.sequences[number].name, random)
+
+    def _at_canvas(
+        self,
+        frames: list[np.ndarray],
+        labels: list[Labels],
+        name: str,
+        random: np.random.Generator,
+    ) -> _Drawn:
+        """Degrade frames at the size they have on the canvas, or not."""
+        if draw_grey(random):
+            frames = [without_colour(frame) for frame in frames]
+        shown = frames
+        if random.random() < self.config.degraded:
+            shown = spoil(frames, self.config.kinds, self.config.several, random)
+        luma = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in shown]
+        # Scaling hides how poor a picture is: nothing at this size can teach that.
+        severity = np.full(len(frames), _UNKNOWN, np.float32)
+        return _Drawn(shown, frames, luma, labels, severity, name)
+
+    def _camera_clip(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
+        """A clip degraded at the size the camera had, then scaled to the canvas."""
+        number = self._sources.draw(random)
+        sequence, chosen = self.shards.sequences[number], self._choose(number, random)
+        pictures = {i: self.store.picture(number, i) for i in sorted(set(chosen))}
+        views, flip = self._views(number, pictures[chosen[0]], canvas, random)
         # As the camera took it: views of one clip differ by a few pixels when they zoom.
-        shrunk = min(1.0, LONGEST / max(start.width, start.height))
-        native = (max(1, round(start.width * shrunk)), max(1, round(start.height * shrunk)))
-        box = Letterbox(native[1], native[0], c.height, c.width)
-        size = (box.scaled_width, box.scaled_height)
-        frames: list[np.ndarray] = []
-        labels: list[tuple[np.ndarray, ...]] = []
-        for t, i in enumerate(chosen):
-            view = start.towards(end, t / max(1, len(chosen) - 1))
-            corners = (view.x, view.y, view.x + view.width, view.y + view.height)
-            picture = pictures[i].resize(native, Image.Resampling.BILINEAR, corners, reducing_gap=2)
-            pixels = np.asarray(picture)
-            frames.append(pixels[:, ::-1] if flip else pixels)
-            labels.append(_labels(sequence.frames[i], view, size, flip))
-        clean, recoded = _recolour(np.stack(frames), random)
-        clip, severity = self._spoil(clean, sequence.clean and not recoded, random)
-        packed = self._pack(clip, labels, severity, sequence.name)
-        return packed | {"clean": self._canvas(clean)[0]} if self.clean else packed
+        shrunk = min(1.0, LONGEST / max(views[0].width, views[0].height))
+        native = (
+            max(1, round(views[0].width * shrunk)),
+            max(1, round(views[0].height * shrunk)),
+        )
+        size = _letterbox_size(*native, canvas)
+        curves, without = draw_curves(random), draw_grey(random)
+        frames, labels = [], []
+        for i, view in zip(chosen, views, strict=True):
+            pixels = recolour(cut(pictures[i], view, native, flip=flip), curves)
+            frames.append(without_colour(pixels) if without else pixels)
+            labels.append(labels_in(self._labels[number][i], view, size, flip=flip))
+        clean = np.stack(frames)
+        shown, severity = self._degrade(clean, sequence.clean, random)
+        on_canvas = [_scaled(frame, canvas, size) for frame in shown]
+        before = [_scaled(frame, canvas, size) for frame in clean] if self.clean else on_canvas
+        return _Drawn(on_canvas, before, list(grey(shown)), labels, severity, sequence.name)
 
-    def _choose(self, number: int, random: np.random.Generator) -> list[int]:
-        sequence, length = self.shards.sequences[number], self.config.length
-        count = len(sequence.frames)
-        if count == 1:
-            return [0] * length
-        longest = max(1, min(int(self.config.longest_gap * sequence.fps), count // length))
-        stride = int(random.integers(1, longest + 1))
-        last = max(1, count - stride * (length - 1))
-        start = int(random.integers(last))
-        chosen = [min(count - 1, start + stride * t) for t in range(length)]
-        return chosen[::-1] if random.random() < 0.5 else chosen
-
-    def _spoil(
+    def _degrade(
         self, clip: np.ndarray, clean: bool, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Degrade a clip or not; return it with the severity (T,) of each frame, -1 if unknown."""
@@ -136,131 +218,129 @@ class Clips(Dataset[dict[str, object]]):
         # Anywhere in a long video: a swing starts near clean, and clips are short.
         start = int(random.integers(200))
         # A poor picture made poorer is of unknown severity.
-        levels = np.full(len(clip), 0.0 if clean else -1.0, np.float32)
+        levels = np.full(len(clip), 0.0 if clean else _UNKNOWN, np.float32)
         if random.random() >= self.config.degraded:
             return clip, levels
         if clean:
             levels[:] = frame_severities(kind, severity, seed, len(clip), start)
-        return degrade(np.ascontiguousarray(clip), kind, severity, seed, start), levels
+        return degrade(clip, kind, severity, seed, start), levels
 
-    def _pack(
+    def _views(
         self,
-        clip: np.ndarray,
-        labels: Sequence[tuple[np.ndarray, ...]],
-        severity: np.ndarray,
-        name: str,
-    ) -> dict[str, object]:
-        c = self.config
-        length = len(clip)
-        images, (height, width) = self._canvas(clip)
-        boxes = np.zeros((length, c.objects, 4), np.float32)
-        ids = np.full((length, c.objects), -1, np.int64)
-        classes = np.zeros((length, c.objects), np.int64)
-        ignore = np.zeros((length, c.objects), bool)
-        for t, (box, identity, label, ignored) in enumerate(labels):
-            n = min(len(box), c.objects)
-            boxes[t, :n] = np.clip(box[:n], 0, [width, height, width, height])
-            ids[t, :n], classes[t, :n], ignore[t, :n] = identity[:n], label[:n], ignored[:n]
-        return {
-            "images": images,
-            "valid": torch.tensor([[height, width]] * length),
-            "patches": torch.from_numpy(np.stack([sample_patches(g) for g in grey(clip)])),
-            "boxes": torch.from_numpy(boxes),
-            "ids": torch.from_numpy(ids),
-            "labels": torch.from_numpy(classes),
-            "ignore": torch.from_numpy(ignore),
-            "severity": torch.from_numpy(severity),
-            "names": name,
-        }
+        number: int,
+        first: np.ndarray,
+        canvas: tuple[int, int],
+        random: np.random.Generator,
+    ) -> tuple[list[View], bool]:
+        """The view of each frame of a clip, and whether it is mirrored."""
+        height, width = first.shape[:2]
+        start = draw_view(width, height, canvas, random)
+        still = self.shards.sequences[number].fps == 0
+        end = draw_moved(start, width, height, random, still=still)
+        last = max(1, self.config.length - 1)
+        views = [start.towards(end, t / last) for t in range(self.config.length)]
+        return views, random.random() < 0.5
 
-    def _canvas(self, clip: np.ndarray) -> tuple[torch.Tensor, list[int]]:
-        """Frames (T, h, w, 3) on the canvas: (T, 3, H, W), and their height and width there."""
-        made = [letterboxed(frame, self.config.height, self.config.width) for frame in clip]
-        return torch.stack([image for image, _ in made]), made[0][1]
+    def _choose(self, number: int, random: np.random.Generator) -> list[int]:
+        """Frames of a sequence, in order or backwards."""
+        sequence, length = self.shards.sequences[number], self.config.length
+        count = len(sequence.frames)
+        longest = max(1, min(int(self.config.longest_gap * sequence.fps), count // length))
+        stride = int(random.integers(1, longest + 1))
+        last = max(1, count - stride * (length - 1))
+        start = int(random.integers(last))
+        chosen = [min(count - 1, start + stride * t) for t in range(length)]
+        return chosen[::-1] if random.random() < 0.5 else chosen
+
+    def _still(self, random: np.random.Generator) -> Still:
+        """A still, or any frame of a video."""
+        number = self._sources.draw(random)
+        sequence = self.shards.sequences[number]
+        frame = int(random.integers(len(sequence.frames)))
+        pixels = self.store.picture(number, frame)
+        return Still(pixels, self._labels[number][frame], sequence.squeezed, sequence.name)
+
+    def _find_donors(self) -> list[list[Donor]]:
+        """People in stills who can be cut out, by source."""
+        found: dict[str, list[Donor]] = {}
+        if self.config.paste and self.config.length == 1:
+            for number in self._numbers:
+                sequence = self.shards.sequences[number]
+                if sequence.fps == 0:
+                    donors = donors_of(self._labels[number][0], number, 0)
+                    found.setdefault(sequence.source, []).extend(donors)
+        return [donors for donors in found.values() if donors]
+
+    def _donor(self, random: np.random.Generator) -> tuple[np.ndarray, Donor]:
+        donors = self._donors[random.integers(len(self._donors))]
+        donor = donors[random.integers(len(donors))]
+        return self.store.picture(donor.sequence, donor.frame), donor
+
+    def _pack(self, drawn: _Drawn, canvas: tuple[int, int]) -> dict[str, object]:
+        height, width = drawn.frames[0].shape[:2]
+        packed: dict[str, object] = {
+            "images": _on_canvas(drawn.frames, canvas),
+            "valid": torch.tensor([[height, width]] * len(drawn.frames)),
+            "patches": torch.from_numpy(np.stack([sample_patches(g) for g in drawn.luma])),
+            "severity": torch.from_numpy(drawn.severity),
+            "names": drawn.name,
+            **_padded(drawn.labels, self.config.objects),
+        }
+        if self.clean:
+            packed["clean"] = _on_canvas(drawn.clean, canvas)
+        return packed
 
 
 def collate_clips(items: list[dict[str, object]]) -> ClipBatch:
-    """Make a batch of clips, of which there is at least one."""
+    """Make a batch of clips, of which there is at least one.
+
+    Objects are padded to the largest number in the batch, at least one.
+    """
     names = tuple(str(item["names"]) for item in items)
+    problems = tuple(dict.fromkeys(p for item in items for p in item["problems"]))  # type: ignore[attr-defined]
     tensors = {
         key: torch.stack([item[key] for item in items])  # type: ignore[misc]
         for key in items[0]
-        if key != "names"
+        if key not in ("names", "problems")
     }
-    return ClipBatch(**tensors, names=names)
+    most = max(1, int((tensors["ids"] >= 0).sum(-1).max()))
+    for key in ("boxes", "ids", "labels", "ignore", "whole"):
+        tensors[key] = tensors[key][:, :, :most].contiguous()
+    return ClipBatch(**tensors, names=names, problems=problems)
 
 
-def _draw_view(width: int, height: int, config: ClipConfig, random: np.random.Generator) -> _View:
-    """The whole picture a third of the time, else a part of it, squeezed a little."""
-    if random.random() < 0.35:
-        return _View(0, 0, width, height)
-    aspect = config.width / config.height * math.exp(random.uniform(-0.25, 0.25))
-    view_width = width * math.exp(random.uniform(math.log(0.4), 0))
-    view_height = min(height, view_width / aspect)
-    view_width = min(view_width, view_height * aspect * 1.15)
-    x, y = random.uniform(0, width - view_width), random.uniform(0, height - view_height)
-    return _View(x, y, view_width, view_height)
+def _padded(labels: Sequence[Labels], most: int) -> dict[str, torch.Tensor]:
+    """Labels of T frames with `most` objects each; too many give up ignored ones first."""
+    length = len(labels)
+    boxes = np.zeros((length, most, 4), np.float32)
+    ids = np.full((length, most), -1, np.int64)
+    classes = np.zeros((length, most), np.int64)
+    ignore, whole = np.zeros((length, most), bool), np.zeros((length, most), bool)
+    for t, given in enumerate(labels):
+        kept = given.chosen(np.argsort(given.ignore, kind="stable")[:most])
+        n = len(kept)
+        boxes[t, :n], ids[t, :n], classes[t, :n] = kept.boxes, kept.ids, kept.classes
+        ignore[t, :n], whole[t, :n] = kept.ignore, kept.whole
+    arrays = {"boxes": boxes, "ids": ids, "labels": classes, "ignore": ignore, "whole": whole}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _moved(
-    view: _View, width: int, height: int, random: np.random.Generator, *, still: bool
-) -> _View:
-    """Where the view is at the end of the clip: a still pans and zooms, a video only shakes."""
-    reach = 0.2 if still else 0.02
-    zoom = math.exp(random.uniform(-reach, reach) * 0.6)
-    new_width, new_height = min(width, view.width * zoom), min(height, view.height * zoom)
-    x = view.x + random.uniform(-reach, reach) * view.width
-    y = view.y + random.uniform(-reach, reach) * view.height * 0.5
-    x, y = (min(max(x, 0), width - new_width), min(max(y, 0), height - new_height))
-    return _View(x, y, new_width, new_height)
+def _letterbox_size(width: int, height: int, canvas: tuple[int, int]) -> tuple[int, int]:
+    """Width and height that a picture has on a canvas (height, width)."""
+    box = Letterbox(max(1, height), max(1, width), *canvas)
+    return box.scaled_width, box.scaled_height
 
 
-def _labels(
-    frame: LabelledFrame, view: _View, size: tuple[int, int], flip: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (n, 4) corners in the view's pixels, ids, labels, ignore; those out of view dropped."""
-    boxes = np.asarray(frame.boxes, np.float32).reshape(-1, 4)
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
-    corners = corners - [view.x, view.y, view.x, view.y]
-    factor = np.array([size[0] / view.width, size[1] / view.height] * 2)
-    whole = corners * factor
-    clipped = np.clip(whole, 0, [*size, *size])
-    area = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)
-    share = area / np.maximum(1e-6, np.prod(whole[:, 2:] - whole[:, :2], axis=1))
-    seen = share > 0.02
-    ignore = np.asarray(frame.ignore, bool) | (share < _VISIBLE_SHARE)
-    ignore |= clipped[:, 3] - clipped[:, 1] < _SMALLEST
-    if flip:
-        clipped = np.stack(
-            [size[0] - clipped[:, 2], clipped[:, 1], size[0] - clipped[:, 0], clipped[:, 3]], 1
-        )
-    ids, classes = np.asarray(frame.ids, np.int64), np.asarray(frame.labels, np.int64)
-    # Objects first, so that a frame with too many boxes gives up ignored ones before them.
-    order = np.argsort(ignore[seen], kind="stable")
-    return tuple(x[seen][order] for x in (clipped, ids, classes, ignore))
+def _scaled(frame: np.ndarray, canvas: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """A frame (h, w, 3) at the `size` (width, height) it has on a canvas, as in tracking."""
+    image, _ = letterboxed(frame, *canvas)
+    return image.permute(1, 2, 0).numpy()[: size[1], : size[0]]
 
 
-def _recolour(clip: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, bool]:
-    """Change light, contrast, colour and compression of a clip, the same in every frame.
-
-    Also says whether it was compressed anew, after which nobody knows how poor it is.
-    """
-    gamma, gain = math.exp(random.uniform(-0.4, 0.4)), math.exp(random.uniform(-0.3, 0.3))
-    levels = np.arange(256) / 255
-    tint = np.exp(random.uniform(-0.12, 0.12, size=3))
-    curves = [np.clip(255 * gain * t * levels**gamma, 0, 255).astype(np.uint8) for t in tint]
-    out = np.stack([curves[i][clip[..., i]] for i in range(3)], axis=-1)
-    chance = random.random()
-    if chance < 0.15:
-        out = np.repeat((out @ np.array([77, 150, 29], np.uint16) >> 8)[..., None], 3, -1)
-        out = out.astype(np.uint8)
-    elif chance < 0.3:
-        quality = int(random.integers(15, 60))
-        return np.stack([_jpeg(frame, quality) for frame in out]), True
-    return out, False
-
-
-def _jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
+def _on_canvas(frames: Sequence[np.ndarray], canvas: tuple[int, int]) -> torch.Tensor:
+    """Frames (h, w, 3) of one size at the top left of black canvases: (T, 3, H, W) uint8."""
+    height, width = frames[0].shape[:2]
+    images = np.zeros((len(frames), 3, *canvas), np.uint8)
+    for image, frame in zip(images, frames, strict=True):
+        image[:, :height, :width] = frame.transpose(2, 0, 1)
+    return torch.from_numpy(images)

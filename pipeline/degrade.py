@@ -34,11 +34,11 @@ _REFERENCE_AREA = 640 * 384
 # Strength at levels 0 (clean) … 5; in between, where a swing passes, it is interpolated.
 _NOISE_SIGMA = (0.0, 8.0, 16.0, 28.0, 44.0, 66.0)
 _MOTION_LENGTH = (0.0, 5.0, 10.0, 17.0, 26.0, 38.0)
-_DEFOCUS_RADIUS = (0.0, 1.0, 2.0, 3.4, 5.4, 8.0)
+DEFOCUS_RADIUS = (0.0, 1.0, 2.0, 3.4, 5.4, 8.0)
 _EXPOSURE = (1.0, 0.7, 0.46, 0.3, 0.19, 0.12)
 _DARK_SIGMA = (0.0, 1.5, 2.5, 3.5, 4.5, 5.5)
-_SHRINK = (1.0, 1.6, 2.4, 3.6, 5.2, 7.5)
-_TRANSMISSION = (1.0, 0.72, 0.52, 0.36, 0.23, 0.13)
+SHRINK = (1.0, 1.6, 2.4, 3.6, 5.2, 7.5)
+TRANSMISSION = (1.0, 0.72, 0.52, 0.36, 0.23, 0.13)
 _HAZE_SIGMA = (0.0, 0.5, 0.9, 1.2, 1.5, 1.8)
 
 # Normal quantiles for one random byte, standard deviation 16, as a table of int8.
@@ -52,7 +52,7 @@ class DegradeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class Look:
     """What is drawn once for a clip, whatever the kind: one camera on one day."""
 
     seed: int
@@ -73,7 +73,8 @@ class _Look:
         return math.sin(2 * math.pi * (index / self.period + self.phase))
 
 
-def _look(seed: int) -> _Look:
+def look_of(seed: int) -> Look:
+    """What a seed ≥ 0 draws for a clip."""
     draws = iter(np.random.PCG64(seed).random_raw(32).tolist())
 
     def uniform(low: float, high: float) -> float:
@@ -84,7 +85,7 @@ def _look(seed: int) -> _Look:
 
     grey = uniform(200, 240)
     first = one_of(_SWINGING)
-    return _Look(
+    return Look(
         seed=seed,
         monochrome=one_of((True, False, False)),
         coarse=one_of((True, False)),
@@ -122,12 +123,21 @@ def degrade(frames: Pixels, kind: str, severity: int, seed: int, start: int = 0)
     _check(kind, severity)
     if kind == "codec":
         return _codec(frames, severity)
-    look = _look(seed)
+    look = look_of(seed)
     out = np.empty_like(frames)
     levels = frame_severities(kind, severity, seed, len(frames), start)
     for i, (frame, level) in enumerate(zip(frames, levels, strict=True)):
         out[i] = _KERNELS[kind](frame, float(level), look, start + i)
     return out
+
+
+def degrade_frame(frame: Pixels, kind: str, level: float, look: Look, index: int) -> Pixels:
+    """One frame under one kind at any level: what chains of several kinds are made of.
+
+    `frame`: uint8 RGB (H, W, 3); `kind`: one of PORTABLE_KINDS; `level`: 0 (clean) … 5; `look`:
+    of the clip; `index`: of the frame in its video. `degrade` has these pixels.
+    """
+    return _KERNELS[kind](frame, level, look, index)
 
 
 def frame_severities(
@@ -137,7 +147,7 @@ def frame_severities(
     _check(kind, severity)
     if kind != "swing":
         return np.full(count, float(severity))
-    look = _look(seed)
+    look = look_of(seed)
     return np.array([severity * (0.5 + 0.5 * look.drift(start + i)) for i in range(count)])
 
 
@@ -148,27 +158,30 @@ def _check(kind: str, severity: int) -> None:
         raise DegradeError(f"degrade: severity is {severity!r}; expected 1, 2, 3, 4 or 5")
 
 
-def _strength(table: tuple[float, ...], level: float) -> float:
+def strength(table: tuple[float, ...], level: float) -> float:
+    """The value of a table of strengths at a level in [0, 5]."""
     return float(np.interp(level, range(len(table)), table))
 
 
-def _size_factor(frame: Pixels) -> float:
+def size_factor(frame: Pixels) -> float:
+    """How much longer than in a 640x384 picture a blur is in this one."""
     return math.sqrt(frame.shape[0] * frame.shape[1] / _REFERENCE_AREA)
 
 
-def _random_bytes(seed: int, index: int, count: int) -> Pixels:
+def random_bytes(seed: int, index: int, count: int) -> Pixels:
+    """Bytes (count,) of a frame of a clip, the same on any machine."""
     stream = np.random.PCG64(np.random.SeedSequence((seed, index)))
     return stream.random_raw(-(-count // 8)).astype("<u8").view(np.uint8)[:count]
 
 
-def _add_noise(frame: Pixels, sigma: float, shot: float, look: _Look, index: int) -> Pixels:
+def _add_noise(frame: Pixels, sigma: float, shot: float, look: Look, index: int) -> Pixels:
     """Sensor noise of standard deviation `sigma` at mid-grey, its share `shot` signal-dependent."""
     if sigma < 0.25:
         return frame
     height, width = frame.shape[:2]
     channels, margin = (1 if look.monochrome else 3), int(look.coarse)
     shape = (height + margin, width + margin, channels)
-    drawn = _random_bytes(look.seed, index, math.prod(shape)).tobytes().translate(_NORMAL)
+    drawn = random_bytes(look.seed, index, math.prod(shape)).tobytes().translate(_NORMAL)
     grain = np.frombuffer(drawn, dtype=np.int8).reshape(shape).astype(np.int16)
     if look.coarse:
         rows = grain[1:] + grain[:-1]
@@ -192,13 +205,13 @@ def _look_up(frame: Pixels, table: Pixels) -> Pixels:
     return np.frombuffer(found, dtype=np.uint8).reshape(frame.shape)
 
 
-def _noise(frame: Pixels, level: float, look: _Look, index: int) -> Pixels:
-    return _add_noise(frame, _strength(_NOISE_SIGMA, level), look.shot, look, index)
+def _noise(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
+    return _add_noise(frame, strength(_NOISE_SIGMA, level), look.shot, look, index)
 
 
-def _motion_blur(frame: Pixels, level: float, look: _Look, index: int) -> Pixels:
+def _motion_blur(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
     shake = look.drift(4 * index)
-    length = _strength(_MOTION_LENGTH, level) * _size_factor(frame) * (0.85 + 0.15 * shake)
+    length = strength(_MOTION_LENGTH, level) * size_factor(frame) * (0.85 + 0.15 * shake)
     taps = 2 * round(length / 2) + 1  # odd: the blur is centred and leaves nothing displaced
     if taps == 1:
         return frame
@@ -214,16 +227,16 @@ def _motion_blur(frame: Pixels, level: float, look: _Look, index: int) -> Pixels
     return (total // taps).astype(np.uint8)
 
 
-def _defocus(frame: Pixels, level: float, look: _Look, index: int) -> Pixels:
+def _defocus(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
     # Focus hunts a little; two boxes of unequal size come near the disc of a real lens.
     hunting = 1 + 0.1 * look.drift(index)
-    radius = _strength(_DEFOCUS_RADIUS, level) * _size_factor(frame) * hunting
+    radius = strength(DEFOCUS_RADIUS, level) * size_factor(frame) * hunting
     picture = Image.fromarray(frame).filter(ImageFilter.BoxBlur(radius))
     return np.asarray(picture.filter(ImageFilter.BoxBlur(0.5 * radius)))
 
 
-def _low_light(frame: Pixels, level: float, look: _Look, index: int) -> Pixels:
-    exposure = _strength(_EXPOSURE, level) * (1 + 0.08 * look.drift(index) * min(level, 1.0))
+def _low_light(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
+    exposure = strength(_EXPOSURE, level) * (1 + 0.08 * look.drift(index) * min(level, 1.0))
     cast = min(level, 1.0)
     value = np.arange(256) / 255
     curves = []
@@ -232,12 +245,12 @@ def _low_light(frame: Pixels, level: float, look: _Look, index: int) -> Pixels:
         curve = np.minimum(gain * (0.75 * value + 0.25 * value**2), 255)
         curves += np.rint(cast * curve + (1 - cast) * 255 * value).astype(int).tolist()
     dark = np.asarray(Image.fromarray(frame).point(curves))
-    return _add_noise(dark, _strength(_DARK_SIGMA, level), 0.0, look, index)
+    return _add_noise(dark, strength(_DARK_SIGMA, level), 0.0, look, index)
 
 
-def _low_resolution(frame: Pixels, level: float, look: _Look, index: int) -> Pixels:
+def _low_resolution(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
     height, width = frame.shape[:2]
-    factor = _strength(_SHRINK, level)
+    factor = strength(SHRINK, level)
     small = (max(1, round(width / factor)), max(1, round(height / factor)))
     if small == (width, height):
         return frame
@@ -245,26 +258,26 @@ def _low_resolution(frame: Pixels, level: float, look: _Look, index: int) -> Pix
     return np.asarray(picture.resize((width, height), look.enlarge_filter))
 
 
-def _haze(frame: Pixels, level: float, look: _Look, index: int) -> Pixels:
+def _haze(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
     height, width = frame.shape[:2]
     # Depth: far at the top, near at the bottom, in patches that drift sideways.
-    patches = _random_bytes(look.seed, -1 & 0xFFFFFFFF, 60).reshape(5, 12)
+    patches = random_bytes(look.seed, -1 & 0xFFFFFFFF, 60).reshape(5, 12)
     field = np.asarray(
         Image.fromarray(patches).resize((2 * width, height), Image.Resampling.BILINEAR)
     )
     left = round(width * (0.5 + 0.5 * look.drift(index)))
     rows = (160 - 96 * np.arange(height) // height).astype(np.uint8)
     depth = rows[:, None] + (field[:, left : left + width] >> 2) - 32
-    transmission = _strength(_TRANSMISSION, level)
+    transmission = strength(TRANSMISSION, level)
     curve = np.rint(256 * transmission ** (np.arange(256) / 112)).astype(np.uint16)
     # Rows of 3 * width numbers: NumPy is slow where the innermost axis has length 3.
     clear = np.repeat(curve[depth], 3, axis=1)
     air = np.tile(np.array(look.airlight, dtype=np.uint16), width)
     hazy = ((frame.reshape(height, -1) * clear + air * (256 - clear)) >> 8).astype(np.uint8)
-    return _add_noise(hazy.reshape(frame.shape), _strength(_HAZE_SIGMA, level), 0.0, look, index)
+    return _add_noise(hazy.reshape(frame.shape), strength(_HAZE_SIGMA, level), 0.0, look, index)
 
 
-def _swing(frame: Pixels, level: float, look: _Look, index: int) -> Pixels:
+def _swing(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
     first, second = sorted(look.pair, key=_SWINGING.index)
     share = {look.pair[0]: 1.0, look.pair[1]: 0.6}
     once = _KERNELS[first](frame, level * share[first], look, index)
@@ -287,7 +300,7 @@ def _codec(frames: Pixels, severity: int) -> Pixels:
     return np.stack(list(read_video(file, *frames.shape[1:3])))
 
 
-_Kernel = Callable[[Pixels, float, _Look, int], Pixels]
+_Kernel = Callable[[Pixels, float, Look, int], Pixels]
 _KERNELS: dict[str, _Kernel] = {
     "noise": _noise,
     "motion_blur": _motion_blur,

@@ -14,9 +14,10 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -32,8 +33,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from model.communicator import Communicator
 from model.training import Progress, TrainingError
-from pipeline.batches import Stream, share
-from pipeline.fit import ClusterSettings, Fit, Look, work
+from pipeline.batches import Stream, share, shares
+from pipeline.fit import ClusterSettings, Fit, Look, Score, work
 from pipeline.post import Post
 from pipeline.run_folder import RunFolder
 
@@ -58,6 +59,7 @@ def fit_on_ray(
     cluster: ClusterSettings,
     watch: Callable[[Progress], None],
     show: Callable[[int, Look], None] | None,
+    scored: Callable[[Score], None] | None,
 ) -> None:
     """See `fit`."""
     least, most = cluster.workers_range
@@ -96,7 +98,7 @@ def fit_on_ray(
                     logging_config=LoggingConfig(log_level="ERROR"),
                 ),
             )
-            with _delivered(post, watch, show):
+            with _delivered(post, watch, show, scored):
                 failed = _run(trainer)
             said: str = ray.get(post.failure.remote())
             if said or failed is not None:
@@ -152,10 +154,7 @@ def _work(settings: dict[str, Any]) -> None:
 
     def batches_from(first_step: int) -> Iterator[Any]:
         c = what.config
-        order = [
-            share(step, c.batch, communicator.rank, communicator.world)
-            for step in range(first_step, c.steps)
-        ]
+        order = shares(c.batch, first_step, c.steps, communicator.rank, communicator.world)
         return prepared(what.stream, order, orders.cluster.loaders)
 
     def saved(step: int) -> None:
@@ -176,6 +175,7 @@ def _work(settings: dict[str, Any]) -> None:
             batches_from,
             send,
             lambda step, look: send((step, look)),
+            send,
             saved,
         )
     except TrainingError as error:
@@ -200,12 +200,12 @@ def _check_output(output: str, launch: str) -> None:
         )
 
 
-def prepared(stream: Callable[[], Stream], order: list[range], loaders: int) -> Iterator[Any]:
+def prepared(stream: Callable[[], Stream], order: Iterable[range], loaders: int) -> Iterator[Any]:
     """Batches of items made by Ray Data in processes of their own, in the order asked for.
 
     Args:
         stream: opens what is trained on.
-        order: the items of each batch.
+        order: the items of each batch; may be endless.
         loaders: processes; 0 makes batches in this one.
     """
     if loaders == 0:
@@ -220,8 +220,8 @@ def prepared(stream: Callable[[], Stream], order: list[range], loaders: int) -> 
     context.execution_no_progress_timeout_s = -1  # a full buffer makes no progress either
     context.max_errored_blocks = 0
     context.max_consecutive_actor_init_deaths = 3
-    for start in range(0, len(order), _ROUND):
-        rows = [{"first": r.start, "stop": r.stop} for r in order[start : start + _ROUND]]
+    order = iter(order)
+    while rows := [{"first": r.start, "stop": r.stop} for r in islice(order, _ROUND)]:
         # A batch a block: a larger block would arrive whole or not at all.
         made = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Preparer,
@@ -299,8 +299,9 @@ def _delivered(
     post: Any,
     watch: Callable[[Progress], None],
     show: Callable[[int, Look], None] | None,
+    scored: Callable[[Score], None] | None,
 ) -> Iterator[None]:
-    """Hand what workers tell to `watch` and `show`, all of it by the time the block is left."""
+    """Hand on what workers tell, all of it by the time the block is left."""
     stop = threading.Event()
     failed: list[Exception] = []
 
@@ -314,6 +315,9 @@ def _delivered(
             seen += 1
             if isinstance(letter, Progress):
                 watch(letter)
+            elif isinstance(letter, Score):
+                if scored is not None:
+                    scored(letter)
             elif show is not None:
                 show(*letter)
 

@@ -23,9 +23,14 @@ from typing import Any, Protocol
 import torch
 
 from model.communicator import Communicator
-from model.training import Progress, Trainer, TrainingConfig, TrainingError, train
+from model.tracker import Tracker
+from model.training import Progress, Trainer, TrainingError, train
+from model.training_config import TrainingConfig
 from pipeline.batches import Stream, batches
 from pipeline.run_folder import RECENT, STATE, RunFolder
+
+DONE = "done.json"
+"""How far a training was when its weights were written, and their score."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +83,20 @@ class Look:
     figures: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How good the averaged tracker is at the end of a training.
+
+    Attributes:
+        step: steps done. frames: frames seen in them.
+        figures: by name.
+    """
+
+    step: int
+    frames: int
+    figures: dict[str, float]
+
+
 class Inspector(Protocol):
     """Looks at the tracker on a batch. It changes neither; it speaks to no other worker."""
 
@@ -93,18 +112,21 @@ class Fit:
         config: steps, batch and the rest, as the trainer has it.
         build: makes the trainer, given a device and how to speak to the other workers.
         stream: opens what is trained on; called wherever items are read.
-        finish: called on the first worker after the last step, to write the weights.
+        finish: called on the first worker after the last step, with the score's figures, to
+            write the weights.
         output: folder or URL of checkpoints; a state in it is where training goes on.
         inspector: looks at the tracker every `look_every` steps, on the first worker.
+        score: measures the averaged tracker after the last step, on the first worker.
     """
 
     config: TrainingConfig
     build: Callable[[torch.device, Communicator], Trainer]
     stream: Callable[[], Stream]
-    finish: Callable[[Trainer], None]
+    finish: Callable[[Trainer, dict[str, float]], None]
     output: str
     inspector: Inspector | None = None
     look_every: int = 100
+    score: Callable[[Tracker], dict[str, float]] | None = None
 
 
 def fit(
@@ -112,8 +134,9 @@ def fit(
     cluster: ClusterSettings,
     watch: Callable[[Progress], None],
     show: Callable[[int, Look], None] | None = None,
+    scored: Callable[[Score], None] | None = None,
 ) -> None:
-    """Train to the last step, from the state in the output if there is one.
+    """Train to the end of the budget, from the state in the output if there is one.
 
     Args:
         what: what is trained.
@@ -121,16 +144,18 @@ def fit(
         watch: told of every step, in this process. After a failure, steps that have to be done
             again are told of again.
         show: given what the inspector saw, with the step, in this process.
+        scored: given the score, in this process.
 
     Raises:
         TrainingError: the loss is not finite (the last checkpoint is intact), the state is of
-            another model, the batch cannot be shared, the cluster has no room for the workers,
-            or they died too often.
+            another model, its minutes are used up, the batch cannot be shared, the cluster has no
+            room for the workers, or they died too often.
     """
+    _check_budget(what)
     if cluster.workers_range[1]:
         from pipeline.distributed import fit_on_ray
 
-        fit_on_ray(what, cluster, watch, show)
+        fit_on_ray(what, cluster, watch, show, scored)
         return
     if cluster.threads:
         torch.set_num_threads(cluster.threads)
@@ -140,9 +165,10 @@ def fit(
 
     def local_batches(first_step: int) -> Iterable[Any]:
         c = what.config
-        return batches(what.stream(), c.batch, first_step, c.steps, cluster.loaders)
+        pin = device == "cuda"
+        return batches(what.stream(), c.batch, first_step, c.steps, cluster.loaders, pin=pin)
 
-    work(what, torch.device(device), Communicator(), local_batches, watch, show)
+    work(what, torch.device(device), Communicator(), local_batches, watch, show, scored)
 
 
 def work(
@@ -151,7 +177,8 @@ def work(
     communicator: Communicator,
     batches_from: Callable[[int], Iterable[Any]],
     watch: Callable[[Progress], None],
-    show: Callable[[int, Look], None] | None,
+    show: Callable[[int, Look], None] | None = None,
+    scored: Callable[[Score], None] | None = None,
     saved: Callable[[int], None] = lambda step: None,
 ) -> None:
     """One worker's part of a training.
@@ -161,7 +188,7 @@ def work(
         device: where.
         communicator: how to speak to the other workers.
         batches_from: this worker's parts of the batches from a step on.
-        watch, show: told on the first worker alone.
+        watch, show, scored: told on the first worker alone.
         saved: called on every worker when the state of a step is on disk.
 
     Raises:
@@ -191,7 +218,28 @@ def work(
 
     train(trainer, seen, checkpoint, told)
     if first:
-        what.finish(trainer)
+        position, figures = trainer.position, {}
+        if what.score is not None:
+            figures = what.score(trainer.averaged())
+            if scored is not None:
+                scored(Score(position.step, position.frames, figures))
+        what.finish(trainer, figures)
+        folder.write(DONE, json.dumps({**asdict(position), "score": figures}).encode())
+
+
+def _check_budget(what: Fit) -> None:
+    """Refuse to begin a training that has used up its minutes and written its weights."""
+    folder, minutes = RunFolder(what.output), what.config.minutes
+    found = folder.read(DONE) if minutes and folder.exists(STATE) else None
+    if found is None:
+        return
+    done = json.loads(found)
+    if done["seconds"] >= 60 * minutes:
+        raise TrainingError(
+            f"{what.output}: its budget is used up: {done['seconds'] / 60:.1f} of "
+            f"training.minutes={minutes:g}, in {done['step']} steps, and its weights are written; "
+            "give more minutes in all to go on, or another output"
+        )
 
 
 def _ready(

@@ -1,25 +1,34 @@
 """Training data in shards: zip files of pictures at training size with their labels.
 
-A shard needs nothing but Python and Pillow to be read, so training also runs on a machine that
+A shard needs nothing but Python and OpenCV to be read, so training also runs on a machine that
 has no decoder and no network. Each holds `labels.json` and the pictures it names; a sequence is
 never split between shards.
 """
 
 import io
 import json
+import os
 import zipfile
+import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
-FORMAT = 1
+FORMAT = 2
+SPLITS = ("train", "val")
+EXTENTS = ("whole", "seen")
 
 
 class ShardError(ValueError):
     """A shard that cannot be read; the message names it, the reason and the remedy."""
+
+
+class PictureError(ShardError):
+    """One picture of a shard that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +56,46 @@ class LabelledSequence:
 
     Attributes:
         name: where it came from.
+        source: of a still its data set or camera, of a video its name.
+        split: `train`, or `val` for what is never trained on.
         fps: frames per second; 0 for a still.
         clean: the picture is known to be good, so its severity is 0 rather than unknown.
+        extent: `whole` where boxes are of the whole person, also where hidden; `seen` where they
+            are of what is seen.
+        squeezed: the picture has lost its proportions.
         frames: in order.
     """
 
     name: str
+    source: str
+    split: str
     fps: float
     clean: bool
+    extent: str
+    squeezed: bool
     frames: list[LabelledFrame]
 
 
 class ShardWriter:
-    """Collect sequences; write shard-000.zip, … of at most `limit` bytes of pictures each."""
+    """Collect sequences; write shard-000.zip, … of at most `limit` bytes of pictures each.
+
+    The shards of an earlier packing stay until `close` puts the new ones in their place.
+    """
 
     def __init__(self, folder: str | Path, classes: Sequence[str], limit: int = 56_000_000) -> None:
         self.folder, self.classes, self.limit = Path(folder), list(classes), limit
         self.folder.mkdir(parents=True, exist_ok=True)
         self.written: list[Path] = []
+        self._added = 0
+        self._partial: list[Path] = []
         self._sequences: list[LabelledSequence] = []
         self._pictures: dict[str, bytes] = {}
         self._size = 0
 
     def add(self, sequence: LabelledSequence, pictures: dict[str, bytes]) -> None:
         """Add a sequence and its encoded pictures by file name.
+
+        Names need be unique within the sequence alone; its number goes before them.
 
         Raises:
             ShardError: the sequence alone is larger than a shard may be.
@@ -82,29 +107,49 @@ class ShardWriter:
                 "pack with smaller pictures or cut the sequence"
             )
         if self._size + size > self.limit:
-            self.close()
-        self._sequences.append(sequence)
-        self._pictures |= pictures
+            self._write()
+        prefix = f"{self._added:06d}"
+        frames = [replace(f, file=f"{prefix}/{f.file}") for f in sequence.frames]
+        self._sequences.append(replace(sequence, frames=frames))
+        self._pictures |= {f"{prefix}/{name}": data for name, data in pictures.items()}
         self._size += size
+        self._added += 1
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, and remove the shards of an earlier packing.
+
+        Raises:
+            ShardError: nothing was added.
+        """
+        self._write()
+        if not self._partial:
+            raise ShardError(
+                f"{self.folder}: nothing to pack; name sequences or stills that can be read"
+            )
+        for partial in self._partial:
+            path = partial.with_suffix("")
+            partial.replace(path)
+            self.written.append(path)
+        for path in self.folder.glob("shard-*.zip*"):
+            if path not in self.written:
+                path.unlink()
+        self._partial = []
+
+    def _write(self) -> None:
         if not self._sequences:
             return
-        path = self.folder / f"shard-{len(self.written):03d}.zip"
+        partial = self.folder / f"shard-{len(self._partial):03d}.zip.partial"
         block = {
             "format": FORMAT,
             "classes": self.classes,
             "sequences": [asdict(sequence) for sequence in self._sequences],
         }
-        partial = path.with_name(path.name + ".partial")
         # Stored, not deflated: the pictures are compressed already.
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr("labels.json", json.dumps(block, separators=(",", ":")))
             for name, data in self._pictures.items():
                 archive.writestr(name, data)
-        partial.replace(path)
-        self.written.append(path)
+        self._partial.append(partial)
         self._sequences, self._pictures, self._size = [], {}, 0
 
 
@@ -112,18 +157,20 @@ class Shards:
     """All sequences of a folder of shards, pictures read on demand.
 
     Attributes:
+        folder: where they lie.
         classes: class names by label.
         sequences: all sequences, in order of shards.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        paths = sorted(Path(folder).glob("shard-*.zip"))
+        self.folder = Path(folder)
+        paths = sorted(self.folder.glob("shard-*.zip"))
         if not paths:
             raise ShardError(f"{folder}: no shard-*.zip in it; make them with python -m jobs.pack")
         self.classes: list[str] = []
         self.sequences: list[LabelledSequence] = []
         self._home: list[Path] = []
-        self._open: dict[Path, zipfile.ZipFile] = {}
+        self._open: dict[Path, tuple[int, zipfile.ZipFile]] = {}
         for path in paths:
             self._read(path)
 
@@ -143,16 +190,77 @@ class Shards:
             self.sequences.append(LabelledSequence(**entry, frames=frames))
             self._home.append(path)
 
-    def picture(self, sequence: int, frame: int) -> Image.Image:
-        """Open one picture, RGB."""
-        path = self._home[sequence]
-        if path not in self._open:  # opened in the process that reads, never shared by fork
-            self._open[path] = zipfile.ZipFile(path)
-        data = self._open[path].read(self.sequences[sequence].frames[frame].file)
-        return Image.open(io.BytesIO(data)).convert("RGB")
+    def of_split(self, split: str) -> list[int]:
+        """Numbers of the sequences of a split, `train` or `val`."""
+        return [i for i, sequence in enumerate(self.sequences) if sequence.split == split]
+
+    def encoded(self, sequence: int, frame: int) -> bytes:
+        """One picture as it is stored. Safe in threads and in forked processes.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
+        path, name = self._home[sequence], self.sequences[sequence].frames[frame].file
+        try:
+            return self._archive(path).read(name)
+        except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise PictureError(_unreadable(path, name, str(error))) from error
+
+    def picture(self, sequence: int, frame: int) -> np.ndarray:
+        """One picture (h, w, 3) uint8 RGB.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
+        data = np.frombuffer(self.encoded(sequence, frame), np.uint8)
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if decoded is None:
+            path, name = self._home[sequence], self.sequences[sequence].frames[frame].file
+            raise PictureError(_unreadable(path, name, "damaged"))
+        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+    def _archive(self, path: Path) -> zipfile.ZipFile:
+        """The open file; one a process, for the place in it is shared by fork."""
+        process, archive = self._open.get(path, (0, None))
+        if archive is None or process != os.getpid():
+            archive = zipfile.ZipFile(path)
+            self._open[path] = (os.getpid(), archive)
+        return archive
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_open": {}}
+
+
+def _unreadable(path: Path, name: str, reason: str) -> str:
+    return f"{path}: {name}: not a readable picture ({reason}); pack the shards again"
+
+
+def require_train(shards: Shards) -> list[int]:
+    """Numbers of the sequences to train on.
+
+    Raises:
+        ShardError: there are none.
+    """
+    return _required(shards, "train", "frame", shards.of_split("train"))
+
+
+def require_val(shards: Shards) -> list[int]:
+    """Numbers of the stills that are never trained on, the yardstick for detection.
+
+    Raises:
+        ShardError: there are none.
+    """
+    stills = [i for i in shards.of_split("val") if shards.sequences[i].fps == 0]
+    return _required(shards, "val", "still", stills)
+
+
+def _required(shards: Shards, split: str, what: str, found: list[int]) -> list[int]:
+    if not found:
+        raise ShardError(
+            f"{shards.folder}: no {what} of split {split} in its {len(shards.sequences)} "
+            f"sequences; pack stills with images[].split, or sequences, that have it"
+        )
+    return found
 
 
 def encode_picture(pixels: np.ndarray, longest: int, quality: int = 82) -> tuple[bytes, float]:

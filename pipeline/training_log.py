@@ -1,4 +1,4 @@
-"""The log of a training: `log.jsonl` in its folder, a line a step, and MLflow.
+"""The log of a training: `log.jsonl` in its folder, a line a step and one of its score; MLflow.
 
 Written by the process that started the training, never by its workers, so a store has one
 writer; workers tell it what they saw. A run that was resumed goes on in the same file, and
@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 from model.training import Progress
-from pipeline.fit import Look
+from pipeline.fit import Look, Score
 from pipeline.run_folder import RECENT, RunFolder
 
 if TYPE_CHECKING:
@@ -63,12 +63,7 @@ class TrainingLog:
         """Log a step."""
         if self._damaged or (self._lines and self._lines[-1][0] >= progress.step):
             self._forget(progress.step)
-        line = json.dumps(asdict(progress))
-        self._lines.append((progress.step, line))
-        if not self._folder.remote:
-            self._append(line)
-        elif time.monotonic() - self._written > _WRITE_S:
-            self._write()
+        self._add(progress.step, asdict(progress))
         self._frames += progress.frames
         self._seconds += progress.seconds
         if self._mlflow is not None and progress.step % _EVERY == 0:
@@ -83,6 +78,22 @@ class TrainingLog:
         if self._mlflow is not None:
             self._mlflow.metrics(look.figures, step)
             self._mlflow.file(f"look-{step:07d}.png", look.png)
+
+    def scored(self, score: Score) -> None:
+        """Log what the student scores at the end."""
+        values = {"step": score.step, "frames_seen": score.frames, "score": score.figures}
+        self._add(score.step, values)
+        if self._mlflow is not None:
+            figures = {f"score_{name}": value for name, value in score.figures.items()}
+            self._mlflow.metrics(figures, score.step)
+
+    def _add(self, step: int, values: Mapping[str, object]) -> None:
+        line = json.dumps(values)
+        self._lines.append((step, line))
+        if not self._folder.remote:
+            self._append(line)
+        elif time.monotonic() - self._written > _WRITE_S:
+            self._write()
 
     def __enter__(self) -> TrainingLog:
         return self

@@ -10,6 +10,7 @@ from jobs.cli import JobConfig, Settings, flat, load_config, parse_config, print
 from jobs.distill_rate import RateConfig
 from jobs.eval import EvalConfig
 from jobs.export import ExportConfig
+from jobs.loader_rate import LoaderRateConfig
 from jobs.measure import MeasureConfig
 from jobs.pack import PackConfig
 from jobs.render import RenderConfig
@@ -102,7 +103,16 @@ def test_help_lists_every_key(capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     "config_class",
-    [BenchConfig, EvalConfig, ExportConfig, MeasureConfig, PackConfig, RateConfig, RenderConfig],
+    [
+        BenchConfig,
+        EvalConfig,
+        ExportConfig,
+        LoaderRateConfig,
+        MeasureConfig,
+        PackConfig,
+        RateConfig,
+        RenderConfig,
+    ],
 )
 def test_help_says_defaults_that_can_be_typed(config_class, capsys):
     with pytest.raises(SystemExit):

@@ -22,7 +22,8 @@ from model.distiller_file import distiller_path, load_distiller
 from model.frame_loss import DistillObjective
 from model.teacher import TeacherError, load_teacher
 from model.teacher_statistics import measure_statistics
-from model.training import TrainingConfig, TrainingError, train
+from model.training import TrainingError, train
+from model.training_config import TrainingConfig
 from pipeline.batches import Stream, batches
 from pipeline.features import CacheSettings, TeacherSettings
 from pipeline.fit import ClusterSettings

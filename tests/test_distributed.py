@@ -200,3 +200,16 @@ def test_a_killed_driver_is_run_again(shards, tmp_path):
     assert losses(output) == pytest.approx(losses(whole), rel=1e-5)
     weights = output / "vsdmot-nano.safetensors"
     assert re.search(rb"started_from", weights.read_bytes()[:100_000])
+
+
+@pytest.mark.slow
+def test_minutes_are_the_budget_on_a_cluster_too(cluster, shards, tmp_path):
+    # Waits for data count, and so does the start of Ray Data.
+    what = clip_fit(shards, tmp_path / "run", replace(CONFIG, steps=0, minutes=0.5))
+    what = replace(what, score=lambda tracker: {"ap50": 1.0})
+    seen, scored = [], []
+    fit(what, TWO, seen.append, scored=scored.append)
+    assert [p.step for p in seen] == list(range(1, len(seen) + 1))
+    assert seen[-2].budget_used < 1 and seen[-1].budget_used == 1
+    assert [(s.step, s.figures) for s in scored] == [(seen[-1].step, {"ap50": 1.0})]
+    assert (tmp_path / "run" / "finished").read_text() == str(seen[-1].step)

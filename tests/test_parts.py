@@ -24,6 +24,13 @@ from pipeline.shards import Shards
 from tests.tiny import TINY, tiny_tracker
 from tests.training_parts import CLIPS, CONFIG, clip_stream, write_shards
 
+# Quality is learned from views degraded at the size the camera had, whose severity is known.
+CAMERA = replace(CLIPS, degraded=0.8, degrade_at="camera")
+
+
+# Views whose severity is known.
+CAMERA = replace(CLIPS, degraded=0.8, degrade_at="camera")
+
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
@@ -32,7 +39,7 @@ def shards(tmp_path_factory):
 
 @pytest.mark.parametrize("part", ["quality", "tracks"])
 def test_a_part_alone_learns_one_batch(shards, part):
-    stream = clip_stream(shards, replace(CLIPS, length=3, degraded=0.8))
+    stream = clip_stream(shards, replace(CAMERA, length=3))
     batch = next(iter(batches(stream, 4, 0, 1, 0)))
     tracker = tiny_tracker()
     train_only(tracker, [part])
@@ -76,7 +83,7 @@ def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path, learn, length, m
         output=str(tmp_path / "run"),
         start=str(start),
         learn=learn,
-        clips=replace(CLIPS, length=length, degraded=0.8),
+        clips=replace(CAMERA, length=length),
         training=replace(CONFIG, steps=12, batch=4, learning_rate=0.01, average=0.5),
         cluster=ClusterSettings(threads=1, loaders=0, device="cpu"),
         mlflow=MlflowSettings(enabled=False),
@@ -92,8 +99,13 @@ def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path, learn, length, m
     assert changed == modules
     assert distiller_path(path).is_file() == ("semantics" in learn)
     assert len(seen) == 12
+    if "quality" in learn:
+        with pytest.raises(ValueError, match=r"learn=\[quality\].*clips\.degrade_at=camera"):
+            replace(job, clips=CLIPS)
     with pytest.raises(ValueError, match="frames to track through"):
-        replace(job, learn=("tracks",), clips=replace(CLIPS, length=1))
+        replace(job, learn=("tracks",), clips=replace(CAMERA, length=1))
+    with pytest.raises(ValueError, match=r"clips\.degrade_at=camera"):
+        replace(job, learn=("quality",), clips=replace(CAMERA, degrade_at="canvas"))
     with pytest.raises(ValueError, match="start=FILE"):
         replace(job, start="")
     with pytest.raises(ValueError, match="parts are quality, semantics, tracks"):

@@ -18,7 +18,8 @@ from model.clip_loss import ClipObjective, clip_loss
 from model.communicator import Communicator
 from model.teacher import TeacherError, TeacherSettings, load_teacher
 from model.tracker import Tracker
-from model.training import Objective, Trainer, TrainingConfig, TrainingError, rate_at
+from model.training import Objective, Trainer, TrainingError
+from model.training_config import TrainingConfig, rate_at
 from pipeline.batches import batches, share
 from pipeline.clips import Clips
 from pipeline.fit import fit
@@ -78,8 +79,8 @@ def test_a_killed_run_goes_on_with_the_same_loss_curve(shards, tmp_path):
     for trainer, name in ((one, "whole"), (other, "part")):
         trainer.resume((tmp_path / name / STATE).read_bytes(), name)
         assert trainer.step == CONFIG.steps
-    for name, value in one.average.items():
-        torch.testing.assert_close(value, other.average[name], rtol=1e-4, atol=1e-5)
+    for name, value in one.average.values.items():
+        torch.testing.assert_close(value, other.average.values[name], rtol=1e-4, atol=1e-5)
 
 
 class WithProjector(Objective):
@@ -94,11 +95,11 @@ class WithProjector(Objective):
     def forward(self, tracker, batch):
         memory = tracker.encode(*(x.flatten(0, 1) for x in (batch.images, batch.valid,
                                                             batch.patches)))  # fmt: skip
-        return self.projector(memory.scene).square().mean(), {"part": 1.0 + self.communicator.rank}
+        return self.projector(memory.scene).square().mean(), {"part": torch.ones(())}
 
     def after_backward(self, mean):
         self.pull += mean(torch.tensor(1.0 + self.communicator.rank))
-        return {"pull": float(self.pull)}
+        return {"pull": self.pull.clone()}
 
 
 def test_an_objective_is_trained_along_and_resumed(shards):
@@ -211,12 +212,69 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
     narrow = Tracker(replace(TINY, dim=16))
     other = Trainer(narrow, ClipObjective(), CONFIG, "cpu")
     before = {n: v.clone() for n, v in narrow.state_dict().items()}
-    with pytest.raises(TrainingError, match=r"state\.safetensors: of another model: .* there and"):
+    with pytest.raises(
+        TrainingError, match=r"state\.safetensors: of another model: dim is 32 there and 16"
+    ):
         other.resume(state, "out/state.safetensors")
     assert all(torch.equal(v, before[n]) for n, v in narrow.state_dict().items())
     for damaged in (state[:1000], b"", b"text"):
         with pytest.raises(TrainingError, match="not a readable training state"):
             trainer.resume(damaged, "out/state.safetensors")
+
+
+def test_a_state_of_another_backbone_is_refused_by_name():
+    """Two that differ in padding and colours alone: every shape is the same."""
+    state = new_trainer().save()
+    plain = Tracker(replace(TINY, backbone="efficientnet_lite0", birth_threshold=0.1))
+    other = Trainer(plain, ClipObjective(), CONFIG, "cpu")
+    difference = "backbone is tf_efficientnet_lite0 there and efficientnet_lite0 here;"
+    with pytest.raises(TrainingError, match=f"of another model: {difference}"):
+        other.resume(state, "out/state.safetensors")
+
+
+class Plain(Objective):
+    """Cheap, and with many terms."""
+
+    def forward(self, tracker, batch):
+        loss = tracker.gate.bias.square().sum()
+        return loss, {f"term{i}": loss.detach() for i in range(5)}
+
+
+def test_a_step_waits_for_its_device_once(shards, monkeypatch):
+    trainer, batch = new_trainer(objective=Plain()), next(iter(clip_batches(shards)))
+    waits = []
+
+    def counted(name, original):
+        def call(tensor):
+            waits.append(name)
+            return original(tensor)
+
+        return call
+
+    for name in ("tolist", "item", "__float__", "__bool__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, name, counted(name, getattr(torch.Tensor, name)))
+    steps = list(trainer.run([batch] * 3))
+    assert waits == ["tolist"] * 3
+    assert [len(step.terms) for step in steps] == [6] * 3
+
+
+def test_a_state_goes_from_a_cpu_to_a_gpu_and_back(shards):
+    """On a GPU weights lie channels last, and fused kernels insist on one layout for all."""
+
+    def channels_last():
+        tracker = tiny_tracker().to(memory_format=torch.channels_last)
+        return Trainer(tracker, ClipObjective(), CONFIG, "cpu")
+
+    first = new_trainer()
+    list(first.run(clip_batches(shards, steps=1)))
+    there = channels_last()
+    there.resume(first.save(), "state")
+    losses = [p.loss for p in there.run(clip_batches(shards, first=1, steps=2))]
+    back = new_trainer()
+    back.resume(there.save(), "state")
+    losses += [p.loss for p in back.run(clip_batches(shards, first=2, steps=3))]
+    wanted = [p.loss for p in first.run(clip_batches(shards, first=1, steps=3))]
+    assert losses == pytest.approx(wanted, rel=1e-3)
 
 
 def test_a_state_of_other_frozen_stages_is_refused(shards):
@@ -259,7 +317,8 @@ def test_views_are_degraded_at_the_size_the_camera_had(shards, monkeypatch):
         return 255 - clip
 
     monkeypatch.setattr("pipeline.clips.degrade", seen)
-    clips = Clips(Shards(shards), replace(CLIPS, degraded=1.0), seed=3, clean=True)
+    config = replace(CLIPS, degraded=1.0, degrade_at="camera")
+    clips = Clips(Shards(shards), config, seed=3, clean=True)
     items = [clips[i] for i in range(12)]
     assert max(sizes) > (CLIPS.height, CLIPS.width), "the shards' pictures are larger than that"
     for item in items:

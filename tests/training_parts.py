@@ -14,7 +14,8 @@ from torch import multiprocessing
 
 from model.clip_loss import ClipObjective
 from model.communicator import Communicator
-from model.training import Trainer, TrainingConfig
+from model.training import Objective, Trainer
+from model.training_config import TrainingConfig
 from pipeline.batches import Stream, batches
 from pipeline.clips import ClipConfig, Clips, collate_clips
 from pipeline.fit import Fit, work
@@ -25,8 +26,8 @@ CLIPS = ClipConfig(height=64, width=96, length=2, objects=8)
 CONFIG = TrainingConfig(steps=6, batch=2, warmup=2, checkpoint_every=2, learning_rate=1e-3)
 
 
-def write_shards(folder):
-    """One video in which a bright rectangle moves, and four stills of such."""
+def write_shards(folder, val=0):
+    """One video in which a bright rectangle moves, and four stills of such; more for validation."""
     writer = ShardWriter(folder, ["person"])
     random = np.random.default_rng(0)
     backdrop = random.integers(0, 90, (96, 144, 3)).astype(np.uint8)
@@ -43,12 +44,15 @@ def write_shards(folder):
         pictures[name], factor = encode_picture(picture(x, 30), 640)
         assert factor == 1
         frames.append(LabelledFrame(name, [[x, 30, 16, 40]], [7], [0], [False]))
-    writer.add(LabelledSequence("walk", 10.0, True, frames), pictures)
-    for i in range(4):
-        x, y = 15 + 25 * i, 10 + 9 * i
+    whole, seen = ("whole", False), ("seen", False)
+    writer.add(LabelledSequence("walk", "walk", "train", 10.0, True, *whole, frames), pictures)
+    for i in range(4 + val):
+        x, y = 15 + 25 * (i % 4), 10 + 9 * (i % 4)
         data, _ = encode_picture(picture(x, y), 640)
         frame = LabelledFrame(f"{i}.webp", [[x, y, 16, 40]], [0], [0], [False])
-        writer.add(LabelledSequence(f"still-{i}", 0.0, True, [frame]), {frame.file: data})
+        split = "train" if i < 4 else "val"
+        still = LabelledSequence(f"still-{i}", "drawn", split, 0.0, True, *seen, [frame])
+        writer.add(still, {frame.file: data})
     writer.close()
     return folder
 
@@ -57,18 +61,27 @@ def clip_stream(shards, clips=CLIPS, seed=CONFIG.seed):
     return Stream(Clips(Shards(shards), clips, seed), collate_clips)
 
 
-def build(config, device, communicator):
-    return Trainer(tiny_tracker(), ClipObjective(), config, device, communicator)
+class Smooth(Objective):
+    """A loss without kinks, where rounding would choose a side."""
+
+    def forward(self, tracker, batch):
+        inputs = (batch.images, batch.valid, batch.patches)
+        memory = tracker.encode(*(x.flatten(0, 1) for x in inputs))
+        return sum(x.square().mean() for x in (*memory.maps, memory.dense.logits)), {}
 
 
-def finish(output, trainer):
+def build(config, device, communicator, objective=ClipObjective):
+    return Trainer(tiny_tracker(), objective(), config, device, communicator)
+
+
+def finish(output, trainer, figures):
     Path(output, "finished").write_text(f"{trainer.step}")
 
 
-def clip_fit(shards, output, config=CONFIG, clips=CLIPS, **more):
+def clip_fit(shards, output, config=CONFIG, clips=CLIPS, objective=ClipObjective, **more):
     return Fit(
         config=config,
-        build=partial(build, config),
+        build=partial(build, config, objective=objective),
         stream=partial(clip_stream, str(shards), clips, config.seed),
         finish=partial(finish, str(output)),
         output=str(output),
@@ -76,22 +89,23 @@ def clip_fit(shards, output, config=CONFIG, clips=CLIPS, **more):
     )
 
 
-def two_processes(shards, folder, config=CONFIG, clips=CLIPS):
+def two_processes(shards, folder, config=CONFIG, clips=CLIPS, objective=ClipObjective):
     """Train in two processes without Ray; what was told of each step, as dicts."""
     Path(folder).mkdir()
-    multiprocessing.spawn(_part_of_two, (str(shards), str(folder), config, clips), nprocs=2)
+    given = (str(shards), str(folder), config, clips, objective)
+    multiprocessing.spawn(_part_of_two, given, nprocs=2)
     return json.loads(Path(folder, "told").read_text())
 
 
-def _part_of_two(rank, shards, folder, config, clips):
+def _part_of_two(rank, shards, folder, config, clips, objective):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    what, told = clip_fit(shards, folder, config, clips), []
+    what, told = clip_fit(shards, folder, config, clips, objective), []
 
     def batches_from(first):
         return batches(what.stream(), config.batch, first, config.steps, 0, rank, 2)
 
-    work(what, torch.device("cpu"), Communicator(), batches_from, told.append, None)
+    work(what, torch.device("cpu"), Communicator(), batches_from, told.append)
     if rank == 0:
         Path(folder, "told").write_text(json.dumps([asdict(p) for p in told]))
     dist.destroy_process_group()

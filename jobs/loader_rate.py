@@ -1,0 +1,72 @@
+"""Training clips a second of one core: `python -m jobs.loader_rate shards=runs/shards`."""
+
+import sys
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+from rich.table import Table
+
+from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
+from pipeline.clip_config import ClipConfig
+from pipeline.clip_speed import ClipSpeed, measure_clips
+from pipeline.clips import Clips
+from pipeline.shards import Shards
+
+
+class LoaderRateConfig(JobConfig):
+    """Settings of `jobs.loader_rate`."""
+
+    job: ClassVar[str] = "loader_rate"
+    about: ClassVar[str] = "Measure what training clips cost on one core, and which part how much."
+
+    shards: str = Field(min_length=1, description="folder of shards that jobs.pack made")
+    lengths: list[int] = Field([1, 3], min_length=1, description="frames a clip, a column each")
+    height: int = Field(256, description="height of the canvas in pixels, a multiple of 32")
+    width: int = Field(416, description="width of the canvas in pixels, a multiple of 32")
+    degrade_at: str = Field("canvas", description="where views are degraded: canvas or camera")
+    items: int = Field(400, ge=1, description="clips that are made, and made again")
+    batch: int = Field(24, ge=1, description="clips a batch")
+    seed: int = Field(0, ge=0, description="of all draws")
+    memory_gb: float = Field(4.0, ge=0, description="decoded pictures kept, in 10^9 bytes")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job; returns the exit code."""
+    config = load_config(LoaderRateConfig, argv)
+    print_config(console, config)
+    try:
+        speeds = {length: _speed(config, length) for length in config.lengths}
+    except ValueError as error:
+        fail(str(error), EXIT_FAILED)
+    console.print(_table(speeds))
+    return EXIT_DONE
+
+
+def _speed(config: LoaderRateConfig, length: int) -> ClipSpeed:
+    drawn = ClipConfig(
+        height=config.height,
+        width=config.width,
+        length=length,
+        degrade_at=config.degrade_at,
+        memory_gb=config.memory_gb,
+    )
+    clips = Clips(Shards(config.shards), drawn, config.seed, batch=config.batch)
+    return measure_clips(clips, config.items, config.batch)
+
+
+def _table(speeds: dict[int, ClipSpeed]) -> Table:
+    table = Table("one core", *(f"clips of {length}" for length in speeds), pad_edge=False)
+
+    table.add_row("first time, ms", *(f"{s.first:.2f}" for s in speeds.values()))
+    table.add_row("from memory, ms", *(f"{s.again:.2f}" for s in speeds.values()))
+    table.add_row("making batches, ms", *(f"{s.collate:.2f}" for s in speeds.values()))
+    rates = (length * 1e3 / (s.again + s.collate) for length, s in speeds.items())
+    table.add_row("frames/s", *(f"{rate:.0f}" for rate in rates))
+    for part in next(iter(speeds.values())).shares:
+        table.add_row(f"  {part}", *(f"{s.shares[part]:.0%}" for s in speeds.values()))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,277 @@
+"""`jobs.measure what=detection`: who finds how many people, by source, size and split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console
+from jobs.measure_output import write_rows
+from model.checkpoint import CheckpointError, CheckpointMetadata, file_sha256, load_tracker
+from model.tracker import Tracker
+from pipeline.average_precision import SIZES
+from pipeline.detection_measure import (
+    APART,
+    DENSE,
+    FOREIGN_FLOOR,
+    MEAN,
+    POOLED,
+    SEQUENCES,
+    Picture,
+    Row,
+    detection_rows,
+    look,
+    sequence_pictures,
+    still_pictures,
+)
+from pipeline.detectors import Detector, detector_files, open_detector
+from pipeline.mot import MotError, find_sequences, read_sequence
+from pipeline.mot import Sequence as MotSequence
+from pipeline.run_record import code_version
+from pipeline.still_images import TRAIN, VAL, Still, StillsError, read_stills, spread
+from pipeline.tracker_spec import SpecError, pairs
+
+if TYPE_CHECKING:
+    from jobs.measure import MeasureConfig
+
+FIRST = "student"
+"""The name of the student that `weights` gives."""
+
+# Measured on one CPU thread; a student's picture has 384 by 640 pixels.
+_STUDENT_S, _DETECTOR_S, _READ_S = 0.1, 0.03, 0.01
+_STUDENT_PIXELS = 384 * 640
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """One student with where it comes from, and how many frames of training it has seen."""
+
+    path: str
+    tracker: Tracker
+    frames: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is looked at: stills, and sequences that are apart or not."""
+
+    stills: list[Still]
+    sequences: list[MotSequence]
+    left_out: dict[str, str]
+
+
+def run_detection(config: MeasureConfig) -> int:
+    """Measure, print, write `detection.parquet` and `detection.json`; returns the exit code.
+
+    Raises:
+        CheckpointError, DetectorError, SpecError: a student or a detector cannot be used.
+        StillsError, MotError: there is nothing to look at, or no val half.
+        StorageError: the output cannot be written.
+    """
+    data = _read(config)
+    students = _students(config)
+    files = pairs(config.detectors, "detectors")
+    if both := sorted(set(files) & set(students)):
+        raise SpecError(f"detectors: the name {both[0]!r} is a student's; give it another")
+    detectors = {name: open_detector(path) for name, path in files.items()}
+    total = len(data.stills) + sum(-(-s.length // config.stride) for s in data.sequences)
+    each = _READ_S + _DETECTOR_S * len(detectors) + sum(map(_student_seconds, students.values()))
+    console.print(
+        f"pictures: {total}, students: {len(students)}, detectors: {len(detectors)}; on one idle "
+        f"CPU thread about {max(1, round(total * each / 60))} min",
+        highlight=False,
+    )
+    rows = _rows(config, data, students, detectors, total)
+    frames = {name: student.frames for name, student in students.items()}
+    for row in rows:
+        row["frames_trained"] = frames.get(row["name"])
+    for table in (source_table(rows), summary_table(rows)):
+        console.print(table)
+    for name, reason in data.left_out.items():
+        console.print(f"[yellow]left out:[/] {escape(name)}: {escape(reason)}", soft_wrap=True)
+    if data.left_out:
+        console.print(f"[yellow]{len(data.left_out)} left out[/]", highlight=False)
+    record = {
+        "config": config.model_dump(mode="json"),
+        "weights_sha256": {name: file_sha256(s.path) for name, s in students.items()},
+        "detectors_sha256": {
+            name: {file.name: file_sha256(file) for file in detector_files(path)}
+            for name, path in files.items()
+        },
+        "stills_sha256": file_sha256(config.stills) if config.stills else None,
+        "canvas": list(_canvas(students[FIRST].tracker)),
+        "code_version": code_version(),
+        "left_out": data.left_out,
+    }
+    written = write_rows(config.output, config.what, rows, record)
+    console.print(f"written to {written}", soft_wrap=True, highlight=False)
+    return EXIT_FAILED if data.left_out else EXIT_DONE
+
+
+def _rows(
+    config: MeasureConfig,
+    data: Data,
+    students: Mapping[str, Student],
+    detectors: Mapping[str, Detector],
+    total: int,
+) -> list[Row]:
+    trackers = {name: student.tracker for name, student in students.items()}
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("pictures", total=total)
+        looked = look(
+            _pictures(config, data),
+            trackers,
+            detectors,
+            config.device,
+            lambda count: progress.advance(task, count),
+        )
+    if not looked.pictures:
+        raise StillsError(f"stills={config.stills}: not one picture could be read")
+    birth = {name: tracker.config.birth_threshold for name, tracker in trackers.items()}
+    with console.status("scoring"):
+        return detection_rows(looked, dict.fromkeys(detectors, birth[FIRST]) | birth)
+
+
+def _pictures(config: MeasureConfig, data: Data) -> Iterator[Picture]:
+    yield from still_pictures(data.stills, data.left_out)
+    for sequence in data.sequences:
+        split = APART if sequence.name in config.apart else SEQUENCES
+        yield from sequence_pictures(sequence, split, config.stride, data.left_out)
+
+
+def _read(config: MeasureConfig) -> Data:
+    if not (config.stills or config.data):
+        raise StillsError("stills and data are both empty; give stills=…/annotations.json")
+    stills: list[Still] = []
+    if config.stills:
+        every = read_stills(config.stills)
+        stills = [still for still in every if still.split == VAL]
+        if not stills:
+            raise StillsError(
+                f"stills={config.stills}: has no val half; give images that are never trained on "
+                'the field "split": "val"'
+            )
+        count = len(stills) if config.pictures is None else config.pictures
+        stills += spread([still for still in every if still.split == TRAIN], count)
+    sequences = []
+    if config.data:
+        if not Path(config.data).is_dir():
+            raise MotError(
+                f"data={config.data}: no such folder; give sequences in MOTChallenge layout, "
+                'or data="" for stills alone'
+            )
+        sequences = [read_sequence(folder) for folder in find_sequences(config.data)]
+        # Those that count first, so that the table has them together.
+        sequences.sort(key=lambda sequence: sequence.name in config.apart)
+    return Data(stills, sequences, {})
+
+
+def _students(config: MeasureConfig) -> dict[str, Student]:
+    more = pairs(config.students, "students")
+    if FIRST in more:
+        raise SpecError(f"students: the name {FIRST!r} is that of weights; give it another")
+    return {
+        name: _student(path, config.device)
+        for name, path in {FIRST: config.weights, **more}.items()
+    }
+
+
+def _student(path: str, device: str) -> Student:
+    tracker, metadata = load_tracker(path, device)
+    return Student(path, tracker, _frames_trained(path, metadata))
+
+
+def _frames_trained(path: str, metadata: CheckpointMetadata) -> int | None:
+    frames = metadata.training.get("frames")
+    if frames is not None and not isinstance(frames, int):
+        raise CheckpointError(f"{path}: training.frames is {frames!r}; expected a number or none")
+    return frames
+
+
+def _canvas(tracker: Tracker) -> tuple[int, int]:
+    return tracker.config.input_height, tracker.config.input_width
+
+
+def _student_seconds(student: Student) -> float:
+    height, width = _canvas(student.tracker)
+    return _STUDENT_S * height * width / _STUDENT_PIXELS
+
+
+def source_table(rows: Sequence[Row]) -> Table:
+    """AP50 and AP of everybody by source; the dense heads alone in a group of their own."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    trained = {row["name"]: row["frames_trained"] for row in rows}
+    found = {(r["split"], r["source"], r["part"] == DENSE, r["name"]): r for r in rows}
+    title = "AP50 / AP (COCO, 0.50 to 0.95), percent; below a student's name its training frames"
+    table = Table("", "source", title=title, title_justify="left", pad_edge=False)
+    for heading in ("pictures", "people"):
+        table.add_column(heading, justify="right")
+    for name in names:
+        frames = trained[name]
+        heading = escape(name) if frames is None else f"{escape(name)}\n{frames:,}"
+        table.add_column(heading, justify="right", no_wrap=True)
+    places = list(dict.fromkeys((row["split"], row["source"]) for row in rows))
+    last = None
+    for dense in (False, True):
+        for split, source in places:
+            entries = [found.get((split, source, dense, name)) for name in names]
+            known = next(entry for entry in entries if entry)
+            group = f"{split}, {DENSE}" if dense else split
+            if group != last and last is not None:
+                table.add_section()
+            table.add_row(
+                group if group != last else "",
+                source,
+                str(known["pictures"]),
+                str(known["people"]),
+                *(f"{_text(e['ap50'])} / {_text(e['ap'])}" if e else "" for e in entries),
+                style="bold" if source.startswith((POOLED, MEAN)) else "",
+            )
+            last = group
+    return table
+
+
+def summary_table(rows: Sequence[Row]) -> Table:
+    """By split as a whole: AP50 by size, and recall and precision at the score for births."""
+    bands = {"small": "under 32", "medium": "32 to 96", "large": "over 96"}
+    title = (
+        "AP50 by height on the student's canvas in pixels (people in brackets); recall and "
+        f"precision at the student's birth score\nforeign detections under {FOREIGN_FLOOR} are "
+        "dropped"
+    )
+    table = Table("split", "who", title=title, title_justify="left", pad_edge=False)
+    for heading in (*(bands[name] for name in SIZES), "recall", "precision", "at score"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    whole = [row for row in rows if row["source"] in (POOLED, MEAN) or row["split"] == APART]
+    last = None
+    for place in dict.fromkeys((row["split"], row["source"]) for row in whole):
+        if last is not None:
+            table.add_section()
+        for row in whole:
+            if (row["split"], row["source"]) != place:
+                continue
+            split, source = place
+            label = f"{split}: {source}" if split == APART else split
+            who = f"{row['name']}, {DENSE}" if row["part"] == DENSE else row["name"]
+            sizes = [f"{_text(row[f'ap50_{n}'])} ({row[f'people_{n}']})" for n in SIZES]
+            table.add_row(
+                label if place != last else "",
+                who,
+                *sizes,
+                _text(row["recall"]),
+                _text(row["precision"]),
+                f"{row['score']:g}",
+            )
+            last = place
+    return table
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else f"{value:.1f}"  # noqa: RUF001
