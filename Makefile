@@ -17,7 +17,7 @@ EVAL_CONFIG := configs/eval$(if $(wildcard ../shared/data/sequences/val),_shared
 export INPUT OUTPUT VIDEO SHARDS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup track test test-slow test-faults lint format pack distill train measure eval eval-smoke export bench render lock
+.PHONY: help setup track test test-slow test-faults lint format pack distill train kit kit-back measure eval eval-smoke export bench render lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,15 @@ else
 	  start=$(or $(wildcard $(SAMPLE_STUDENT)/*nano.safetensors),weights/vsdmot-nano.safetensors) \
 	  clips.height=128 clips.width=192 training.steps=10 training.batch=2 $(ARGS)
 endif
+
+kit: .venv/.stamp ## a folder that a bare GPU machine trains from: SHARDS=
+	@test -n "$$SHARDS" || { echo "kit: give shards: make kit SHARDS=/my/shards" >&2; exit 1; }
+	@$(RUN) jobs.kit shards="$$SHARDS" $(ARGS)
+
+kit-back: .venv/.stamp ## join what came back of it: INPUT=folder OUTPUT=file.safetensors
+	@test -n "$$INPUT" && test -n "$$OUTPUT" || { \
+	  echo "kit-back: give both: make kit-back INPUT=folder OUTPUT=file.safetensors" >&2; exit 1; }
+	@$(RUN) jobs.kit_back input="$$INPUT" output="$$OUTPUT" $(ARGS)
 
 measure: .venv/.stamp ## what the student knows of poor pictures: ARGS=what=semantics, or quality
 	@$(RUN) jobs.measure $(ARGS)

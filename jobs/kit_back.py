@@ -1,0 +1,66 @@
+"""Join what came back of a machine: `python -m jobs.kit_back input=FOLDER output=FILE`.
+
+Exit codes: 0 done; 1 something is missing or damaged; 2 a bad setting.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
+from model.checkpoint import CheckpointError, load_tracker
+from pipeline.pieces import PieceError
+from pipeline.returning import LOG, SCORE, ReturnError, read_back
+from pipeline.run_folder import RunFolder
+
+
+class KitBackConfig(JobConfig):
+    """Settings of `jobs.kit_back`."""
+
+    job: ClassVar[str] = "kit_back"
+    about: ClassVar[str] = "Join the weights and the training state that came back of a machine."
+
+    input: str = Field(min_length=1, description="folder of what came back")
+    output: str = Field(
+        min_length=1,
+        description="weights file, NAME.safetensors; NAME.state.safetensors, NAME.log.jsonl and "
+        "NAME.score.json go beside it",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job; returns the exit code."""
+    config = load_config(KitBackConfig, argv)
+    print_config(console, config)
+    output = Path(config.output)
+    home, name = RunFolder(str(output.parent)), output.name.removesuffix(".safetensors")
+    try:
+        weights, state = read_back(config.input)
+        home.write(output.name, weights)
+        home.write(f"{name}.state.safetensors", state)
+        for file in (LOG, SCORE):
+            if (found := RunFolder(config.input).read(file)) is not None:
+                home.write(f"{name}.{file}", found)
+        _, metadata = load_tracker(output)
+    except (ReturnError, PieceError, CheckpointError, OSError) as error:
+        fail(str(error), EXIT_FAILED)
+    console.print(f"{output}: {metadata.training.get('frames')} frames seen in all", markup=False)
+    for stage in _stages(Path(config.input, SCORE)):
+        console.print_json(json.dumps(stage))
+    return EXIT_DONE
+
+
+def _stages(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        console.print(f"no {SCORE}: the command was cut short before it was scored")
+        return []
+    stages: list[dict[str, Any]] = json.loads(path.read_text())["stages"]
+    return stages
+
+
+if __name__ == "__main__":
+    sys.exit(main())

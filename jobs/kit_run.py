@@ -1,0 +1,82 @@
+"""The one command on the GPU machine: `python3 run.py --minutes 8` in the first part of a kit.
+
+Nothing but Python is imported before it is known that the rest is there.
+"""
+
+import argparse
+import importlib
+import math
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+_NEEDED = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "scipy": "scipy",
+    "safetensors": "safetensors",
+}
+"""Distributions by the name they are imported by."""
+_TORCH = (2, 11)
+
+
+def main(argv: list[str], folder: Path, started: float) -> int:
+    """Run it; returns the exit code.
+
+    Args:
+        argv: arguments of the command.
+        folder: of the kit.
+        started: when the command started, by `time.monotonic`.
+    """
+    parser = argparse.ArgumentParser(prog="run.py", description="Train from this kit.")
+    parser.add_argument("--minutes", type=float, required=True, help="until the command has ended")
+    minutes: float = parser.parse_args(argv).minutes
+    if not 0 < minutes < math.inf:
+        parser.error(f"--minutes must be a positive number, got {minutes}")
+    problem = unfit_machine()
+    if problem:
+        return _failed(problem)
+    from jobs.kit_stages import run_stages
+    from model.training import TrainingError
+
+    out = Path(os.environ.get("OUT") or folder / "out")
+    try:
+        run_stages(folder, out, started + 60 * minutes)
+    except (TrainingError, ValueError) as error:
+        return _failed(str(error))
+    print(f"came to its end after {(time.monotonic() - started) / 60:.2f} minutes; take {out} home")
+    return 0
+
+
+def unfit_machine() -> str:
+    """Why this machine cannot train, and what to do; empty where it can. Prints versions."""
+    found, missing = {}, []
+    for name, distribution in _NEEDED.items():
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            missing.append(f"{distribution} ({error})")
+        else:
+            found[name] = str(getattr(module, "__version__", "of unknown version"))
+    print(", ".join(f"{name} {version}" for name, version in found.items()), flush=True)
+    if missing:
+        return (
+            f"this machine lacks {'; '.join(missing)}: install it, or where there is no network "
+            "carry its wheel along and put it on PYTHONPATH"
+        )
+    version = tuple(int(n) for n in re.findall(r"\d+", found["torch"])[:2])
+    if version < _TORCH:
+        least = ".".join(map(str, _TORCH))
+        return f"torch {found['torch']} is too old: this code needs {least} or newer"
+    return ""
+
+
+def _failed(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1

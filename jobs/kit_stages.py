@@ -1,0 +1,268 @@
+"""The stages of a kit, trained one after the other until the time is up.
+
+What was trained comes back whatever happens later: weights and state are written when a stage
+ends, before it is scored, and those of the next stage take their place.
+"""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from jobs.train import line_printer
+from jobs.train_job import TrainJob, claim, fit_of, open_clips, score, weights_path, write_weights
+from model.allocator import keep_large_blocks
+from model.checkpoint import load_tracker
+from model.training import Progress, Trainer
+from model.training_state import read_position
+from pipeline.batches import Stream
+from pipeline.fit import ClusterSettings, fit
+from pipeline.kit import SHARDS, START, STATE, Kit, KitError, join_kit, read_kit, read_stage
+from pipeline.kit_time import fitting_loaders, stage_seconds
+from pipeline.returning import LOG, SCORE, compact, write_back
+from pipeline.run_folder import STATE as RUN_STATE
+from pipeline.run_folder import RunFolder
+from pipeline.shards import Shards, require_val
+from pipeline.step_limit import StepTimes, limit, measure_step
+from pipeline.still_score import score_stills
+from pipeline.training_log import LOG as RUN_LOG
+from pipeline.training_log import TrainingLog
+
+_WRITING_S = 10.0  # of a stage beside training: the trainer, files, a look at what limits it
+_LOOK_S = 4.0
+_SAMPLE = 32  # stills that say how long all of them will take
+_SPARE = 1.3  # of the time that they say
+_LOG_LINES = 1000  # of a stage: what comes back is small
+_PATCH_BYTES = 8 * 64 * 64  # of a frame
+
+
+@dataclass(slots=True)
+class _Speed:
+    """How fast steps are taken; the first ones, which warm up, do not count."""
+
+    steps: list[Progress] = field(default_factory=list)
+    unreadable: set[str] = field(default_factory=set)
+
+    def watch(self, progress: Progress) -> None:
+        self.steps.append(replace(progress, terms={}))
+        self.unreadable.update(progress.problems)
+
+    def figures(self) -> dict[str, float]:
+        """Frames a second, share of waiting for data, and seconds of a step."""
+        steady = self.steps[10:] if len(self.steps) > 20 else self.steps
+        seconds = sum(p.seconds for p in steady)
+        return {
+            "frames_per_second": sum(p.frames for p in steady) / seconds,
+            "waiting": sum(p.data_seconds for p in steady) / seconds,
+            "step_seconds": median(p.seconds for p in steady),
+        }
+
+
+def run_stages(folder: Path, out: Path, deadline: float) -> None:
+    """Train all stages of a kit.
+
+    Args:
+        folder: of the kit.
+        out: for what has to come back.
+        deadline: when the command has to have ended, by `time.monotonic`.
+
+    Raises:
+        KitError: parts are missing, there is no GPU, or the time is too short.
+        TrainingError: see `fit`; what earlier stages trained is in `out`.
+    """
+    keep_large_blocks()
+    kit = read_kit(folder)
+    device = _device(kit)
+    work = _new_folder(folder)
+    join_kit(folder, kit, work)
+    jobs = [_placed(read_stage(folder, stage), work, kit) for stage in kit.stages]
+    if (work / STATE).is_file():
+        Path(jobs[0].output).mkdir()
+        (work / STATE).rename(Path(jobs[0].output, RUN_STATE))
+    scoring = _scoring_seconds(work, device) if any(j.training.score for j in jobs) else 0.0
+    print(f"on {_name(device)}; a score takes {scoring:.0f} s at most", flush=True)
+    home = _Home(out)
+    for number, (stage, job) in enumerate(zip(kit.stages, jobs, strict=True)):
+        after = jobs[number:]
+        kept = _WRITING_S * len(after) + scoring * sum(j.training.score for j in after)
+        _train(stage.name, job, home, deadline, kept, [s.share for s in kit.stages[number:]])
+
+
+class _Home:
+    """What has to come back.
+
+    Args:
+        folder: where it is put.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = RunFolder(str(folder))
+        self._log: list[str] = []
+        self._reports: list[dict[str, Any]] = []
+
+    def weights(self, job: TrainJob, trainer: Trainer, figures: dict[str, float]) -> Path:
+        """Bring a stage's weights; returns a file that holds them as they come back."""
+        write_weights(job, trainer, figures)
+        returned = Path(job.output, "returned.safetensors")
+        returned.write_bytes(compact(Path(weights_path(job)).read_bytes()))
+        write_back(self._folder.uri, returned.read_bytes())
+        return returned
+
+    def state(self, trainer: Trainer) -> None:
+        """Bring what resuming needs beside the weights."""
+        write_back(self._folder.uri, None, trainer.save())
+
+    def log(self, stage: str, path: Path) -> None:
+        """Bring lines of a stage's log, evenly over it."""
+        lines = path.read_text().splitlines()
+        for line in lines[:: 1 + len(lines) // _LOG_LINES]:
+            self._log.append(json.dumps({"stage": stage, **json.loads(line)}) + "\n")
+        self._folder.write(LOG, "".join(self._log).encode())
+
+    def report(self, stage: str, figures: dict[str, Any]) -> None:
+        """Bring figures of a stage, in the place of those told before of the same."""
+        self._reports = [r for r in self._reports if r["stage"] != stage]
+        self._reports.append({"stage": stage, **figures})
+        self._folder.write(SCORE, json.dumps({"stages": self._reports}, indent=2).encode())
+
+
+def _train(
+    name: str, job: TrainJob, home: _Home, deadline: float, kept: float, shares: list[float]
+) -> None:
+    """Train one stage.
+
+    Args:
+        name: of the stage.
+        job: with paths of this machine.
+        home: takes what has to come back.
+        deadline: see `run_stages`.
+        kept, shares: see `stage_seconds`.
+    """
+    job = _with_loaders(job)
+    torch.backends.cudnn.benchmark = len(job.clips.canvases()) == 1
+    stream = open_clips(job)
+    seconds = stage_seconds(deadline - time.monotonic(), kept, shares)
+    print(f"{name}: {seconds:.0f} s, {job.cluster.loaders} loaders", flush=True)
+    job, speed, tell = _with_time(job, seconds), _Speed(), line_printer()
+
+    def watch(progress: Progress) -> None:
+        log.watch(progress)
+        speed.watch(progress)
+        tell(progress)
+
+    def finish(trainer: Trainer, _: dict[str, float]) -> None:
+        figures: dict[str, Any] = {
+            "device": _name(trainer.device),
+            **asdict(trainer.position),
+            **speed.figures(),
+            "unreadable": sorted(speed.unreadable),
+        }
+        returned = home.weights(job, trainer, {})
+        home.state(trainer)
+        home.log(name, Path(job.output, RUN_LOG))
+        home.report(name, figures)
+        if job.training.score:
+            # Of what comes back: rounded weights.
+            figures["score"] = score(job, load_tracker(returned, trainer.device)[0])
+            home.weights(job, trainer, figures["score"])
+        times = _look(job, stream, trainer, figures["step_seconds"], deadline - time.monotonic())
+        figures["limit"] = limit(figures["waiting"], times)
+        figures["without_loader"] = asdict(times) if times else None
+        home.report(name, figures)
+        for key in ("frames", "frames_per_second", "waiting", "score", "limit"):
+            if key in figures:
+                print(f"{name}: {key} {figures[key]}", flush=True)
+
+    what = replace(
+        fit_of(job, Shards(job.shards)), stream=lambda: stream, finish=finish, score=None
+    )
+    claim(RunFolder(job.output), job)
+    with TrainingLog(RunFolder(job.output)) as log:
+        fit(what, job.cluster, watch)
+
+
+def _look(
+    job: TrainJob, stream: Stream, trainer: Trainer, step_seconds: float, left: float
+) -> StepTimes | None:
+    """Time steps without a loader, if the time that is left allows it."""
+    seconds, batch = min(_LOOK_S, left / 2), job.training.batch
+    if batch < 2 or job.training.compile or seconds < 6 * step_seconds:
+        return None
+    items: Any = stream.items
+    try:
+        return measure_step(trainer, [items[i] for i in range(batch)], stream.collate, seconds)
+    except RuntimeError as error:  # the next stage matters more than this figure
+        print(f"warning: no look at what limits a step: {error}", flush=True)
+        return None
+
+
+def _device(kit: Kit) -> torch.device:
+    """Where the kit trains, started: that takes seconds, which are not to count as training."""
+    if kit.device == "cuda" and not torch.cuda.is_available():
+        raise KitError(
+            "there is no GPU here that torch can use; to rehearse on a CPU, make the kit with "
+            "device=cpu"
+        )
+    return torch.zeros(1, device=kit.device).device
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+
+
+def _new_folder(folder: Path) -> Path:
+    """A folder for one run of the command beside the parts."""
+    number = 0
+    while (folder / f"run-{number}").exists():
+        number += 1
+    return folder / f"run-{number}"
+
+
+def _placed(config: dict[str, Any], work: Path, kit: Kit) -> TrainJob:
+    """A stage's job with its paths on this machine."""
+    job = TrainJob.from_dict(config)
+    return replace(
+        job,
+        shards=str(work / job.shards),
+        start=str(work / job.start),
+        output=str(work / job.output),
+        cluster=ClusterSettings(device=kit.device),
+    )
+
+
+def _with_loaders(job: TrainJob) -> TrainJob:
+    clips = job.clips
+    pixels = max(height * width for height, width in clips.canvases())
+    frames = job.training.batch * clips.length
+    loaders = fitting_loaders(
+        len(os.sched_getaffinity(0)),
+        frames * (3 * pixels + _PATCH_BYTES),
+        shutil.disk_usage("/dev/shm").free,
+    )
+    return replace(job, cluster=replace(job.cluster, loaders=loaders))
+
+
+def _with_time(job: TrainJob, seconds: float) -> TrainJob:
+    """The job with a budget: these seconds, beside those that a state in its output has used."""
+    data = RunFolder(job.output).read(RUN_STATE)
+    used = read_position(data).seconds if data else 0.0
+    minutes = (used + seconds) / 60
+    return replace(job, training=replace(job.training, steps=0, minutes=minutes))
+
+
+def _scoring_seconds(work: Path, device: torch.device) -> float:
+    """How long a score takes at most, by a few pictures after as many that warm up."""
+    tracker, _ = load_tracker(work / START, device)
+    shards = Shards(work / SHARDS)
+    seconds = pictures = 0.0
+    for _ in range(2):
+        start = time.monotonic()
+        pictures = score_stills(tracker, shards, device, limit=_SAMPLE)["pictures"]
+        seconds = time.monotonic() - start
+    return _SPARE * seconds / pictures * len(require_val(shards))
