@@ -44,6 +44,7 @@ from pipeline.features import cache_features
 from pipeline.fit import Fit
 from pipeline.frames import ArchiveFrames, collate_frames, read_archive_videos
 from pipeline.run_folder import RunFolder
+from pipeline.stop import ClusterError
 from pipeline.storage import StorageError
 from pipeline.training_picture import BatchInspector
 
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with progress_bar(job.training) as watch:
             path = run(job, watch)
-    except (TrainingError, FeatureCacheError, StorageError, ValueError) as error:
+    except (TrainingError, ClusterError, FeatureCacheError, StorageError, ValueError) as error:
         fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         console.print(f"stopped; the same command goes on from {job.output}", soft_wrap=True)

@@ -22,12 +22,21 @@ from pipeline.run_folder import RunFolder
 from pipeline.shards import Shards
 
 _EVERY_S = 5.0
+_EXIT_BAD_CONFIG = 2  # as in `jobs.cli`, which the bare path may not import
+_USAGE = "--resolved takes one file, the config.json of a run: --resolved OUTPUT/config.json"
 
 
 def main(argv: list[str]) -> int:
     """Run the job; returns the exit code."""
     if argv[:1] == ["--resolved"]:
-        job = TrainJob.from_dict(json.loads(Path(argv[1]).read_text()))
+        if len(argv) != 2:
+            print(f"error: {_USAGE}", file=sys.stderr)
+            return _EXIT_BAD_CONFIG
+        try:
+            job = TrainJob.from_dict(json.loads(Path(argv[1]).read_text()))
+        except (OSError, ValueError) as error:
+            print(f"error: {argv[1]}: {error}; {_USAGE}", file=sys.stderr)
+            return _EXIT_BAD_CONFIG
         # A bare machine has no MLflow.
         job = replace(job, mlflow=replace(job.mlflow, enabled=False))
         return _run(job, nullcontext(line_printer()), ())

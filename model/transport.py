@@ -117,6 +117,11 @@ class Transport(nn.Module):
 
 
 def _mutual(agreed: Tensor) -> Tensor:
-    """One where a track (B, M, K) and a detection agree on each other best, else zero."""
-    best = (agreed == agreed.amax(1, keepdim=True)) & (agreed == agreed.amax(2, keepdim=True))
-    return (best & (agreed > _AGREED)).to(agreed.dtype)
+    """One where a track (B, M, K) and a detection agree on each other best, else zero.
+
+    Of equals the first is best, so that nobody has two partners.
+    """
+    nobody = torch.zeros_like(agreed, dtype=torch.bool)
+    of_track = nobody.scatter(2, agreed.argmax(2, keepdim=True), True)
+    of_detection = nobody.scatter(1, agreed.argmax(1, keepdim=True), True)
+    return (of_track & of_detection & (agreed > _AGREED)).to(agreed.dtype)

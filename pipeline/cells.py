@@ -7,12 +7,9 @@ decides its content, so what is there is never computed again and never mistaken
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,28 +24,19 @@ from pipeline.tracker_spec import TrackerSpec
 FORMAT = 1
 TRACK, DETECTION = 0, 1
 _ROW = b"row"
-_ROOT = Path(__file__).resolve().parent.parent
-# What decides pixels, boxes and scores; of the model, the tracker and all it is built on. Of files
-# that hold more than that, the functions that do.
-_PIPELINE_CODE: dict[str, tuple[str, ...]] = dict.fromkeys(
-    (
-        "ablation", "average_precision", "boxes", "codec", "conditions", "decode", "degrade",
-        "detectors", "eval_look", "metrics", "mot", "peers", "runners", "second_order",
-        "sequence_frames",
-    ), (),
-) | {
-    "eval_rows": ("score_cell",), "tables": ("window_rows", "_stack"), "track": ("batch_window",),
-}  # fmt: skip
-_MODEL_CODE = ("tracker", "letterbox")
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What identifies a cell: names to read, and a key that stands for its content."""
+    """What identifies a cell: names to read, and a key that stands for its content.
+
+    `data_sha256` is of the sequence, `key` of all that decides the cell.
+    """
 
     sequence: str
     condition: Condition
     tracker: TrackerSpec
+    data_sha256: str
     key: str
 
     @property
@@ -67,25 +55,6 @@ def cell_key(deciding: dict[str, Any]) -> str:
     """12 hex digits that stand for what decides a cell."""
     text = json.dumps({"format": FORMAT, **deciding}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@lru_cache(maxsize=2)
-def code_sha256(student: bool) -> str:
-    """A hash of the code that decides results; comments, docstrings and layout do not count."""
-    files = {_ROOT / "pipeline" / f"{name}.py": only for name, only in _PIPELINE_CODE.items()}
-    if student:
-        files |= dict.fromkeys(_model_files(), ())
-    digest = hashlib.sha256()
-    for path, only in files.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        if only:
-            tree.body = [node for node in tree.body if getattr(node, "name", None) in only]
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [line for line in body if not _is_text(line)]  # type: ignore[attr-defined]
-        digest.update(path.name.encode() + ast.dump(tree).encode())
-    return digest.hexdigest()
 
 
 def write_cell(
@@ -125,25 +94,3 @@ def read_boxes(uri: str, kind: int) -> Boxes:
     keep = rows.pop("kind") == kind
     xywh = np.stack([rows[name][keep] for name in "xywh"], axis=1)
     return Boxes.of(rows["frame"][keep], rows["id"][keep], xywh, rows["score"][keep])
-
-
-def _model_files() -> list[Path]:
-    found: set[str] = set()
-    waiting = list(_MODEL_CODE)
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        for node in ast.walk(ast.parse((_ROOT / "model" / f"{name}.py").read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("model."):
-                waiting.append(str(node.module).removeprefix("model."))
-    return [_ROOT / "model" / f"{name}.py" for name in sorted(found)]
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

@@ -11,7 +11,7 @@ from typing import Self
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 
 from model.letterbox import Letterbox
 from model.quality import sample_patches
@@ -29,6 +29,8 @@ _STOP_WITHIN_S = 10.0  # a thread that does not stop by then hangs in libav or i
 _JUMP_BACK_S = 1.0  # a timestamp this far behind the last one starts a new clock
 _EARLY_END_S = 1.0  # a video may end this much before its header's duration: audio may be longer
 _HEADER_DURATION = frozenset({"mp4", "matroska", "asf", "flv"})  # elsewhere libav estimates it
+# Luma of limited range, 16 to 235, on the full scale.
+_FULL_RANGE = (((np.arange(256) - 16) * 255 + 109) // 219).clip(0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Frame:
         index: decoded frames before this one.
         time_s: seconds since the start of the video, from its own timestamps.
         image: (input_height, input_width, 3) uint8 RGB, letterboxed, upright.
-        patches: (8, 64, 64) uint8 cut from the stored luma plane, before rotation and scaling.
+        patches: (8, 64, 64) uint8 luma from 0 (black) to 255 (white), whatever range the file
+            stores, cut from the stored picture before rotation and scaling.
     """
 
     index: int
@@ -241,7 +244,7 @@ class FrameStream:
             started = time.perf_counter()
             for index, time_s, picture in frames:
                 image = fit(picture, self.letterbox, scaler)
-                item = Frame(index, time_s, image, sample_patches(luma(picture)))
+                item = Frame(index, time_s, image, luma_patches(picture))
                 self.decode_seconds += time.perf_counter() - started
                 if not self._put(item):
                     return
@@ -325,8 +328,23 @@ def fit(picture: VideoFrame, box: Letterbox, scaler: VideoReformatter) -> np.nda
     return canvas
 
 
-def luma(picture: VideoFrame) -> np.ndarray:
-    """Return the stored luma plane (H, W) as uint8: a view where the format allows it."""
+def luma_patches(picture: VideoFrame) -> np.ndarray:
+    """Return `sample_patches` of a stored picture, (8, 64, 64) uint8 on the full scale 0 to 255.
+
+    Training and degraded frames are on that scale, so quality is always measured on one.
+    """
+    plane, limited = stored_luma(picture)
+    patches = sample_patches(plane)
+    return _FULL_RANGE[patches] if limited else patches
+
+
+def stored_luma(picture: VideoFrame) -> tuple[np.ndarray, bool]:
+    """Return the luma plane (H, W) uint8, a view where the format allows it, and its range.
+
+    Returns:
+        The plane, and whether its range is limited (16 is black, 235 white). YUV is limited
+        where the file does not say otherwise.
+    """
     layout = picture.format
     first = layout.components[0]
     deep = 8 < first.bits <= 16 and layout.name.endswith("le")
@@ -336,8 +354,10 @@ def luma(picture: VideoFrame) -> np.ndarray:
         stride = plane.line_size // kind.itemsize
         values = np.frombuffer(memoryview(plane), kind).reshape(-1, stride)
         values = values[: picture.height, : picture.width]
-        return (values >> (first.bits - 8)).astype(np.uint8) if deep else values
-    return picture.reformat(format="gray").to_ndarray()
+        limited = layout.name.startswith("yuv4") and picture.color_range != ColorRange.JPEG
+        return (values >> (first.bits - 8)).astype(np.uint8) if deep else values, limited
+    # libav's grey is always of full range.
+    return picture.reformat(format="gray").to_ndarray(), False
 
 
 def iterate_frames(info: VideoInfo) -> Iterator[tuple[int, float, np.ndarray]]:

@@ -7,7 +7,6 @@ output, never in a process. Ray Data prepares batches in processes beside each w
 
 from __future__ import annotations
 
-import logging
 import pickle
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -36,7 +35,10 @@ from model.training import Progress, TrainingError
 from pipeline.batches import Stream, share, shares
 from pipeline.fit import ClusterSettings, Fit, Look, Score, work
 from pipeline.post import Post
+from pipeline.ray_cluster import connected
+from pipeline.ray_process_group import LocalTorchConfig, loopback_variables
 from pipeline.run_folder import RunFolder
+from pipeline.stop import ClusterError
 
 _POLL_S = 0.3
 _ROOM_WITHIN_S = 30.0  # nodes of a cluster that is just starting join one by one
@@ -74,7 +76,7 @@ def fit_on_ray(
     threads = max(1, cluster.threads)
     ray_files = tempfile.mkdtemp(prefix="vsdmot-ray-train-")
     try:
-        with _connected(cluster.address, most * (threads + cluster.loaders)):
+        with _connected(cluster.address, most * (threads + cluster.loaders)) as own:
             gpu = _gpus_wanted(cluster)
             _check_room(least, threads, cluster.loaders, gpu)
             post = _start_post()
@@ -84,7 +86,7 @@ def fit_on_ray(
                 _work,
                 # As bytes: Ray Train's own actor need not import what a worker does.
                 train_loop_config={"orders": cloudpickle.dumps(orders)},
-                torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+                torch_config=_torch_config(gpu, ray_files if own else None),
                 scaling_config=ScalingConfig(
                     num_workers=least if least == most else (least, most),
                     use_gpu=gpu,
@@ -108,23 +110,28 @@ def fit_on_ray(
 
 
 @contextmanager
-def _connected(address: str, cpus: int) -> Iterator[None]:
-    """A Ray cluster: the one already connected to, the one at `address`, or one of our own."""
-    if ray.is_initialized():
-        yield
-        return
-    logging.getLogger("ray").setLevel(logging.ERROR)  # else notices of Ray's own start
-    # What workers print would go across the bar; what goes wrong in them comes as an error.
-    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address:
-        ray.init(address=address, **common)
-    else:
-        # Logical CPUs: one is spare for Ray's helpers.
-        ray.init(address="local", num_cpus=cpus + 1, include_dashboard=False, **common)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+def _connected(address: str, cpus: int) -> Iterator[bool]:
+    """A cluster, started here if need be, with `cpus` for workers; whether it was.
+
+    Raises:
+        TrainingError: it cannot be started or reached.
+    """
+    with ExitStack() as stack:
+        try:
+            # Logical CPUs: one is spare for Ray's helpers. What workers print would go across
+            # the bar; what goes wrong in them comes as an error.
+            variables = {} if address else loopback_variables()
+            cluster = connected(address, cpus + 1, variables, log_to_driver=False)
+            own = stack.enter_context(cluster)
+        except ClusterError as error:
+            raise TrainingError(str(error)) from error
+        yield own
+
+
+def _torch_config(gpu: bool, folder: str | None) -> TorchConfig:
+    """How workers form a process group; `folder` is one that they share on this machine."""
+    backend = "nccl" if gpu else "gloo"
+    return LocalTorchConfig(backend, folder=folder) if folder else TorchConfig(backend)
 
 
 def _run(trainer: TorchTrainer) -> Exception | None:

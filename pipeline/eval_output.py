@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -176,7 +177,6 @@ def _notes(results: Results, settings: EvalSettings, left_out: dict[str, str]) -
     counted = sorted({row["sequence"] for row in rows if not row["apart"]})
     aside = sorted({row["sequence"] for row in rows if row["apart"]})
     weights = {r["tracker"]: r["source_sha256"][:12] for r in rows if not r["peer"]}
-    libraries = json.loads(rows[0]["libraries"])
     lines = [
         f"data{' **synthetic**, drawn, which says nothing of people' if settings.synthetic else ''}"
         f": {', '.join(counted) or 'none counted'}; hash {_hash(rows)}",
@@ -184,10 +184,26 @@ def _notes(results: Results, settings: EvalSettings, left_out: dict[str, str]) -
         f"frames of each: {settings.frames or 'all'}; MOT16/17 preprocessing: "
         f"{'on' if settings.preprocessing else 'off'}; percent; precision float32",
         "weights: " + ", ".join(f"{name} {sha}" for name, sha in weights.items()),
-        "libraries: " + ", ".join(f"{k} {v}" for k, v in libraries.items() if v),
+        f"libraries: {_libraries(rows)}",
         *(f"**left out** {name}: {reason}" for name, reason in left_out.items()),
     ]
     return ["\n".join(f"- {line}" for line in lines)]
+
+
+def _libraries(rows: Sequence[Row]) -> str:
+    """Versions of libraries; where rows came from several, how many came from each."""
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        for name, version in json.loads(row["libraries"]).items():
+            found.setdefault(name, Counter()).update([version] if version else [])
+    parts = []
+    for name, versions in found.items():
+        if len(versions) == 1:
+            parts.append(f"{name} {next(iter(versions))}")
+        elif versions:
+            each = (f"{version} ({count} rows)" for version, count in versions.items())
+            parts.append(f"**{name}** {' and '.join(each)}")
+    return ", ".join(parts)
 
 
 def _hash(rows: Sequence[Row]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from model.checkpoint import CheckpointError, file_sha256
 from pipeline import storage
 from pipeline.ablation import variant_exists
-from pipeline.cells import Cell, cell_key, code_sha256
+from pipeline.cell_code import code_sha256, library_versions
+from pipeline.cells import Cell, cell_key
 from pipeline.conditions import CLEAN, Condition
 from pipeline.detectors import DetectorError, detector_files
 from pipeline.mot import Sequence
@@ -109,7 +110,7 @@ def plan_cells(
                 if not variant_exists(tracker.variant, condition):
                     continue
                 deciding = _deciding(sequence, data, condition, tracker, settings)
-                cells.append(Cell(sequence.name, condition, tracker, cell_key(deciding)))
+                cells.append(Cell(sequence.name, condition, tracker, data, cell_key(deciding)))
     return cells
 
 
@@ -121,8 +122,7 @@ def cell_uri(output: str, cell: Cell) -> str:
 def source_cell(unit: Unit, cell: Cell) -> Cell:
     """The cell whose detections a peer's cell is made from."""
     source = cell.tracker.source
-    data = data_sha256(unit.sequence)
-    deciding = _deciding(unit.sequence, data, cell.condition, source, unit.settings)
+    deciding = _deciding(unit.sequence, cell.data_sha256, cell.condition, source, unit.settings)
     return replace(cell, tracker=source, key=cell_key(deciding))
 
 
@@ -184,5 +184,7 @@ def _deciding(
         "preprocessing": settings.preprocessing,
         "trusted": None if student else settings.trusted,
         "window": settings.window if student else None,
-        "code": code_sha256(student),
+        "code": code_sha256(),
+        "libraries": library_versions(tracker),
+        "device": settings.device,
     }

@@ -7,26 +7,21 @@ import platform
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from pipeline.average_precision import detection_scores
 from pipeline.boxes import Boxes, as_written, evaluated
-from pipeline.cells import Cell, code_sha256
-from pipeline.eval_plan import EvalSettings, data_sha256, source_sha256
+from pipeline.cell_code import code_sha256, library_versions
+from pipeline.cells import Cell
+from pipeline.eval_plan import EvalSettings, source_sha256
 from pipeline.metrics import preprocess, tracking_scores
 from pipeline.mot import Sequence
 from pipeline.runners import Seen, joined
 from pipeline.tracker_spec import STUDENT
 
 STAGES = ("decode", "prepare", "detect", "encode", "step", "associate")
-_LIBRARIES = (
-    "motmetrics", "trackeval", "pycocotools", "trackers", "numpy", "scipy", "torch", "timm", "av",
-    "pillow", "onnxruntime", "openvino",
-)  # fmt: skip
 
 
 def score_cell(
@@ -108,27 +103,15 @@ def _provenance(sequence: Sequence, cell: Cell, settings: EvalSettings) -> dict[
     tracker = cell.tracker
     return {
         "source_sha256": source_sha256(tracker.kind, tracker.path, sequence.name),
-        "data_sha256": data_sha256(sequence),
+        "data_sha256": cell.data_sha256,
         "config_hash": cell.key,
-        "code_sha256": code_sha256(tracker.kind == STUDENT),
+        "code_sha256": code_sha256(),
         "preprocessing": settings.preprocessing,
         "frames_limit": settings.frames,
         "synthetic": settings.synthetic,
         "precision": "float32",
         "device": settings.device,
         "machine": f"{platform.machine()} {platform.system()}, 1 thread",
-        "libraries": _versions(),
+        "libraries": json.dumps(library_versions(tracker)),
         "computed": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-@lru_cache(maxsize=1)
-def _versions() -> str:
-    """Versions of the libraries that decide results, as JSON; null where one is missing."""
-    found: dict[str, str | None] = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return json.dumps(found)

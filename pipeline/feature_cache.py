@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ FEATURES = pa.schema(
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )
 _KEYS = ["video_id", "time_us", "crop"]
+_OPEN_PARTS = 64  # a process may have 256 open files on macOS, 1,024 on Linux
 
 
 class FeatureCacheError(ValueError):
@@ -202,7 +204,7 @@ class FeatureCache:
             raise FeatureCacheError(f"feature cache {root}: missing or not finished; make it first")
         identity.check(wanted, root)
         self.root, self.identity, self.statistics = root, identity, statistics
-        self._files: dict[int, pq.ParquetFile] = {}
+        self._files: OrderedDict[int, pq.ParquetFile] = OrderedDict()
         self._rows: dict[FrameKey, tuple[int, int]] = {}
         for part in sorted(parts_done(root)):
             columns = self._file(part).read(_KEYS).to_pydict()
@@ -234,12 +236,17 @@ class FeatureCache:
         return row_features(self.identity, self._file(part).read_row_group(number).to_pylist()[0])
 
     def _file(self, part: int) -> pq.ParquetFile:
-        if part not in self._files:
-            self._files[part] = pq.ParquetFile(open_binary(part_uri(self.root, part)))
+        """An open part; the one that was not asked for the longest is closed to make room."""
+        if part in self._files:
+            self._files.move_to_end(part)
+            return self._files[part]
+        if len(self._files) == _OPEN_PARTS:
+            self._files.popitem(last=False)[1].close(force=True)
+        self._files[part] = pq.ParquetFile(open_binary(part_uri(self.root, part)))
         return self._files[part]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}}
+        return {**self.__dict__, "_files": OrderedDict()}
 
 
 def row_features(identity: CacheIdentity, row: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,8 +27,9 @@ _START_S = 300.0  # for a process to start
 class HeaderReader:
     """Probes files, many at once; safe to share between threads. Use as a context manager.
 
-    When the process dies or hangs, the files it was at are suspects: each is read once more,
-    alone in a fresh process, and the one that ends that too is told as a `ProbeError`.
+    When the process dies or hangs, the files it was at are suspects: each is read once more, one
+    after the other in a second process, and one that ends that too is told as a `ProbeError`.
+    So a file that crashes costs two processes, however many files are read beside it.
 
     Args:
         threads: Headers read at once.
@@ -40,7 +41,10 @@ class HeaderReader:
         """Start nothing yet: there may be nothing to read."""
         self._threads, self._limits, self._deadline_s = threads, limits, deadline_s
         self._shared: _Child | None = None
+        self._alone: _Child | None = None
         self._lock = threading.Lock()
+        self._suspects = 0
+        self._one_at_a_time = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -66,15 +70,28 @@ class HeaderReader:
         """
         with suppress(_Lost):
             return self._child().ask(file, self._deadline_s)
-        alone = _Child(1, self._limits)
         try:
-            return alone.ask(file, self._deadline_s)
+            return self._read_alone(file)
         except _Lost as lost:
             error = ProbeError(f"reading the header {lost}")
             error.kind = lost.kind
             raise error from lost
-        finally:
-            alone.end()
+
+    def _read_alone(self, file: ArchiveFile) -> VideoInfo:
+        """Read a suspect; the process stays as long as there is another one."""
+        with self._lock:
+            self._suspects += 1
+        with self._one_at_a_time:
+            if self._alone is None or self._alone.lost:
+                self._alone = _Child(1, self._limits)
+            try:
+                return self._alone.ask(file, self._deadline_s)
+            finally:
+                with self._lock:
+                    self._suspects -= 1
+                    last = self._suspects == 0
+                if last:
+                    self._alone.end()
 
     def _child(self) -> _Child:
         with self._lock:

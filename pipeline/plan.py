@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 
 import pyarrow as pa
@@ -66,6 +66,7 @@ def survey(
 
     def look(file: ArchiveFile) -> VideoInfo | Unreadable | None:
         try:
+            file = replace(file, identity=content_identity(file))  # not read again by the probe
             identifier = video_id(file.relative_path, content_identity(file))
             row = known.get(identifier)
             if row is not None:

@@ -6,16 +6,16 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import ray
-from ray._private import ray_constants
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import GetTimeoutError, RayError
 
 from model.checkpoint import CheckpointError
+from pipeline import ray_cluster
 from pipeline.dead_letters import describe_error
 from pipeline.plan import Segment
 from pipeline.progress import FrameCounter, RemoteReport, RunDisplay
@@ -25,7 +25,6 @@ from pipeline.track import TrackSettings
 from pipeline.worker import SegmentResult, VideoTracker, pack_info, unpack_results
 
 _POLL_S = 0.5
-_START_ATTEMPTS = 3
 _NAMED = 8  # videos named as what a stalled run waits for
 
 # A Ray actor works in a thread, whose glibc arena `keep_large_blocks` does not reach: every large
@@ -123,54 +122,10 @@ def connected(address: str | None, workers: int | None) -> Iterator[None]:
     Raises:
         ClusterError: It cannot be started or reached.
     """
-    if ray.is_initialized():
+    # Logical CPUs: one is spare, for Ray's helpers, beside the workers asked for.
+    cpus = max(os.cpu_count() or 1, (workers or 1) + 1)
+    with ray_cluster.connected(address, cpus, _ACTOR_ENVIRONMENT):
         yield
-        return
-    logging.getLogger("ray").setLevel(logging.ERROR)  # else notices of Ray's own start
-    options: dict[str, Any] = {
-        "logging_level": logging.ERROR,
-        "runtime_env": {"env_vars": _ACTOR_ENVIRONMENT},
-    }
-    if address is None:
-        # Logical CPUs: one is spare, for Ray's helpers, beside the workers asked for.
-        options["num_cpus"] = max(os.cpu_count() or 1, (workers or 1) + 1)
-        options["include_dashboard"] = False
-    with _on_loopback() if address is None else nullcontext():
-        for attempt in range(1, _START_ATTEMPTS + 1):
-            try:
-                ray.init(address=address or "local", **options)
-                break
-            except Exception as error:  # Ray raises plain Exception when processes do not come up
-                ray.shutdown()
-                # It gives its processes half a minute, which a busy machine may not keep.
-                if attempt == _START_ATTEMPTS:
-                    raise ClusterError(
-                        f"Ray at {address or 'this machine'} did not start: {error}; check that "
-                        "the machine is not overloaded, or track without Ray by cluster.workers=0"
-                    ) from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Have a Ray that is started here listen on loopback alone.
-
-    By default it listens on every address of the machine, and whoever reaches it can run code
-    here. A loopback address that is given to `ray.init` is turned into an outer one, except where
-    Ray is told that it is no part of a cluster, which is its default on macOS. The flag is no
-    public setting; the release is pinned, and a test looks at the sockets.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for Ray's processes
-    ray_constants.ENABLE_RAY_CLUSTER = False  # for this one, which has read the variable already
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
 
 
 def _configure_ray_data() -> None:

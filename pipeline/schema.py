@@ -164,10 +164,12 @@ def storable(text: str) -> str:
 def mask_secrets(text: str) -> str:
     """Text with what gives access replaced by ``***``.
 
-    Passwords in ``scheme://user:password@host``, parameters such as ``?token=…``, bearer tokens,
+    Passwords in ``scheme://user:password@host``, with a ``/`` in them too where they are no
+    ``host:port/path@…``, parameters such as ``?token=…``, bearer tokens,
     keys that are known by their form, and the values of this process's secret variables.
     """
-    text = re.sub(r"(?<=://)([^/\s:@]*):[^/\s]+@", r"\1:***@", text)
+    password = r"(?:[^/\s]+|(?!\d{1,5}/)[^\s@]+)"
+    text = re.sub(rf"(?<=://)([^/\s:@]*):{password}@", r"\1:***@", text)
     name = rf"(?:^|[?&;\s])[\w.-]*(?:{_SECRET_PARAMETER})[\w.-]*="
     text = re.sub(rf"(?i)({name})[^&;\s]+", r"\1***", text)
     text = re.sub(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}", r"\1***", text)

@@ -22,10 +22,9 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from model.letterbox import Letterbox
-from model.quality import sample_patches
 from pipeline.codec import read_video, write_video
 from pipeline.conditions import CLEAN, Condition
-from pipeline.decode import Decoder, Frame, fit, luma
+from pipeline.decode import Decoder, Frame, fit, luma_patches
 from pipeline.layouts import picture_files
 from pipeline.mot import MotError, Sequence
 from pipeline.probe import VideoInfo, probe
@@ -146,7 +145,7 @@ class SequenceFrames:
                 degraded = time.perf_counter()
                 frames = {}
                 if self.letterboxes:
-                    patches = sample_patches(luma(shown))
+                    patches = luma_patches(shown)
                     for canvas, box in self.letterboxes.items():
                         frames[canvas] = Frame(index, time_s, fit(shown, box, scaler), patches)
                 whole = fit(shown, self._whole, scaler) if self._native else None

@@ -45,12 +45,14 @@ class ArchiveFile:
         relative_path: POSIX path below the archive's root.
         size: bytes.
         etag: the store's own content tag, None where there is none (local disks).
+        identity: its `content_identity` where that is known.
     """
 
     uri: str
     relative_path: str
     size: int
     etag: str | None
+    identity: str | None = None
 
 
 def list_videos(
@@ -234,6 +236,8 @@ def content_identity(file: ArchiveFile) -> str:
 
     Size and etag where the store has one; else size and a hash of the head, middle and tail.
     """
+    if file.identity is not None:
+        return file.identity
     if file.etag is not None:
         return f"{file.size}-{file.etag}"
     digest = hashlib.sha256()

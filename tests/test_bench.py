@@ -6,19 +6,11 @@ import pytest
 from torch import nn
 
 from jobs.bench import main as bench_job
-from model.checkpoint import CheckpointMetadata, save_tracker
 from pipeline.bench import count_gflops, count_parameters
-from tests.tiny import TINY, tiny_tracker
+from tests.tiny import tiny_tracker
 from tests.videos import write_text, write_video
 
 STAGES = {"decode", "encode", "step", "model", "path"}
-
-
-@pytest.fixture
-def weights(tmp_path):
-    path = tmp_path / "tiny.safetensors"
-    save_tracker(path, tiny_tracker(), CheckpointMetadata(TINY))
-    return path
 
 
 def test_every_figure_is_there_and_possible(tmp_path, weights, capsys):

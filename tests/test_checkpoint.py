@@ -18,7 +18,7 @@ from tests.tiny import TINY, tiny_tracker
 
 
 @pytest.fixture
-def weights(tmp_path):
+def saved(tmp_path):
     path = tmp_path / "tiny.safetensors"
     metadata = CheckpointMetadata(
         TINY, training={"steps": 3}, teacher="none", code_version="1", metrics={"HOTA": 12.5}
@@ -27,20 +27,20 @@ def weights(tmp_path):
     return path
 
 
-def test_weights_and_metadata_come_back(weights):
-    tracker, metadata = load_tracker(weights)
-    assert metadata == read_metadata(weights)
+def test_weights_and_metadata_come_back(saved):
+    tracker, metadata = load_tracker(saved)
+    assert metadata == read_metadata(saved)
     assert metadata.model == TINY and metadata.metrics == {"HOTA": 12.5}
     assert not tracker.training
     for name, value in tiny_tracker().state_dict().items():
         assert torch.equal(tracker.state_dict()[name], value)
-    assert not list(weights.parent.glob("*.partial"))
+    assert not list(saved.parent.glob("*.partial"))
 
 
-def test_the_same_weights_have_the_same_hash(weights, tmp_path):
+def test_the_same_weights_have_the_same_hash(saved, tmp_path):
     again = tmp_path / "again.safetensors"
-    save_tracker(again, tiny_tracker(), read_metadata(weights))
-    assert file_sha256(again) == file_sha256(weights)
+    save_tracker(again, tiny_tracker(), read_metadata(saved))
+    assert file_sha256(again) == file_sha256(saved)
 
 
 def broken(path, kind):
@@ -78,8 +78,8 @@ def broken(path, kind):
         ("other shapes", "do not fit"),
     ],
 )
-def test_unusable_files_are_refused_by_name_and_reason(weights, kind, message):
-    path = broken(weights, kind)
+def test_unusable_files_are_refused_by_name_and_reason(saved, kind, message):
+    path = broken(saved, kind)
     with pytest.raises(CheckpointError, match=message) as caught:
         load_tracker(path)
     assert str(path) in str(caught.value)

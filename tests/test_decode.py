@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from pipeline import probe as probe_module
-from pipeline.decode import DecodeError, Frame, FrameStream, iterate_frames, luma
+from pipeline.decode import (
+    DecodeError,
+    Decoder,
+    Frame,
+    FrameStream,
+    iterate_frames,
+    stored_luma,
+)
 from pipeline.indexed_frames import read_frames
 from pipeline.probe import VideoInfo, probe
 from pipeline.storage import StorageError, list_videos
@@ -235,18 +242,44 @@ def test_size_may_change_in_mid_stream(tmp_path: Path) -> None:
     assert numbers(frames) == [*range(10), *range(10)]
 
 
-def test_luma_is_the_stored_plane(tmp_path: Path) -> None:
+def test_luma_is_the_stored_plane() -> None:
     gradient = np.tile(np.arange(100, 137, dtype=np.uint8), (21, 1))
     frame = av.VideoFrame.from_ndarray(gradient, format="gray")
-    assert (luma(frame) == gradient).all()
     deep = av.VideoFrame.from_ndarray(gradient.astype(np.uint16) << 8, format="gray16le")
-    assert (luma(deep) == gradient).all()
     planes = av.VideoFrame(37, 21, "yuv420p10le")
     plane = np.frombuffer(memoryview(planes.planes[0]), np.uint16).reshape(21, -1)
     plane[:, :37] = gradient.astype(np.uint16) << 2
-    assert (luma(planes) == gradient).all()
+    for picture, is_limited in ((frame, False), (deep, False), (planes, True)):
+        values, limited = stored_luma(picture)
+        assert (values == gradient).all()
+        assert limited == is_limited
     colour = av.VideoFrame.from_ndarray(np.full((21, 37, 3), 255, np.uint8), format="rgb24")
-    assert luma(colour).shape == (21, 37)
+    values, limited = stored_luma(colour)
+    assert values.shape == (21, 37)
+    assert (values == 255).all() and not limited
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "black"),
+    [
+        ("limited.mp4", {}, 16),
+        ("deep.mp4", {"pixel_format": "yuv420p10le"}, 16),
+        ("full.mp4", {"pixel_format": "yuvj420p"}, 0),
+        ("full.avi", {"codec": "mjpeg", "pixel_format": "yuvj420p"}, 0),
+        ("rgb.mkv", {"codec": "ffv1", "pixel_format": "bgr0"}, 0),
+    ],
+)
+def test_patches_are_on_one_scale_whatever_range_the_file_stores(
+    tmp_path: Path, name: str, options: dict, black: int
+) -> None:
+    path = videos.write_video(tmp_path / name, frames=2, **options)
+    stored = [stored_luma(picture)[0] for _, _, picture in Decoder(look(path)).frames()]
+    assert np.median(stored[1][stored[1] < 40]) == pytest.approx(black, abs=2)
+    (_, frame), _ = decode(path)
+    dark, light = frame.patches[frame.patches < 40], frame.patches[frame.patches > 180]
+    assert np.median(dark) == pytest.approx(0, abs=2)
+    assert np.median(frame.patches) == pytest.approx(videos.GREY, abs=2)
+    assert np.median(light) == pytest.approx(videos.WHITE, abs=2)
 
 
 def test_thread_stops_when_the_reader_leaves(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The benchmark on drawn sequences with a tiny student: cells, tables, page, and going on."""
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -17,7 +19,7 @@ from jobs.eval import main  # noqa: E402
 from jobs.export import main as export  # noqa: E402
 from model.checkpoint import CheckpointMetadata, save_tracker  # noqa: E402
 from pipeline.boxes import Boxes  # noqa: E402
-from pipeline.cells import DETECTION, TRACK, read_boxes, read_row  # noqa: E402
+from pipeline.cells import DETECTION, TRACK, read_boxes  # noqa: E402
 from pipeline.eval_output import read_rows  # noqa: E402
 from pipeline.eval_report import render_report  # noqa: E402
 from pipeline.eval_results import DEGRADED, Results  # noqa: E402
@@ -30,6 +32,7 @@ from pipeline.synthetic import make_synthetic  # noqa: E402
 from tests.tiny import TINY, tiny_tracker  # noqa: E402
 
 FRAMES = 10
+FIGURES = ("cell", "hota", "mota", "idf1", "ap50", "quality")
 CHROMIUM = next((shutil.which(n) for n in ("chromium", "chromium-browser") if shutil.which(n)), "")
 
 
@@ -45,39 +48,46 @@ def place(tmp_path_factory):
     return root
 
 
-def benchmark(place: Path, *more: str, output: str = "out") -> tuple[int, Path]:
+def benchmark(place: Path, output: Path, *more: str) -> int:
     names = f"student,student:gate_off,student:gate_oracle,bytetrack,gt@{place}/given"
     arguments = [
-        f"data={place}/data", f"weights={place}/s.safetensors", f"output={place}/{output}",
+        f"data={place}/data", f"weights={place}/s.safetensors", f"output={output}",
         f"trackers=[{names}]", "degradations=[noise,codec]", "severities=[5]", "detectors=[]",
         "apart=[]", "cluster.workers=0", "mlflow.enabled=false", "memory=false", *more,
     ]  # fmt: skip
-    return main(arguments), place / output
+    return main(arguments)
 
 
-def test_every_cell_is_computed_once_and_a_run_that_was_cut_short_goes_on(place, capsys):
-    code, output = benchmark(place)
-    said = capsys.readouterr().out
-    assert code == 0
+@pytest.fixture(scope="module")
+def finished(place, tmp_path_factory):
+    """A whole benchmark, to be read or copied, and what it said."""
+    output, said = tmp_path_factory.mktemp("finished") / "out", io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert benchmark(place, output) == 0
+    return output, said.getvalue()
+
+
+def test_every_cell_is_computed_once_and_a_run_that_was_cut_short_goes_on(
+    place, finished, tmp_path, capsys
+):
+    output = tmp_path / "out"
+    shutil.copytree(finished[0], output)
     # Two sequences: four trackers under three conditions, result files under clean alone.
-    assert "26 cells, 0 of them there, 26 to compute" in said
+    assert "26 cells, 0 of them there, 26 to compute" in finished[1]
     cells = {path: path.stat().st_mtime_ns for path in (output / "cells").iterdir()}
-    before = (output / "rows.parquet").read_bytes()
+    before = read_rows(str(output / "rows.parquet"))
     lost = sorted(cells)[3]
-    old = read_row(str(lost))
     lost.unlink()
-    assert benchmark(place)[0] == 0
+    assert benchmark(place, output) == 0
     assert "26 cells, 25 of them there, 1 to compute" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in cells if p != lost} == {
         p: t for p, t in cells.items() if p != lost
     }
-    again = read_row(str(lost))
-    assert {k: again[k] for k in ("hota", "mota", "ap50", "quality")} == {
-        k: old[k] for k in ("hota", "mota", "ap50", "quality")
-    }
-    assert before
     rows = read_rows(str(output / "rows.parquet"))
     assert len(rows) == 26
+    assert [[row[f] for f in FIGURES] for row in rows] == [
+        [row[f] for f in FIGURES] for row in before
+    ]
     truth = [row for row in rows if row["tracker"] == "gt"]
     assert [row["hota"] for row in truth] == pytest.approx([100, 100], abs=0.5)
     for row in rows:
@@ -91,9 +101,8 @@ def test_every_cell_is_computed_once_and_a_run_that_was_cut_short_goes_on(place,
     assert oracle == pytest.approx({"clean": 1, "noise-5": 1 / 6, "codec-5": 1 / 6})
 
 
-def test_variants_run_together_give_what_they_give_alone(place):
-    _, output = benchmark(place)
-    alone = place / "alone"
+def test_variants_run_together_give_what_they_give_alone(place, finished, tmp_path):
+    alone = tmp_path / "alone"
     main(
         [
             f"data={place}/data",
@@ -113,7 +122,7 @@ def test_variants_run_together_give_what_they_give_alone(place):
     assert len(names) == 4
     for name in names:
         for kind in (TRACK, DETECTION):
-            one, other = (read_boxes(str(d / "cells" / name), kind) for d in (alone, output))
+            one, other = (read_boxes(str(d / "cells" / name), kind) for d in (alone, finished[0]))
             np.testing.assert_array_equal(one.xywh, other.xywh)
 
 
@@ -164,11 +173,9 @@ def test_a_result_file_with_frames_that_do_not_exist_takes_its_sequence_out_of_e
     bad = given / "SYNTH-02.txt"
     count = len(bad.read_text().splitlines())
     bad.write_text(bad.read_text() + f"{FRAMES + 1},1,5,5,9,9,1,-1,-1,-1\n")
-    code, output = benchmark(
-        place, f"trackers=[student,theirs@{given}]", "degradations=none", "pictures=false",
-        output="bad",
-    )  # fmt: skip
-    assert code == 1
+    output = tmp_path / "bad"
+    names = f"trackers=[student,theirs@{given}]"
+    assert benchmark(place, output, names, "degradations=none", "pictures=false") == 1
     said = capsys.readouterr().out
     expected = f"{bad}, line {count + 1}: expected a frame up to {FRAMES} (seqLength)"
     assert expected in said
@@ -181,13 +188,14 @@ def test_a_result_file_with_frames_that_do_not_exist_takes_its_sequence_out_of_e
     table = (output / "table.md").read_text()
     assert f"**left out** SYNTH-02, in no mean: {expected}" in table
     bad.unlink()
-    assert benchmark(place, f"trackers=[theirs@{given}]", "pictures=false", output="bad")[0] == 1
+    assert benchmark(place, output, f"trackers=[theirs@{given}]", "pictures=false") == 1
     assert f"{bad}: no such file; a tracker's folder holds one" in capsys.readouterr().out
 
 
 def test_what_is_exported_and_read_back_has_the_scores_of_the_table(place, tmp_path, capsys):
     names = "trackers=[student,student:gate_off,sort]"
-    _, run = benchmark(place, names, "degradations=[noise]", "pictures=false", output="exported")
+    run = tmp_path / "run"
+    benchmark(place, run, names, "degradations=[noise]", "pictures=false")
     out = tmp_path / "files"
     assert export([f"input={run}", f"output={out}"]) == 0
     assert "12 result files, and motchallenge.zip in each of 6 folders" in capsys.readouterr().out
@@ -253,17 +261,16 @@ def test_frame_errors_of_a_swap_known_by_hand():
     assert sum(errors[5].values()) == 0
 
 
-def test_a_comparison_says_what_changed(place, capsys):
-    _, output = benchmark(place, "name=first", "trackers=[student]", "degradations=none")
-    benchmark(
-        place, "baseline=first", "trackers=[student]", "degradations=none", "preprocessing=false"
-    )
+def test_a_comparison_says_what_changed(place, tmp_path):
+    output, few = tmp_path / "out", ("trackers=[student]", "degradations=none")
+    benchmark(place, output, "name=first", *few)
+    benchmark(place, output, "baseline=first", *few, "preprocessing=false")
     text = (output / "table.md").read_text()
     assert "## Against the last run" in text
     assert "## Against the baseline first" in text
     assert "| student | +0.0 [+0.0, +0.0] *nothing* |" in text
     with pytest.raises(SystemExit):
-        benchmark(place, "baseline=never")
+        benchmark(place, output, "baseline=never", *few)
 
 
 def test_the_page_escapes_names_and_a_browser_shows_it(tmp_path):

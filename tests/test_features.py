@@ -1,9 +1,13 @@
 """Unlabelled frames out of archives, and the cache of what the teacher says of them."""
 
 import json
+import pickle
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -11,9 +15,15 @@ import torch
 
 from model.distillation import DistillationConfig, Distiller
 from model.frame_loss import DistillObjective
-from model.teacher import load_teacher
+from model.teacher import TeacherFeatures, load_teacher
 from pipeline.batches import Stream, batches
-from pipeline.feature_cache import FeatureCache, FeatureCacheError, part_uri, parts_done
+from pipeline.feature_cache import (
+    FeatureCache,
+    FeatureCacheError,
+    part_bytes,
+    part_uri,
+    parts_done,
+)
 from pipeline.features import CacheSettings, TeacherSettings, cache_features, wanted_identity
 from pipeline.frames import (
     ArchiveFrames,
@@ -165,6 +175,26 @@ def test_the_statistics_are_those_of_the_features(cached):
     dense = [(d, v) for d, _, v in map(cache.features, cache.frames()) if v.any()]
     tokens = torch.cat([d.permute(1, 2, 0)[v] for d, v in dense])
     torch.testing.assert_close(cache.statistics.dense_mean, tokens.mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_a_cache_of_many_parts_keeps_few_open(cached, tmp_path):
+    cache, settings = cached
+    root = tmp_path / "many"
+    shutil.copytree(settings.path, root)
+    identity, key = cache.identity, cache.frames()[0]
+    dense, pooled, valid = (x[None] for x in cache.features(key))
+    size = torch.tensor([[FRAMES.height, FRAMES.width]])
+    for number in range(2, 200):
+        row = ([key._replace(time_us=number)], size, TeacherFeatures(dense, pooled, valid), [False])
+        Path(part_uri(str(root), number)).write_bytes(part_bytes(identity, *row))
+    before = psutil.Process().num_fds()
+    many = FeatureCache(str(root), {})
+    assert len(many) == 40 + 198
+    for shown in reversed(many.frames()):
+        assert many.features(shown)[1].shape == pooled[0].shape
+    assert psutil.Process().num_fds() - before < 100  # else it is a handle a part
+    again = pickle.loads(pickle.dumps(many))
+    torch.testing.assert_close(again.features(key), cache.features(key))
 
 
 def test_a_cache_of_something_else_is_refused(cached, archive, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import storage
 from pipeline.archive import find_videos, read_archive
 from pipeline.plan import Unreadable, expected_frames, plan, survey
 from pipeline.probe import ProbeError, VideoInfo
@@ -137,6 +138,20 @@ def test_known_headers_are_not_read_again(tmp_path):
     known = {i.video_id: asdict(i) | {"error": None, "uri": "masked"} for i in first}
     again = list(survey(made, known, 1, probe))
     assert again == first
+
+
+def test_a_new_file_is_read_once_for_its_identity(tmp_path, monkeypatch):
+    made = [write_video(tmp_path / f"{n}.mp4", frames=2) for n in range(3)]
+    opened = []
+
+    def counted(uri):
+        opened.append(uri)
+        return open(uri, "rb")
+
+    monkeypatch.setattr(storage, "open_binary", counted)
+    found = list(survey(storage.list_videos(str(tmp_path)), {}, 1))
+    assert all(isinstance(item, VideoInfo) for item in found)
+    assert sorted(opened) == sorted(map(str, made))
 
 
 def _probe_by_id(file):

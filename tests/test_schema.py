@@ -52,6 +52,21 @@ def test_any_text_can_be_stored_and_no_secret_is():
     assert read["uri"] == "ftp://me:***@host/a.mp4"
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("s3://key:se/cr+et/@host/a.mp4", "s3://key:***@host/a.mp4"),
+        ("s3://key:/secret@host/a.mp4", "s3://key:***@host/a.mp4"),
+        ("open redis://:a/b@host:1/x@y.mp4 failed", "open redis://:***@host:1/x@y.mp4 failed"),
+        ("ftp://me:secret@host/a@b.mp4", "ftp://me:***@host/a@b.mp4"),
+        ("http://host:9000/bucket/me@home.mp4", "http://host:9000/bucket/me@home.mp4"),
+        ("https://host/me:you@home.mp4", "https://host/me:you@home.mp4"),
+    ],
+)
+def test_a_password_may_hold_a_slash_and_a_port_is_none(text, masked):
+    assert schema.mask_secrets(text) == masked
+
+
 def test_table_uri():
     assert table_uri("s3://b/out/", "tracks", "a-1") == "s3://b/out/tracks/a-1.parquet"
     with pytest.raises(ValueError, match="no table 'track'"):

@@ -28,20 +28,13 @@ def info_of(path):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_tracker(path, tiny_tracker(lively=True), CheckpointMetadata(model=TINY))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
 def video(tmp_path_factory):
     return info_of(write_video(tmp_path_factory.mktemp("video") / "a b'é.mp4", frames=19))
 
 
 @pytest.fixture
 def settings(weights, tmp_path):
-    return TrackSettings(weights, str(tmp_path / "out"), config_hash="c")
+    return TrackSettings(str(weights), str(tmp_path / "out"), config_hash="c")
 
 
 def tracked(video, settings, report=None):

@@ -36,13 +36,6 @@ def archive(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_tracker(path, tiny_tracker(lively=True), CheckpointMetadata(model=TINY))
-    return path
-
-
 def arguments(archive, output, weights, *more):
     return [f"input={archive}", f"output={output}", f"weights={weights}", "mlflow.enabled=false",
             *more]  # fmt: skip

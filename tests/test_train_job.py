@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.distill_job import DistillJob
-from jobs.train import run
+from jobs.train import main, run
 from jobs.train_job import TrainJob
 from jobs.training_run import MlflowSettings
 from model.checkpoint import read_metadata
@@ -66,3 +66,12 @@ def test_a_score_needs_stills_that_nothing_is_trained_on(job, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match=r"training\.score needs labelled stills"):
         DistillJob(input="videos", training=TrainingConfig(score=True))
+
+
+def test_a_resolved_config_that_is_not_there_is_an_error_that_says_what_to_give(tmp_path, capsys):
+    broken = tmp_path / "config.json"
+    broken.write_text("{")
+    for argv in ([], [str(tmp_path / "none.json")], [str(broken)]):
+        assert main(["--resolved", *argv]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and "--resolved OUTPUT/config.json" in said

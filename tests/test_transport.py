@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from model.decoder import DecoderOutput
 from model.tracks import TrackState
-from model.transport import Transport
+from model.transport import Transport, _mutual
 
 HERE = [0.5, 0.5, 0.1, 0.3]
 
@@ -76,6 +76,28 @@ def test_two_tracks_do_not_follow_one_person():
     found = transported(tracks(HERE, beside), [*HERE, 2.0])
     mine, other = found.logits[0, :, 0]
     assert mine > 1 > other, "the nearer one takes the person, the other one fades"
+
+
+def test_of_two_people_just_as_near_a_track_follows_the_first():
+    moved = [0.51, 0.5, 0.1, 0.3]
+    found = transported(tracks(HERE), [*moved, 2.0], [*moved, 2.0])
+    assert found.answered.all()
+    torch.testing.assert_close(found.boxes[0, 0], torch.tensor(moved))
+
+
+@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
+@settings(max_examples=50, deadline=None)
+def test_nobody_has_two_partners_however_many_agree_as_well(seed, streams, slots, count):
+    random = torch.Generator().manual_seed(seed)
+    agreed = torch.randint(0, 3, (streams, slots, count), generator=random) * 0.4
+    chosen = _mutual(agreed)
+    assert chosen.sum(1).max() <= 1 and chosen.sum(2).max() <= 1
+    for stream, track, detection in agreed.nonzero().tolist():
+        rivals = agreed[stream].clone()
+        rivals[track, detection] = -1
+        best = torch.stack([rivals[track].max(), rivals[:, detection].max()]).max()
+        if agreed[stream, track, detection] > best:
+            assert chosen[stream, track, detection] == 1
 
 
 def test_an_empty_slot_claims_nobody():

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from model.checkpoint import CheckpointMetadata, save_tracker
 from tests.faults import invariant
-from tests.tiny import TINY, tiny_tracker
 from tests.videos import cut, write_text, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -67,13 +65,6 @@ def drivers(tmp_path_factory):
     yield Drivers(server, tmp_path_factory.mktemp("logs"))
     server.stdin.close()
     server.wait(timeout=30)
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_tracker(path, tiny_tracker(lively=True), CheckpointMetadata(model=TINY))
-    return path
 
 
 @pytest.fixture(scope="session")
