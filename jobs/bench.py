@@ -14,7 +14,7 @@ from rich.table import Table
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
 
 if TYPE_CHECKING:
-    from pipeline.bench import Bench
+    from pipeline.benchmark.speed import Bench
 
 
 class BenchConfig(JobConfig):
@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load_config(BenchConfig, argv)
     print_config(console, config)
     # After the config: torch takes seconds to import, and a spelling mistake should not.
-    from model.checkpoint import CheckpointError
-    from pipeline.decode import DecodeError
-    from pipeline.probe import ProbeError
-    from pipeline.storage import StorageError
+    from model.track.checkpoint import CheckpointError
+    from pipeline.storage.files import StorageError
+    from pipeline.video.decode import DecodeError
+    from pipeline.video.probe import ProbeError
 
     try:
         return run(config)
@@ -68,10 +68,10 @@ def run(config: BenchConfig) -> int:
     """
     import torch
 
-    from pipeline.bench import bench
-    from pipeline.probe import probe
-    from pipeline.storage import list_videos, write_atomic
-    from pipeline.track import TrackSettings, open_tracker
+    from pipeline.benchmark.speed import bench
+    from pipeline.storage.files import list_videos, write_atomic
+    from pipeline.tracking.track_video import TrackSettings, open_tracker
+    from pipeline.video.probe import probe
 
     if config.device != "cpu" and not torch.cuda.is_available():
         fail(f"device={config.device}: torch finds no GPU here; give device=cpu", EXIT_FAILED)

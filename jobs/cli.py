@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.describe import allowed, nullable, submodel, takes_text
-from pipeline.schema import mask_secrets
+from pipeline.storage.schema import mask_secrets
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_CONFIG, EXIT_DEAD_LETTERS, EXIT_STOPPED = 0, 1, 2, 3, 4
 

@@ -31,22 +31,22 @@ from jobs.student import student_file
 from jobs.training_progress import progress_bar
 from jobs.training_run import fit_logged
 from model.allocator import keep_large_blocks
-from model.teacher import Teacher, TeacherInfo, load_teacher
-from model.teacher_statistics import TeacherStatistics, measure_statistics
-from model.training import Progress, TrainingError
-from pipeline.feature_cache import (
+from model.learn.training import Progress, TrainingError
+from model.teach.teacher import Teacher, TeacherInfo, load_teacher
+from model.teach.teacher_statistics import TeacherStatistics, measure_statistics
+from pipeline.runtime.stop import ClusterError
+from pipeline.storage.files import StorageError
+from pipeline.training.archive_frames import ArchiveFrames, collate_frames, read_archive_videos
+from pipeline.training.feature_cache import (
     FeatureCache,
     FeatureCacheError,
     read_statistics,
     write_statistics,
 )
-from pipeline.features import cache_features
-from pipeline.fit import Fit
-from pipeline.frames import ArchiveFrames, collate_frames, read_archive_videos
-from pipeline.run_folder import RunFolder
-from pipeline.stop import ClusterError
-from pipeline.storage import StorageError
-from pipeline.training_picture import BatchInspector
+from pipeline.training.make_features import cache_features
+from pipeline.training.picture import BatchInspector
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.work import Fit
 
 
 class _DistillConfig(JobConfig):
@@ -125,7 +125,7 @@ def _cache(job: DistillJob, frames: ArchiveFrames) -> FeatureCache:
     workers = job.cluster.workers_range[1]
     if not workers:
         return cache_features(frames, job.teacher, job.cache, 0, _left_out)
-    from pipeline.pool import connected  # Ray takes seconds to import
+    from pipeline.tracking.on_ray import connected  # Ray takes seconds to import
 
     with connected(job.cluster.address or None, workers):
         return cache_features(frames, job.teacher, job.cache, workers, _left_out)

@@ -19,22 +19,22 @@ from jobs.student import (
     student_file,
 )
 from jobs.training_run import MlflowSettings
-from model.checkpoint import CheckpointMetadata, checkpoint_bytes, read_metadata
 from model.communicator import Communicator
-from model.distillation import DistillationConfig, Distiller
-from model.distiller_file import distiller_bytes, distiller_path
-from model.frame_loss import DistillObjective
-from model.norms import calibrate
-from model.teacher import TeacherInfo, load_teacher
-from model.teacher_statistics import TeacherStatistics
-from model.training import Trainer
-from model.training_config import TrainingConfig
-from pipeline.batches import Stream
-from pipeline.features import CacheSettings, TeacherSettings
-from pipeline.fit import ClusterSettings
-from pipeline.frames import ArchiveFrames, FrameConfig, collate_frames
-from pipeline.run_folder import RunFolder
-from pipeline.run_record import code_version
+from model.learn.calibrate import calibrate
+from model.learn.frame_loss import DistillObjective
+from model.learn.training import Trainer
+from model.learn.training_config import TrainingConfig
+from model.teach.distillation import DistillationConfig, Distiller
+from model.teach.distiller_file import distiller_bytes, distiller_path
+from model.teach.teacher import TeacherInfo, load_teacher
+from model.teach.teacher_statistics import TeacherStatistics
+from model.track.checkpoint import CheckpointMetadata, checkpoint_bytes, read_metadata
+from pipeline.storage.run_record import code_version
+from pipeline.training.archive_frames import ArchiveFrames, FrameConfig, collate_frames
+from pipeline.training.batches import Stream
+from pipeline.training.make_features import CacheSettings, TeacherSettings
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.work import ClusterSettings
 
 FREE = (
     "input", "output", "start", "imagenet", "probe_threads", "cluster", "cache.path",

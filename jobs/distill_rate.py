@@ -14,10 +14,10 @@ from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_conf
 from jobs.distill import run
 from jobs.distill_job import DistillJob
 from jobs.training_run import MlflowSettings
-from model.training import Progress, TrainingError
-from model.training_config import TrainingConfig
-from pipeline.fit import ClusterSettings
-from pipeline.storage import StorageError, write_atomic
+from model.learn.training import Progress, TrainingError
+from model.learn.training_config import TrainingConfig
+from pipeline.storage.files import StorageError, write_atomic
+from pipeline.training.work import ClusterSettings
 
 _UNMEASURED = 3  # first steps: kernels are chosen, files opened, loaders run ahead
 

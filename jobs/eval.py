@@ -29,10 +29,10 @@ from jobs.cli import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.eval_plan import EvalSettings, Unit
-    from pipeline.evaluation import UnitResult
-    from pipeline.layouts import DataSet
-    from pipeline.tracker_spec import TrackerSpec
+    from pipeline.benchmark.plan import EvalSettings, Unit
+    from pipeline.benchmark.unit import UnitResult
+    from pipeline.datasets.layouts import DataSet
+    from pipeline.trackers.spec import TrackerSpec
 
 
 class EvalConfig(JobConfig):
@@ -97,13 +97,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(EvalConfig, argv)
     print_config(console, config)
-    from model.checkpoint import CheckpointError
-    from pipeline.conditions import ConditionError
-    from pipeline.detectors import DetectorError
-    from pipeline.mot import MotError
-    from pipeline.pool import ClusterError
-    from pipeline.storage import StorageError
-    from pipeline.tracker_spec import SpecError
+    from model.track.checkpoint import CheckpointError
+    from pipeline.datasets.mot import MotError
+    from pipeline.degrade.conditions import ConditionError
+    from pipeline.storage.files import StorageError
+    from pipeline.trackers.detectors import DetectorError
+    from pipeline.trackers.spec import SpecError
+    from pipeline.tracking.on_ray import ClusterError
 
     try:
         return run(config)
@@ -117,14 +117,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: EvalConfig) -> int:
     """Compute what is missing, make the tables; returns the exit code."""
-    from pipeline.conditions import conditions
-    from pipeline.eval_log import log_results
-    from pipeline.eval_memory import peak_memories
-    from pipeline.eval_output import Findings, publish
-    from pipeline.eval_plan import plan_cells
-    from pipeline.eval_pool import missing_units
-    from pipeline.evaluation import Spent
-    from pipeline.tracking_log import TrackingLog
+    from pipeline.benchmark.log import log_results
+    from pipeline.benchmark.memory import peak_memories
+    from pipeline.benchmark.on_ray import missing_units
+    from pipeline.benchmark.output import Findings, publish
+    from pipeline.benchmark.plan import plan_cells
+    from pipeline.benchmark.unit import Spent
+    from pipeline.degrade.conditions import conditions
+    from pipeline.runtime.mlflow_run import TrackingLog
 
     data, settings = _data(config)
     trackers = _trackers(config)
@@ -180,9 +180,9 @@ def run(config: EvalConfig) -> int:
 def _data(config: EvalConfig) -> tuple[DataSet, EvalSettings]:
     from pathlib import Path
 
-    from pipeline.eval_plan import EvalSettings
-    from pipeline.layouts import read_data
-    from pipeline.synthetic import make_synthetic
+    from pipeline.benchmark.plan import EvalSettings
+    from pipeline.datasets.layouts import read_data
+    from pipeline.datasets.synthetic import make_synthetic
 
     output = config.output.rstrip("/")
     local = Path("runs/synthetic") if "://" in output else Path(output) / "synthetic"
@@ -201,7 +201,7 @@ def _data(config: EvalConfig) -> tuple[DataSet, EvalSettings]:
 def _trackers(config: EvalConfig) -> list[TrackerSpec]:
     from pathlib import Path
 
-    from pipeline.tracker_spec import pairs, parse_trackers
+    from pipeline.trackers.spec import pairs, parse_trackers
 
     students = {"student": config.weights, **pairs(config.students, "students")}
     detectors = pairs(config.detectors, "detectors")
@@ -211,7 +211,7 @@ def _trackers(config: EvalConfig) -> list[TrackerSpec]:
 
 def _computed(config: EvalConfig, units: list[Unit]) -> Iterator[UnitResult]:
     """Compute, with a bar: of frames here, of what units should take on a cluster."""
-    from pipeline.eval_pool import compute_here, compute_on_ray
+    from pipeline.benchmark.on_ray import compute_here, compute_on_ray
 
     if not units:
         return
@@ -226,7 +226,7 @@ def _computed(config: EvalConfig, units: list[Unit]) -> Iterator[UnitResult]:
         if config.cluster.workers == 0:
             yield from compute_here(units, lambda core_s: progress.advance(task, core_s))
             return
-        from pipeline.pool import connected
+        from pipeline.tracking.on_ray import connected
 
         costs = {(u.sequence.name, u.condition): u.core_s for u in units}
         with connected(config.cluster.address, config.cluster.workers):

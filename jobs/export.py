@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(ExportConfig, argv)
     print_config(console, config)
-    from pipeline.formats import (
+    from pipeline.benchmark.export import (
         ExportError,
         benchmark_tracks,
         is_benchmark,
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run_tracks,
         zipped,
     )
-    from pipeline.storage import StorageError, write_atomic
+    from pipeline.storage.files import StorageError, write_atomic
 
     run, output = config.input.rstrip("/"), config.output.rstrip("/")
     count = 0

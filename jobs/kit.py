@@ -20,7 +20,7 @@ from jobs.cli import (
 )
 from jobs.kit_job import KitJob, make_kit
 from jobs.settings import settings_model
-from pipeline.kit import calls
+from pipeline.kit.folder import calls
 
 
 class _KitConfig(JobConfig):

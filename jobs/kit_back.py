@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
-from model.checkpoint import CheckpointError, load_tracker
-from pipeline.pieces import PieceError
-from pipeline.returning import LOG, SCORE, ReturnError, read_back
-from pipeline.run_folder import RunFolder
+from model.track.checkpoint import CheckpointError, load_tracker
+from pipeline.kit.pieces import PieceError
+from pipeline.kit.returning import LOG, SCORE, ReturnError, read_back
+from pipeline.training.run_folder import RunFolder
 
 
 class KitBackConfig(JobConfig):

@@ -10,15 +10,15 @@ import torch
 from jobs.student import nested_settings, student_file
 from jobs.train_job import TrainJob, build_trainer
 from jobs.training_run import MlflowSettings
-from model.checkpoint import checkpoint_bytes, load_tracker, read_metadata
 from model.communicator import Communicator
-from model.teacher import TeacherSettings
-from model.training_config import STEPS, TrainingConfig
-from model.training_state import Position, StateError, read_position
-from pipeline.clip_config import ClipConfig
-from pipeline.kit import SHARDS, START, STATE, Kit, KitError, Stage, write_kit
-from pipeline.returning import check_size, compact
-from pipeline.shards import Shards, require_train, require_val
+from model.learn.training_config import STEPS, TrainingConfig
+from model.learn.training_state import Position, StateError, read_position
+from model.teach.teacher import TeacherSettings
+from model.track.checkpoint import checkpoint_bytes, load_tracker, read_metadata
+from pipeline.clips.config import ClipConfig
+from pipeline.datasets.shards import Shards, require_train, require_val
+from pipeline.kit.folder import SHARDS, START, STATE, Kit, KitError, Stage, write_kit
+from pipeline.kit.returning import check_size, compact
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def main(argv: list[str], folder: Path, started: float) -> int:
     if problem:
         return _failed(problem)
     from jobs.kit_stages import run_stages
-    from model.training import TrainingError
+    from model.learn.training import TrainingError
 
     out = Path(os.environ.get("OUT") or folder / "out")
     try:

@@ -18,21 +18,22 @@ import torch
 from jobs.train import line_printer
 from jobs.train_job import TrainJob, claim, fit_of, open_clips, score, weights_path, write_weights
 from model.allocator import keep_large_blocks
-from model.checkpoint import load_tracker
-from model.training import Progress, Trainer
-from model.training_state import read_position
-from pipeline.batches import Stream
-from pipeline.fit import ClusterSettings, fit
-from pipeline.kit import SHARDS, START, STATE, Kit, KitError, join_kit, read_kit, read_stage
-from pipeline.kit_time import fitting_loaders, stage_seconds
-from pipeline.returning import LOG, SCORE, compact, write_back
-from pipeline.run_folder import STATE as RUN_STATE
-from pipeline.run_folder import RunFolder
-from pipeline.shards import Shards, require_val
-from pipeline.step_limit import StepTimes, limit, measure_step
-from pipeline.still_score import score_stills
-from pipeline.training_log import LOG as RUN_LOG
-from pipeline.training_log import TrainingLog
+from model.learn.training import Progress, Trainer
+from model.learn.training_state import read_position
+from model.track.checkpoint import load_tracker
+from pipeline.datasets.shards import Shards, require_val
+from pipeline.kit.folder import SHARDS, START, STATE, Kit, KitError, join_kit, read_kit, read_stage
+from pipeline.kit.returning import LOG, SCORE, compact, write_back
+from pipeline.kit.time_shares import fitting_loaders, stage_seconds
+from pipeline.training.batches import Stream
+from pipeline.training.fit import fit
+from pipeline.training.log import LOG as RUN_LOG
+from pipeline.training.log import TrainingLog
+from pipeline.training.run_folder import STATE as RUN_STATE
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.step_limit import StepTimes, limit, measure_step
+from pipeline.training.still_score import score_stills
+from pipeline.training.work import ClusterSettings
 
 _WRITING_S = 10.0  # of a stage beside training: the trainer, files, a look at what limits it
 _LOOK_S = 4.0

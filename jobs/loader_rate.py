@@ -8,10 +8,10 @@ from pydantic import Field
 from rich.table import Table
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
-from pipeline.clip_config import ClipConfig
-from pipeline.clip_speed import ClipSpeed, measure_clips
-from pipeline.clips import Clips
-from pipeline.shards import Shards
+from pipeline.clips.clips import Clips
+from pipeline.clips.config import ClipConfig
+from pipeline.clips.speed import ClipSpeed, measure_clips
+from pipeline.datasets.shards import Shards
 
 
 class LoaderRateConfig(JobConfig):

@@ -4,88 +4,44 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
 from jobs.measure_detection import run_detection
 from jobs.measure_output import write_rows
+from jobs.measure_settings import MeasureConfig
 from model.allocator import keep_large_blocks
-from model.checkpoint import CheckpointError, file_sha256, load_tracker
-from model.distillation import Distiller
-from model.distiller_file import distiller_path, load_distiller
-from model.teacher import Teacher, TeacherError, load_teacher
-from pipeline.decode import DecodeError
-from pipeline.degrade import KINDS, SEVERITIES, DegradeError
-from pipeline.detectors import DetectorError
-from pipeline.measure import CLEAN, OVERALL, Row, Run, frame_runs, quality_rows, semantic_rows
-from pipeline.mot import MotError, find_sequences, read_sequence
-from pipeline.probe import ProbeError, probe
-from pipeline.run_record import code_version
-from pipeline.still_images import StillsError
-from pipeline.storage import StorageError, list_videos
-from pipeline.tracker_spec import SpecError
+from model.teach.distillation import Distiller
+from model.teach.distiller_file import distiller_path, load_distiller
+from model.teach.teacher import Teacher, TeacherError, load_teacher
+from model.track.checkpoint import CheckpointError, file_sha256, load_tracker
+from pipeline.benchmark.measure import (
+    CLEAN,
+    OVERALL,
+    Row,
+    Run,
+    frame_runs,
+    quality_rows,
+    semantic_rows,
+)
+from pipeline.datasets.mot import MotError, find_sequences, read_sequence
+from pipeline.datasets.still_images import StillsError
+from pipeline.degrade.kinds import KINDS, SEVERITIES, DegradeError
+from pipeline.storage.files import StorageError, list_videos
+from pipeline.storage.run_record import code_version
+from pipeline.trackers.detectors import DetectorError
+from pipeline.trackers.spec import SpecError
+from pipeline.video.decode import DecodeError
+from pipeline.video.probe import ProbeError, probe
 
 _FAILURES = (
     CheckpointError, DegradeError, DetectorError, MotError, SpecError, StillsError, StorageError,
     TeacherError,
 )  # fmt: skip
-
-
-class MeasureConfig(JobConfig):
-    """Settings of `jobs.measure`."""
-
-    job: ClassVar[str] = "measure"
-    about: ClassVar[str] = (
-        "Measure how well people are found in stills and single frames, beside other detectors "
-        "(what=detection); on degraded sequences, how near the student comes to its teacher's "
-        "view of the clean frame (what=semantics), or how well quality ranks severity "
-        "(what=quality)."
-    )
-
-    what: Literal["detection", "semantics", "quality"] = Field(description="which measure")
-    data: str = Field(
-        description="folder with sequences in MOTChallenge layout, at any depth; empty: none, in "
-        "detection alone"
-    )
-    weights: str = Field(
-        description="the student's checkpoint; for semantics its projectors lie beside it"
-    )
-    output: str = Field("runs/measure", description="folder or URL for the results")
-    stills: str = Field(
-        "",
-        description="detection: COCO file of stills with a split for each image, pictures beside "
-        "it in images/; empty: none",
-    )
-    pictures: int | None = Field(
-        None,
-        ge=0,
-        description="detection: stills of split train, evenly by source; null: as many as val has",
-    )
-    stride: int = Field(4, ge=1, description="detection: every so manyth frame of a sequence")
-    students: list[str] = Field(
-        default_factory=list,
-        description="detection: more students, NAME@WEIGHTS each, such as states of a training",
-    )
-    detectors: list[str] = Field(
-        default_factory=list,
-        description="detection: NAME@FILE each, YOLOX .onnx or OpenVINO SSD .xml",
-    )
-    frames: int = Field(
-        12, ge=1, description="semantics, quality: frames of each sequence, in runs of four"
-    )
-    apart: list[str] = Field(
-        default_factory=list, description="sequences that stay out of the rows over all"
-    )
-    kinds: list[str] = Field(default_factory=lambda: list(KINDS), description="degradations")
-    teacher: str = Field("imagenet-lite2", description="teacher.model the student was distilled by")
-    pretrained: str = Field("package", description="teacher.pretrained of the same")
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
-    threads: int = Field(1, ge=1, description="CPU threads")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

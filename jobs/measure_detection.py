@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,10 +13,11 @@ from rich.table import Table
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console
 from jobs.measure_output import write_rows
-from model.checkpoint import CheckpointError, CheckpointMetadata, file_sha256, load_tracker
-from model.tracker import Tracker
-from pipeline.average_precision import SIZES
-from pipeline.detection_measure import (
+from jobs.measure_settings import MeasureConfig
+from model.track.checkpoint import CheckpointError, CheckpointMetadata, file_sha256, load_tracker
+from model.track.tracker import Tracker
+from pipeline.benchmark.average_precision import SIZES
+from pipeline.benchmark.detection_measure import (
     APART,
     DENSE,
     FOREIGN_FLOOR,
@@ -30,15 +31,12 @@ from pipeline.detection_measure import (
     sequence_pictures,
     still_pictures,
 )
-from pipeline.detectors import Detector, detector_files, open_detector
-from pipeline.mot import MotError, find_sequences, read_sequence
-from pipeline.mot import Sequence as MotSequence
-from pipeline.run_record import code_version
-from pipeline.still_images import TRAIN, VAL, Still, StillsError, read_stills, spread
-from pipeline.tracker_spec import SpecError, pairs
-
-if TYPE_CHECKING:
-    from jobs.measure import MeasureConfig
+from pipeline.datasets.mot import MotError, find_sequences, read_sequence
+from pipeline.datasets.mot import Sequence as MotSequence
+from pipeline.datasets.still_images import TRAIN, VAL, Still, StillsError, read_stills, spread
+from pipeline.storage.run_record import code_version
+from pipeline.trackers.detectors import Detector, detector_files, open_detector
+from pipeline.trackers.spec import SpecError, pairs
 
 FIRST = "student"
 """The name of the student that `weights` gives."""

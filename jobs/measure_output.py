@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.measure import Row
-from pipeline.schema import to_parquet_bytes
-from pipeline.storage import write_atomic
+from pipeline.benchmark.measure import Row
+from pipeline.storage.files import write_atomic
+from pipeline.storage.schema import to_parquet_bytes
 
 
 def write_rows(output: str, what: str, rows: Sequence[Row], record: dict[str, Any]) -> str:

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, fail, load_config, print_config
-from pipeline.decode import DecodeError
-from pipeline.mot import MotError, find_sequences, read_sequence
-from pipeline.packing import KnownSources, PackError, pack_coco, pack_sequence
-from pipeline.shards import ShardError, ShardWriter
-from pipeline.synthetic import make_synthetic
+from pipeline.datasets.mot import MotError, find_sequences, read_sequence
+from pipeline.datasets.packing import KnownSources, PackError, pack_coco, pack_sequence
+from pipeline.datasets.shards import ShardError, ShardWriter
+from pipeline.datasets.synthetic import make_synthetic
+from pipeline.video.decode import DecodeError
 
 
 class PackConfig(JobConfig):

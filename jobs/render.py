@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, fail, load_config
-from pipeline.decode import DecodeError, iterate_frames
-from pipeline.probe import VideoInfo
-from pipeline.schema import table_uri
-from pipeline.storage import StorageError, list_stems, read_bytes, write_atomic
+from pipeline.storage.files import StorageError, list_stems, read_bytes, write_atomic
+from pipeline.storage.schema import table_uri
+from pipeline.video.decode import DecodeError, iterate_frames
+from pipeline.video.info import VideoInfo
 
 _LISTED = 8
 
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     config = load_config(RenderConfig, argv)
     try:
         # Here, as the rest of the project does without supervision.
-        from pipeline.render import RenderError, render
+        from pipeline.tracking.render import RenderError, render
     except ImportError as error:
         fail(f"{error}; drawing needs the extra: pip install 'vsdmot[report]'", EXIT_FAILED)
     console = Console()

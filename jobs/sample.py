@@ -7,8 +7,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config
-from pipeline.sample import SampleError, write_sample
-from pipeline.storage import StorageError
+from pipeline.datasets.sample import SampleError, write_sample
+from pipeline.storage.files import StorageError
 
 
 class SampleConfig(JobConfig):

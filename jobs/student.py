@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from model.backbone import load_imagenet
-from model.checkpoint import CheckpointError, load_tracker
-from model.config import SIZES
-from model.tracker import Tracker
+from model.net.backbone import load_imagenet
+from model.net.config import SIZES
+from model.track.checkpoint import CheckpointError, load_tracker
+from model.track.tracker import Tracker
 
 
 def check_size(size: str) -> None:

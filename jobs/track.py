@@ -27,10 +27,10 @@ from jobs.cli import (
     warn,
 )
 from jobs.track_settings import TrackConfig
-from pipeline.storage_errors import StorageError
+from pipeline.storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from pipeline.stop import StopRequest
+    from pipeline.runtime.stop import StopRequest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load_config(TrackConfig, argv)
     print_config(console, config)
     # After the config: torch and Ray take seconds to import, and a spelling mistake should not.
-    from model.checkpoint import CheckpointError
-    from pipeline.memory import MemoryRefused
-    from pipeline.run_record import RunRefused
-    from pipeline.stop import ClusterError, StalledError, Stopped, StopRequest
+    from model.track.checkpoint import CheckpointError
+    from pipeline.runtime.stop import ClusterError, StalledError, Stopped, StopRequest
+    from pipeline.storage.run_record import RunRefused
+    from pipeline.tracking.memory_estimate import MemoryRefused
 
     stop = StopRequest()
     try:
@@ -68,12 +68,12 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
         Stopped: A signal asked for the end before there was anything to sum up.
     """
     from jobs.track_run import track_archive, worker_settings
-    from pipeline import storage
-    from pipeline.archive import find_videos
-    from pipeline.progress import listing_bar
-    from pipeline.run_record import claim_output
-    from pipeline.summary import closing_lines
-    from pipeline.tracking_log import TrackingLog
+    from pipeline.runtime.mlflow_run import TrackingLog
+    from pipeline.runtime.progress import listing_bar
+    from pipeline.storage import files as storage
+    from pipeline.storage.run_record import claim_output
+    from pipeline.tracking.archive import find_videos
+    from pipeline.tracking.summary import closing_lines
 
     output = config.output.rstrip("/")
     with listing_bar(console) as seen:

@@ -15,25 +15,25 @@ from rich.markup import escape
 
 from jobs.cli import EXIT_FAILED, console, warn
 from jobs.track_settings import TrackConfig
-from model.checkpoint import file_sha256, read_metadata
-from pipeline import storage
-from pipeline.archive import read_archive
-from pipeline.attempts import Ledger, new_run
-from pipeline.dead_letters import settle
-from pipeline.in_process import run_in_process
-from pipeline.limits import Limits
-from pipeline.memory import MemoryEstimate, check_memory, estimate
-from pipeline.plan import Segment, expected_frames, plan
-from pipeline.progress import RunDisplay, header_bar
-from pipeline.run_record import Plain, config_hash
-from pipeline.schema import table_uri
-from pipeline.stop import Stopped, StopRequest
-from pipeline.storage import ArchiveFile
-from pipeline.storage_errors import StorageError
-from pipeline.summary import RunSummary
-from pipeline.track import TrackSettings, local_weights
-from pipeline.tracking_log import TrackingLog
-from pipeline.worker import SegmentResult
+from model.track.checkpoint import file_sha256, read_metadata
+from pipeline.runtime.mlflow_run import TrackingLog
+from pipeline.runtime.progress import RunDisplay, header_bar
+from pipeline.runtime.stop import Stopped, StopRequest
+from pipeline.storage import files as storage
+from pipeline.storage.errors import StorageError
+from pipeline.storage.files import ArchiveFile
+from pipeline.storage.run_record import Plain, config_hash
+from pipeline.storage.schema import table_uri
+from pipeline.tracking.archive import read_archive
+from pipeline.tracking.attempts import Ledger, new_run
+from pipeline.tracking.dead_letters import settle
+from pipeline.tracking.here import run_in_process
+from pipeline.tracking.memory_estimate import MemoryEstimate, check_memory, estimate
+from pipeline.tracking.plan import Segment, expected_frames, plan
+from pipeline.tracking.summary import RunSummary
+from pipeline.tracking.track_video import TrackSettings, local_weights
+from pipeline.tracking.worker import SegmentResult
+from pipeline.video.limits import Limits
 
 
 def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain]]:
@@ -188,7 +188,7 @@ def _results(
         yield from run_in_process(segments, settings, display, stop, watchdog_s, _give_up)
         return
     # Ray takes seconds to import, which a run without it should not wait for.
-    from pipeline.pool import cluster_actors, connected, run_on_ray
+    from pipeline.tracking.on_ray import cluster_actors, connected, run_on_ray
 
     with connected(config.cluster.address, workers):
         gpus, actors = cluster_actors(workers)

@@ -17,9 +17,9 @@ from typing import Any
 from jobs.train_job import TrainJob, claim, fit_of, weights_path
 from jobs.training_run import fit_logged
 from model.allocator import keep_large_blocks
-from model.training import Progress, TrainingError
-from pipeline.run_folder import RunFolder
-from pipeline.shards import Shards
+from model.learn.training import Progress, TrainingError
+from pipeline.datasets.shards import Shards
+from pipeline.training.run_folder import RunFolder
 
 _EVERY_S = 5.0
 _EXIT_BAD_CONFIG = 2  # as in `jobs.cli`, which the bare path may not import
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         return _run(job, nullcontext(line_printer()), ())
     from jobs.train_command import read_job
     from jobs.training_progress import progress_bar
-    from pipeline.storage import StorageError
+    from pipeline.storage.files import StorageError
 
     job = read_job(argv)
     return _run(job, progress_bar(job.training), (StorageError,))

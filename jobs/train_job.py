@@ -21,29 +21,29 @@ from jobs.student import (
     student_file,
 )
 from jobs.training_run import MlflowSettings
-from model.checkpoint import (
+from model.communicator import Communicator
+from model.learn.calibrate import calibrate
+from model.learn.clip_loss import ClipObjective
+from model.learn.part_loss import PARTS, PartObjective, train_only
+from model.learn.training import Objective, Trainer
+from model.learn.training_config import TrainingConfig
+from model.teach.distillation import DistillationConfig, Distiller
+from model.teach.distiller_file import distiller_bytes, distiller_path, load_distiller
+from model.teach.teacher import Teacher, TeacherSettings, load_teacher
+from model.teach.teacher_statistics import measure_statistics
+from model.track.checkpoint import (
     CheckpointMetadata,
     checkpoint_bytes,
     read_metadata,
 )
-from model.clip_loss import ClipObjective
-from model.communicator import Communicator
-from model.distillation import DistillationConfig, Distiller
-from model.distiller_file import distiller_bytes, distiller_path, load_distiller
-from model.norms import calibrate
-from model.part_loss import PARTS, PartObjective, train_only
-from model.teacher import Teacher, TeacherSettings, load_teacher
-from model.teacher_statistics import measure_statistics
-from model.tracker import Tracker
-from model.training import Objective, Trainer
-from model.training_config import TrainingConfig
-from pipeline.batches import Stream
-from pipeline.clips import ClipConfig, Clips, collate_clips
-from pipeline.fit import ClusterSettings, Fit
-from pipeline.run_folder import RunFolder
-from pipeline.shards import Shards, require_train, require_val
-from pipeline.still_score import score_stills
-from pipeline.training_picture import BatchInspector
+from model.track.tracker import Tracker
+from pipeline.clips.clips import ClipConfig, Clips, collate_clips
+from pipeline.datasets.shards import Shards, require_train, require_val
+from pipeline.training.batches import Stream
+from pipeline.training.picture import BatchInspector
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.still_score import score_stills
+from pipeline.training.work import ClusterSettings, Fit
 
 CODE_VERSION = "0.1.0"
 
@@ -144,7 +144,7 @@ def claim(folder: RunFolder, job: TrainJob) -> None:
 
 
 def fit_of(job: TrainJob, shards: Shards) -> Fit:
-    """What `pipeline.fit` is to do; its paths are absolute, for workers that run elsewhere.
+    """What `fit` is to do; its paths are absolute, for workers that run elsewhere.
 
     Raises:
         ShardError: a score is asked for, and the shards have no stills to validate on.

@@ -12,15 +12,15 @@ from rich.table import Table
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
 from jobs.student import start_student
 from model.allocator import keep_large_blocks
-from model.clip_loss import ClipObjective
-from model.training import Trainer
-from model.training_config import TrainingConfig
-from pipeline.batches import Stream, batches
-from pipeline.clip_config import ClipConfig
-from pipeline.clips import Clips, collate_clips
-from pipeline.shards import Shards
-from pipeline.storage import write_atomic
-from pipeline.train_speed import TrainSpeed, measure_training
+from model.learn.clip_loss import ClipObjective
+from model.learn.training import Trainer
+from model.learn.training_config import TrainingConfig
+from pipeline.clips.clips import Clips, collate_clips
+from pipeline.clips.config import ClipConfig
+from pipeline.datasets.shards import Shards
+from pipeline.storage.files import write_atomic
+from pipeline.training.batches import Stream, batches
+from pipeline.training.speed import TrainSpeed, measure_training
 
 
 class TrainRateConfig(JobConfig):

@@ -12,8 +12,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from model.training import Progress
-from model.training_config import TrainingConfig
+from model.learn.training import Progress
+from model.learn.training_config import TrainingConfig
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model.training import Progress
-from pipeline.fit import ClusterSettings, Fit, Score, fit
-from pipeline.run_folder import RunFolder
-from pipeline.training_log import TrainingLog, open_mlflow
+from model.learn.training import Progress
+from pipeline.training.fit import fit
+from pipeline.training.log import TrainingLog, open_mlflow
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.work import ClusterSettings, Fit, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def fit_logged(
     watch: Callable[[Progress], None],
     warn: Callable[[str], None],
 ) -> dict[str, float]:
-    """`pipeline.fit.fit`, with `log.jsonl` in the output and, where enabled, MLflow.
+    """`pipeline.training.fit.fit`, with `log.jsonl` in the output and, where enabled, MLflow.
 
     Args:
         what, cluster, watch: see `fit`.

@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
     """A file with a lively tiny student, for all tests that read one and none that changes it."""
-    from model.checkpoint import CheckpointMetadata, save_tracker
+    from model.track.checkpoint import CheckpointMetadata, save_tracker
     from tests.tiny import TINY, tiny_tracker
 
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"

@@ -3,8 +3,8 @@
 import torch
 from torch.nn import functional as F
 
-from model.geometry import coverage, generalized_iou, iou, pairwise_iou, to_corners
-from model.matching import assign_one_to_one, matching_cost
+from model.learn.matching import assign_one_to_one, matching_cost
+from model.net.geometry import coverage, generalized_iou, iou, pairwise_iou, to_corners
 
 
 def frames_of(labels):

@@ -4,8 +4,8 @@ from dataclasses import fields
 import pytest
 import torch
 
-from model.attention import DeformableAttention, Party, RelationAttention, sample_maps
-from model.geometry import to_centres
+from model.net.attention import DeformableAttention, Party, RelationAttention, sample_maps
+from model.net.geometry import to_centres
 
 
 def naive_samples(maps, locations, weights):

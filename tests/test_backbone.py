@@ -5,7 +5,7 @@ import torch
 from timm.data import ImageNetInfo
 
 from jobs.student import package_weights
-from model.backbone import Backbone, load_imagenet
+from model.net.backbone import Backbone, load_imagenet
 from tests.test_teacher import photograph
 
 EXPECTED = {

@@ -8,14 +8,15 @@ from safetensors.torch import load
 from torch import nn
 from torch.nn import functional as F
 
-from model.batch_statistics import MOMENTUM, BatchStatistics, use_batch_statistics
-from model.clip_loss import ClipObjective
 from model.communicator import Communicator
-from model.part_loss import train_only
-from model.training import Trainer, TrainingError
-from pipeline.batches import batches
-from pipeline.fit import ClusterSettings, fit
-from pipeline.run_folder import STATE
+from model.learn.batch_statistics import MOMENTUM, BatchStatistics, use_batch_statistics
+from model.learn.clip_loss import ClipObjective
+from model.learn.part_loss import train_only
+from model.learn.training import Trainer, TrainingError
+from pipeline.training.batches import batches
+from pipeline.training.fit import fit
+from pipeline.training.run_folder import STATE
+from pipeline.training.work import ClusterSettings
 from tests.tiny import tiny_inputs, tiny_tracker
 from tests.training_parts import (
     CLIPS,

@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.clip_batch import frame_labels
-from model.clip_loss import clip_loss
 from model.communicator import Communicator
-from model.losses import dense_loss, ignored
-from model.matching import assign_dense, match
-from model.query_terms import query_terms
-from model.track_loss import _associate, _owned
-from model.tracks import TrackState
+from model.learn.clip_batch import frame_labels
+from model.learn.clip_loss import clip_loss
+from model.learn.losses import dense_loss, ignored
+from model.learn.matching import assign_dense, match
+from model.learn.query_terms import query_terms
+from model.learn.track_loss import _associate, _owned
+from model.track.tracks import TrackState
 from tests import loss_by_loop
 from tests.test_clip_loss import make_batch
 from tests.tiny import TINY, tiny_tracker

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from jobs.bench import main as bench_job
-from pipeline.bench import count_gflops, count_parameters
+from pipeline.benchmark.speed import count_gflops, count_parameters
 from tests.tiny import tiny_tracker
 from tests.videos import write_text, write_video
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from model.clip_loss import clip_loss
 from model.communicator import Communicator
+from model.learn.clip_loss import clip_loss
 from tests.test_clip_loss import make_batch
 from tests.tiny import tiny_inputs, tiny_tracker
 

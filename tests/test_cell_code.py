@@ -11,19 +11,20 @@ import pytest
 for library in ("trackeval", "pycocotools", "trackers"):
     pytest.importorskip(library)
 
-from pipeline import cell_code, eval_plan  # noqa: E402
-from pipeline.cell_code import (  # noqa: E402
+from pipeline.benchmark import cell_code  # noqa: E402
+from pipeline.benchmark import plan as eval_plan  # noqa: E402
+from pipeline.benchmark.cell_code import (  # noqa: E402
     ENTRY,
     code_sha256,
     imported_modules,
     library_versions,
 )
-from pipeline.conditions import Condition  # noqa: E402
-from pipeline.eval_output import _libraries  # noqa: E402
-from pipeline.eval_plan import EvalSettings, Unit, plan_cells, source_cell  # noqa: E402
-from pipeline.layouts import read_data  # noqa: E402
-from pipeline.synthetic import make_synthetic  # noqa: E402
-from pipeline.tracker_spec import parse_trackers  # noqa: E402
+from pipeline.benchmark.output import _libraries  # noqa: E402
+from pipeline.benchmark.plan import EvalSettings, Unit, plan_cells, source_cell  # noqa: E402
+from pipeline.datasets.layouts import read_data  # noqa: E402
+from pipeline.datasets.synthetic import make_synthetic  # noqa: E402
+from pipeline.degrade.conditions import Condition  # noqa: E402
+from pipeline.trackers.spec import parse_trackers  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 # Imported by what computes cells, and no part of what they say: files, columns, names.
@@ -75,13 +76,13 @@ def test_any_code_that_a_cell_imports_is_in_its_hash(copy):
         path.write_text(text)
         return found != before
 
-    assert change("pipeline/probe.py", "        return 0, False", "        return 2, False")
-    assert change("pipeline/layouts.py", '"Cyclist": 2', '"Cyclist": 1')
-    assert change("pipeline/limits.py", "max_frames: int =", "max_frames: int = 5 or")
-    assert change("pipeline/evaluation.py", 'source["trusted"]', "0.9")
-    assert change("model/transport.py", "_AGREED = 0.05", "_AGREED = 0.5")
-    assert not change("pipeline/probe.py", "def orientation", "# Turned.\ndef orientation")
-    assert not change("model/training.py", "import", "import json\nimport")
+    assert change("pipeline/video/probe.py", "        return 0, False", "        return 2, False")
+    assert change("pipeline/datasets/layouts.py", '"Cyclist": 2', '"Cyclist": 1')
+    assert change("pipeline/video/limits.py", "max_frames: int =", "max_frames: int = 5 or")
+    assert change("pipeline/benchmark/unit.py", 'source["trusted"]', "0.9")
+    assert change("model/track/transport.py", "_AGREED = 0.05", "_AGREED = 0.5")
+    assert not change("pipeline/video/probe.py", "def orientation", "# Turned.\ndef orientation")
+    assert not change("model/learn/training.py", "import", "import json\nimport")
 
 
 def test_imports_are_found_at_any_depth_and_in_any_form(tmp_path):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.checkpoint import (
+from model.net.config import ModelConfig
+from model.track.checkpoint import (
     FORMAT,
     CheckpointError,
     CheckpointMetadata,
@@ -13,7 +14,6 @@ from model.checkpoint import (
     read_metadata,
     save_tracker,
 )
-from model.config import ModelConfig
 from tests.tiny import TINY, tiny_tracker
 
 

@@ -11,11 +11,11 @@ from jobs.distill_rate import RateConfig
 from jobs.eval import EvalConfig
 from jobs.export import ExportConfig
 from jobs.loader_rate import LoaderRateConfig
-from jobs.measure import MeasureConfig
+from jobs.measure_settings import MeasureConfig
 from jobs.pack import PackConfig
 from jobs.render import RenderConfig
 from jobs.track_settings import TrackConfig
-from pipeline.schema import mask_secrets
+from pipeline.storage.schema import mask_secrets
 
 
 class Engine(Settings):

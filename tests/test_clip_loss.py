@@ -4,14 +4,14 @@ from dataclasses import fields, replace
 
 import torch
 
-from model.clip_batch import ClipBatch, FrameLabels
-from model.clip_loss import clip_loss
 from model.communicator import Communicator
-from model.decoder import DecoderOutput
-from model.geometry import to_centres, to_corners
-from model.track_loss import _associate
-from model.tracks import TrackState
-from model.transport import Transported
+from model.learn.clip_batch import ClipBatch, FrameLabels
+from model.learn.clip_loss import clip_loss
+from model.learn.track_loss import _associate
+from model.net.decoder import DecoderOutput
+from model.net.geometry import to_centres, to_corners
+from model.track.tracks import TrackState
+from model.track.transport import Transported
 from tests.tiny import TINY, tiny_tracker
 
 OBJECTS = 3

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from jobs.loader_rate import main
-from pipeline.batches import Stream, batches
-from pipeline.clip_config import ClipConfig
-from pipeline.clip_sources import Sources
-from pipeline.clip_speed import REST, measure_clips
-from pipeline.clips import Clips, collate_clips
-from pipeline.shards import (
+from pipeline.clips.clips import Clips, collate_clips
+from pipeline.clips.config import ClipConfig
+from pipeline.clips.sources import Sources
+from pipeline.clips.speed import REST, measure_clips
+from pipeline.datasets.shards import (
     LabelledFrame,
     LabelledSequence,
     ShardError,
@@ -22,6 +21,7 @@ from pipeline.shards import (
     ShardWriter,
     encode_picture,
 )
+from pipeline.training.batches import Stream, batches
 from tests.training_parts import CLIPS, write_shards
 
 SINGLE = replace(CLIPS, length=1)

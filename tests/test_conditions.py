@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.conditions import ALL_KINDS, Condition, ConditionError, conditions
-from pipeline.degrade import degrade, sequence_seed
-from pipeline.second_order import second_order
+from pipeline.degrade.conditions import ALL_KINDS, Condition, ConditionError, conditions
+from pipeline.degrade.kinds import degrade, sequence_seed
+from pipeline.degrade.second_order import second_order
 
 CLIP = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), dtype=np.uint8)
 

@@ -10,8 +10,10 @@ import av
 import numpy as np
 import pytest
 
-from pipeline import probe as probe_module
-from pipeline.decode import (
+from pipeline.storage.files import StorageError, list_videos
+from pipeline.video import probe as probe_module
+from pipeline.video.by_index import read_frames
+from pipeline.video.decode import (
     DecodeError,
     Decoder,
     Frame,
@@ -19,9 +21,8 @@ from pipeline.decode import (
     iterate_frames,
     stored_luma,
 )
-from pipeline.indexed_frames import read_frames
-from pipeline.probe import VideoInfo, probe
-from pipeline.storage import StorageError, list_videos
+from pipeline.video.info import VideoInfo
+from pipeline.video.probe import probe
 from tests import videos
 
 ROOT = Path(__file__).parents[1]
@@ -317,7 +318,7 @@ def test_reading_by_index_leaves_torch_its_blas(tmp_path: Path) -> None:
     path = videos.write_video(tmp_path / "a.mp4", frames=4)
     code = (
         "import sys, torch\n"
-        "from pipeline.indexed_frames import read_frames\n"
+        "from pipeline.video.by_index import read_frames\n"
         "read_frames(sys.argv[1], [1], 160, 96)\n"
         "torch.set_num_threads(1)\n"
         "with torch.inference_mode():\n"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.degrade import (
+from pipeline.degrade.kinds import (
     KINDS,
     PORTABLE_KINDS,
     SEVERITIES,

@@ -14,9 +14,9 @@ from PIL import Image
 
 from jobs import measure_detection
 from jobs.measure import main
-from model.checkpoint import CheckpointMetadata, save_tracker
-from pipeline.average_precision import picture_scores
-from pipeline.detection_measure import (
+from model.track.checkpoint import CheckpointMetadata, save_tracker
+from pipeline.benchmark.average_precision import picture_scores
+from pipeline.benchmark.detection_measure import (
     APART,
     DECODER,
     DENSE,
@@ -27,9 +27,9 @@ from pipeline.detection_measure import (
     Looked,
     detection_rows,
 )
-from pipeline.picture_boxes import Found, People
-from pipeline.still_images import Still, StillsError, read_stills, spread
-from pipeline.student_detections import decoder_detections, dense_detections, prepare
+from pipeline.datasets.picture_boxes import Found, People
+from pipeline.datasets.still_images import Still, StillsError, read_stills, spread
+from pipeline.tracking.student_detections import decoder_detections, dense_detections, prepare
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import write_video
 

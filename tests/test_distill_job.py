@@ -15,20 +15,25 @@ import jobs.distill
 from jobs.distill import run
 from jobs.distill_job import DistillJob, build_trainer
 from jobs.training_run import MlflowSettings
-from model.checkpoint import load_tracker
 from model.communicator import Communicator
-from model.config import SIZES
-from model.distiller_file import distiller_path, load_distiller
-from model.frame_loss import DistillObjective
-from model.teacher import TeacherError, load_teacher
-from model.teacher_statistics import measure_statistics
-from model.training import TrainingError, train
-from model.training_config import TrainingConfig
-from pipeline.batches import Stream, batches
-from pipeline.features import CacheSettings, TeacherSettings
-from pipeline.fit import ClusterSettings
-from pipeline.frames import ArchiveFrames, FrameConfig, collate_frames, read_archive_videos
-from pipeline.run_folder import RunFolderError
+from model.learn.frame_loss import DistillObjective
+from model.learn.training import TrainingError, train
+from model.learn.training_config import TrainingConfig
+from model.net.config import SIZES
+from model.teach.distiller_file import distiller_path, load_distiller
+from model.teach.teacher import TeacherError, load_teacher
+from model.teach.teacher_statistics import measure_statistics
+from model.track.checkpoint import load_tracker
+from pipeline.training.archive_frames import (
+    ArchiveFrames,
+    FrameConfig,
+    collate_frames,
+    read_archive_videos,
+)
+from pipeline.training.batches import Stream, batches
+from pipeline.training.make_features import CacheSettings, TeacherSettings
+from pipeline.training.run_folder import RunFolderError
+from pipeline.training.work import ClusterSettings
 from tests.tiny import TINY
 from tests.videos import write_text, write_video
 
@@ -134,7 +139,7 @@ def test_a_cache_serves_instead_of_the_teacher(job, tmp_path, monkeypatch):
     def nobody(*arguments):
         raise AssertionError("the teacher was asked")
 
-    for module in ("jobs.distill", "jobs.distill_job", "pipeline.features"):
+    for module in ("jobs.distill", "jobs.distill_job", "pipeline.training.make_features"):
         monkeypatch.setattr(f"{module}.load_teacher", nobody)
     assert curve(replace(pooled, output=str(tmp_path / "again"))) == from_cache
     with pytest.raises(ValueError, match=r"frames\.pool=N"):

@@ -8,18 +8,18 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn import functional as F
 
-from model.checkpoint import CheckpointError
-from model.distillation import DistillationConfig, Distiller, TeacherTargets
-from model.distillation_terms import (
+from model.teach.distillation import DistillationConfig, Distiller, TeacherTargets
+from model.teach.distillation_terms import (
     box_weights,
     confident_boxes,
     local_loss,
     pooled_loss,
     relation_loss,
 )
-from model.distiller_file import distiller_bytes, distiller_path, load_distiller
-from model.teacher import TeacherFeatures, TeacherInfo
-from model.teacher_statistics import measure_statistics
+from model.teach.distiller_file import distiller_bytes, distiller_path, load_distiller
+from model.teach.teacher import TeacherFeatures, TeacherInfo
+from model.teach.teacher_statistics import measure_statistics
+from model.track.checkpoint import CheckpointError
 from tests.tiny import TINY, tiny_inputs, tiny_tracker
 
 INFO = TeacherInfo("test/none", (5, 3), 7)

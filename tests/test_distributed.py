@@ -19,10 +19,11 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from model.training import TrainingError
-from pipeline import distributed
-from pipeline.fit import ClusterSettings, fit
-from pipeline.run_folder import STATE, RunFolder
+from model.learn.training import TrainingError
+from pipeline.training import on_ray as distributed
+from pipeline.training.fit import fit
+from pipeline.training.run_folder import STATE, RunFolder
+from pipeline.training.work import ClusterSettings
 from tests.training_parts import (
     CONFIG,
     build_dying,

@@ -12,11 +12,11 @@ import pytest
 for library in ("trackeval", "pycocotools", "trackers"):
     pytest.importorskip(library)
 
-from model.checkpoint import CheckpointMetadata, save_tracker  # noqa: E402
-from pipeline.eval_output import read_rows  # noqa: E402
-from pipeline.layouts import read_data  # noqa: E402
-from pipeline.mot import write_results  # noqa: E402
-from pipeline.synthetic import make_synthetic  # noqa: E402
+from model.track.checkpoint import CheckpointMetadata, save_tracker  # noqa: E402
+from pipeline.benchmark.output import read_rows  # noqa: E402
+from pipeline.datasets.layouts import read_data  # noqa: E402
+from pipeline.datasets.mot import write_results  # noqa: E402
+from pipeline.datasets.synthetic import make_synthetic  # noqa: E402
 from tests.tiny import TINY, tiny_tracker  # noqa: E402
 
 pytestmark = pytest.mark.slow  # whole processes, again and again

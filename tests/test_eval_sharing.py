@@ -6,18 +6,18 @@ import pytest
 for library in ("trackeval", "pycocotools", "trackers"):
     pytest.importorskip(library)
 
-import pipeline.eval_look  # noqa: E402
-from model.checkpoint import CheckpointMetadata, save_tracker  # noqa: E402
-from pipeline.ablation import VARIANTS, make_variants  # noqa: E402
-from pipeline.cells import read_row  # noqa: E402
-from pipeline.conditions import Condition  # noqa: E402
-from pipeline.eval_look import look  # noqa: E402
-from pipeline.eval_plan import EvalSettings, Unit, cell_uri, plan_cells  # noqa: E402
-from pipeline.evaluation import run_unit  # noqa: E402
-from pipeline.layouts import read_data  # noqa: E402
-from pipeline.runners import joined  # noqa: E402
-from pipeline.synthetic import make_synthetic  # noqa: E402
-from pipeline.tracker_spec import parse_trackers  # noqa: E402
+import pipeline.benchmark.look  # noqa: E402
+from model.track.checkpoint import CheckpointMetadata, save_tracker  # noqa: E402
+from pipeline.benchmark.cells import read_row  # noqa: E402
+from pipeline.benchmark.look import look  # noqa: E402
+from pipeline.benchmark.plan import EvalSettings, Unit, cell_uri, plan_cells  # noqa: E402
+from pipeline.benchmark.unit import run_unit  # noqa: E402
+from pipeline.datasets.layouts import read_data  # noqa: E402
+from pipeline.datasets.synthetic import make_synthetic  # noqa: E402
+from pipeline.degrade.conditions import Condition  # noqa: E402
+from pipeline.trackers.runners import joined  # noqa: E402
+from pipeline.trackers.spec import parse_trackers  # noqa: E402
+from pipeline.trackers.variants import VARIANTS, make_variants  # noqa: E402
 from tests.tiny import TINY, tiny_tracker  # noqa: E402
 
 FRAMES = 6

@@ -17,18 +17,18 @@ for library in ("trackeval", "pycocotools", "trackers"):
 
 from jobs.eval import main  # noqa: E402
 from jobs.export import main as export  # noqa: E402
-from model.checkpoint import CheckpointMetadata, save_tracker  # noqa: E402
-from pipeline.boxes import Boxes  # noqa: E402
-from pipeline.cells import DETECTION, TRACK, read_boxes  # noqa: E402
-from pipeline.eval_output import read_rows  # noqa: E402
-from pipeline.eval_report import render_report  # noqa: E402
-from pipeline.eval_results import DEGRADED, Results  # noqa: E402
-from pipeline.eval_table import markdown  # noqa: E402
-from pipeline.layouts import read_data  # noqa: E402
-from pipeline.metrics import preprocess, tracking_scores  # noqa: E402
-from pipeline.moments import Moment, frame_errors  # noqa: E402
-from pipeline.mot import read_results, write_results  # noqa: E402
-from pipeline.synthetic import make_synthetic  # noqa: E402
+from model.track.checkpoint import CheckpointMetadata, save_tracker  # noqa: E402
+from pipeline.benchmark.cells import DETECTION, TRACK, read_boxes  # noqa: E402
+from pipeline.benchmark.metrics import preprocess, tracking_scores  # noqa: E402
+from pipeline.benchmark.moments import Moment, frame_errors  # noqa: E402
+from pipeline.benchmark.output import read_rows  # noqa: E402
+from pipeline.benchmark.report import render_report  # noqa: E402
+from pipeline.benchmark.results import DEGRADED, Results  # noqa: E402
+from pipeline.benchmark.table import markdown  # noqa: E402
+from pipeline.datasets.boxes import Boxes  # noqa: E402
+from pipeline.datasets.layouts import read_data  # noqa: E402
+from pipeline.datasets.mot import read_results, write_results  # noqa: E402
+from pipeline.datasets.synthetic import make_synthetic  # noqa: E402
 from tests.tiny import TINY, tiny_tracker  # noqa: E402
 
 FRAMES = 10

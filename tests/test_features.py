@@ -13,19 +13,11 @@ import pytest
 import ray
 import torch
 
-from model.distillation import DistillationConfig, Distiller
-from model.frame_loss import DistillObjective
-from model.teacher import TeacherFeatures, load_teacher
-from pipeline.batches import Stream, batches
-from pipeline.feature_cache import (
-    FeatureCache,
-    FeatureCacheError,
-    part_bytes,
-    part_uri,
-    parts_done,
-)
-from pipeline.features import CacheSettings, TeacherSettings, cache_features, wanted_identity
-from pipeline.frames import (
+from model.learn.frame_loss import DistillObjective
+from model.teach.distillation import DistillationConfig, Distiller
+from model.teach.teacher import TeacherFeatures, load_teacher
+from pipeline.storage.files import StorageError, list_videos
+from pipeline.training.archive_frames import (
     ArchiveFrames,
     FrameConfig,
     FramesError,
@@ -33,8 +25,21 @@ from pipeline.frames import (
     read_archive_videos,
     read_frame,
 )
-from pipeline.probe import probe
-from pipeline.storage import StorageError, list_videos
+from pipeline.training.batches import Stream, batches
+from pipeline.training.feature_cache import (
+    FeatureCache,
+    FeatureCacheError,
+    part_bytes,
+    part_uri,
+    parts_done,
+)
+from pipeline.training.make_features import (
+    CacheSettings,
+    TeacherSettings,
+    cache_features,
+    wanted_identity,
+)
+from pipeline.video.probe import probe
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import cut, read_number, write_text, write_video
 

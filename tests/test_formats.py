@@ -8,10 +8,16 @@ import pytest
 
 from jobs.export import main
 from jobs.track import main as track
-from model.checkpoint import CheckpointMetadata, save_tracker
-from pipeline.boxes import Boxes
-from pipeline.formats import ExportError, motchallenge_files, run_tracks, sequence_name, zipped
-from pipeline.mot import read_results
+from model.track.checkpoint import CheckpointMetadata, save_tracker
+from pipeline.benchmark.export import (
+    ExportError,
+    motchallenge_files,
+    run_tracks,
+    sequence_name,
+    zipped,
+)
+from pipeline.datasets.boxes import Boxes
+from pipeline.datasets.mot import read_results
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import write_video
 

@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from pipeline.frame_store import FrameStore
-from pipeline.shards import PictureError, Shards, ShardWriter
+from pipeline.clips.frame_store import FrameStore
+from pipeline.datasets.shards import PictureError, Shards, ShardWriter
 from tests.training_parts import write_shards
 
 GB = 1e-9 * 96 * 144 * 3  # one picture

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline import headers
-from pipeline.headers import HeaderReader
-from pipeline.limits import Limits
-from pipeline.probe import ProbeError
-from pipeline.storage import ArchiveFile
+from pipeline.storage.files import ArchiveFile
+from pipeline.video import headers
+from pipeline.video.headers import HeaderReader
+from pipeline.video.limits import Limits
+from pipeline.video.probe import ProbeError
 
 THREADS = 16
 

@@ -19,26 +19,26 @@ from safetensors.torch import load
 from jobs import kit as kit_command
 from jobs import kit_back, kit_run
 from jobs.kit_job import KitJob, StageSettings
-from model.checkpoint import (
+from model.learn.clip_loss import ClipObjective
+from model.learn.training import Trainer, train
+from model.learn.training_config import TrainingConfig
+from model.learn.training_state import read_position
+from model.net.config import SIZES
+from model.track.checkpoint import (
     CheckpointMetadata,
     checkpoint_bytes,
     load_tracker,
     read_metadata,
     save_tracker,
 )
-from model.clip_loss import ClipObjective
-from model.config import SIZES
-from model.tracker import Tracker
-from model.training import Trainer, train
-from model.training_config import TrainingConfig
-from model.training_state import read_position
-from pipeline import returning
-from pipeline.clip_config import ClipConfig
-from pipeline.kit import KitError, Stage, calls, join_kit, lay_out, read_kit, write_kit
-from pipeline.kit_time import fitting_loaders, stage_seconds
-from pipeline.pieces import PieceError, read_pieces, write_pieces
-from pipeline.returning import ReturnError, check_size, compact, expand, read_back, write_back
-from pipeline.step_limit import StepTimes, limit, measure_step
+from model.track.tracker import Tracker
+from pipeline.clips.config import ClipConfig
+from pipeline.kit import returning
+from pipeline.kit.folder import KitError, Stage, calls, join_kit, lay_out, read_kit, write_kit
+from pipeline.kit.pieces import PieceError, read_pieces, write_pieces
+from pipeline.kit.returning import ReturnError, check_size, compact, expand, read_back, write_back
+from pipeline.kit.time_shares import fitting_loaders, stage_seconds
+from pipeline.training.step_limit import StepTimes, limit, measure_step
 from tests.tiny import TINY, tiny_tracker
 from tests.training_parts import CONFIG, clip_stream, write_shards
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.layouts import read_data, read_kitti
-from pipeline.mot import MotError
+from pipeline.datasets.layouts import read_data, read_kitti
+from pipeline.datasets.mot import MotError
 
 SEQINFO = "[Sequence]\nname={0}\nimDir=img1\nframeRate=25\nseqLength=2\nimWidth=64\nimHeight=48\n"
 GT = {

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.letterbox import Letterbox
+from model.net.letterbox import Letterbox
 
 side = st.integers(1, 5000)
 

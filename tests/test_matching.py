@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from model import matching
-from model.matching import assign_dense, assign_one_to_one, match
+from model.learn import matching
+from model.learn.matching import assign_dense, assign_one_to_one, match
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10_000), st.booleans())

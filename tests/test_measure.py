@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from jobs.measure import main
-from model.checkpoint import CheckpointMetadata, save_tracker
-from model.distillation import DistillationConfig, Distiller
-from model.distiller_file import distiller_bytes, distiller_path
-from model.teacher import TeacherInfo, load_teacher
-from pipeline.measure import OVERALL, Run, cells, frame_runs, quality_rows, semantic_rows
-from pipeline.probe import probe
-from pipeline.storage import list_videos
+from model.teach.distillation import DistillationConfig, Distiller
+from model.teach.distiller_file import distiller_bytes, distiller_path
+from model.teach.teacher import TeacherInfo, load_teacher
+from model.track.checkpoint import CheckpointMetadata, save_tracker
+from pipeline.benchmark.measure import OVERALL, Run, cells, frame_runs, quality_rows, semantic_rows
+from pipeline.storage.files import list_videos
+from pipeline.video.probe import probe
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import read_number, write_video
 

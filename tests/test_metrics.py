@@ -6,15 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.average_precision import detection_scores
-from pipeline.boxes import Boxes, evaluated
-from pipeline.metrics import (
+from pipeline.benchmark.average_precision import detection_scores
+from pipeline.benchmark.metrics import (
     _similarities,
     _trackeval_data,
     iou_matrix,
     preprocess,
     tracking_scores,
 )
+from pipeline.datasets.boxes import Boxes, evaluated
 
 trackeval = pytest.importorskip("trackeval.metrics")
 pytest.importorskip("pycocotools")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.mot import (
+from pipeline.datasets.mot import (
     Boxes,
     MotError,
     find_sequences,

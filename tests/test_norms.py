@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from model.norms import calibrate
+from model.learn.calibrate import calibrate
 from tests.test_clip_loss import make_batch
 from tests.tiny import tiny_tracker
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from jobs.pack import main
-from pipeline.packing import KnownSources, PackError, pack_coco
-from pipeline.shards import (
+from pipeline.datasets.packing import KnownSources, PackError, pack_coco
+from pipeline.datasets.shards import (
     LabelledFrame,
     LabelledSequence,
     PictureError,
@@ -20,7 +20,7 @@ from pipeline.shards import (
     require_train,
     require_val,
 )
-from pipeline.synthetic import make_synthetic
+from pipeline.datasets.synthetic import make_synthetic
 
 NOTHING = KnownSources()
 

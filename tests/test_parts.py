@@ -9,18 +9,18 @@ import torch
 from jobs.train import run
 from jobs.train_job import TrainJob
 from jobs.training_run import MlflowSettings
-from model.checkpoint import CheckpointMetadata, checkpoint_bytes, load_tracker
-from model.distillation import DistillationConfig, Distiller
-from model.distiller_file import distiller_path
-from model.part_loss import PartObjective, train_only
-from model.teacher import load_teacher
-from model.teacher_statistics import measure_statistics
-from model.tracker import Tracker
-from model.training import Trainer
-from pipeline.batches import Stream, batches
-from pipeline.clips import Clips, collate_clips
-from pipeline.fit import ClusterSettings
-from pipeline.shards import Shards
+from model.learn.part_loss import PartObjective, train_only
+from model.learn.training import Trainer
+from model.teach.distillation import DistillationConfig, Distiller
+from model.teach.distiller_file import distiller_path
+from model.teach.teacher import load_teacher
+from model.teach.teacher_statistics import measure_statistics
+from model.track.checkpoint import CheckpointMetadata, checkpoint_bytes, load_tracker
+from model.track.tracker import Tracker
+from pipeline.clips.clips import Clips, collate_clips
+from pipeline.datasets.shards import Shards
+from pipeline.training.batches import Stream, batches
+from pipeline.training.work import ClusterSettings
 from tests.tiny import TINY, tiny_tracker
 from tests.training_parts import CLIPS, CONFIG, clip_stream, write_shards
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.paste import Donor, covered_shares, donors_of, paste_people
+from pipeline.clips.paste import Donor, covered_shares, donors_of, paste_people
 from tests.test_views import labels
 
 

@@ -7,11 +7,11 @@ import pytest
 
 pytest.importorskip("trackers")
 
-from pipeline.boxes import Boxes
-from pipeline.detectors import DetectorError, open_detector
-from pipeline.metrics import tracking_scores
-from pipeline.mot import read_gt
-from pipeline.peers import PEERS, track_detections
+from pipeline.benchmark.metrics import tracking_scores
+from pipeline.datasets.boxes import Boxes
+from pipeline.datasets.mot import read_gt
+from pipeline.trackers.detectors import DetectorError, open_detector
+from pipeline.trackers.peers import PEERS, track_detections
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -56,8 +56,8 @@ def test_a_detector_finds_the_people_of_a_real_frame(file, runtime):
     path, clip = DATA / "weights" / file, DATA / "sequences" / "val" / "TUD-Campus"
     if not path.is_file():
         pytest.skip(f"{path.name} is not there")
-    from pipeline.indexed_frames import read_frames
-    from pipeline.metrics import iou_matrix
+    from pipeline.benchmark.metrics import iou_matrix
+    from pipeline.video.by_index import read_frames
 
     frame = read_frames(str(clip / "video.mp4"), [0], 640, 480)[0]
     xywh, scores = open_detector(path)(frame)

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import storage
-from pipeline.archive import find_videos, read_archive
-from pipeline.plan import Unreadable, expected_frames, plan, survey
-from pipeline.probe import ProbeError, VideoInfo
-from pipeline.storage import ArchiveFile, StorageError, list_stems
+from pipeline.storage import files as storage
+from pipeline.storage.files import ArchiveFile, StorageError, list_stems
+from pipeline.tracking.archive import find_videos, read_archive
+from pipeline.tracking.plan import Unreadable, expected_frames, plan, survey
+from pipeline.video.info import VideoInfo
+from pipeline.video.probe import ProbeError
 from tests.videos import write_empty, write_text, write_video
 
 INFO = VideoInfo(
@@ -155,8 +156,8 @@ def test_a_new_file_is_read_once_for_its_identity(tmp_path, monkeypatch):
 
 
 def _probe_by_id(file):
-    from pipeline.identity import video_id
-    from pipeline.storage import content_identity
+    from pipeline.storage.files import content_identity
+    from pipeline.storage.identity import video_id
 
     identifier = video_id(file.relative_path, content_identity(file))
     return replace(INFO, video_id=identifier, uri=file.uri, relative_path=file.relative_path)

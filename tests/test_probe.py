@@ -5,9 +5,10 @@ from pathlib import Path
 import av
 import pytest
 
-from pipeline import probe as probe_module
-from pipeline.probe import ProbeError, VideoInfo, open_video, probe
-from pipeline.storage import StorageError, list_videos
+from pipeline.storage.files import StorageError, list_videos
+from pipeline.video import probe as probe_module
+from pipeline.video.info import VideoInfo
+from pipeline.video.probe import ProbeError, open_video, probe
 from tests import videos
 
 

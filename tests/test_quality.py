@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from model.fusion import SemanticGate
-from model.quality import PATCH, PATCHES, STATISTICS, _median, frame_statistics, sample_patches
+from model.net.fusion import SemanticGate
+from model.net.quality import PATCH, PATCHES, STATISTICS, _median, frame_statistics, sample_patches
 
 
 def picture(height=480, width=640):

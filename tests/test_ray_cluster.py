@@ -7,10 +7,13 @@ import psutil
 import pytest
 from ray._private import ray_constants
 
-from model.training import TrainingError
-from pipeline import distributed, pool, ray_cluster
-from pipeline.fit import ClusterSettings, fit
-from pipeline.stop import ClusterError
+from model.learn.training import TrainingError
+from pipeline.runtime import ray_cluster
+from pipeline.runtime.stop import ClusterError
+from pipeline.tracking import on_ray as pool
+from pipeline.training import on_ray as distributed
+from pipeline.training.fit import fit
+from pipeline.training.work import ClusterSettings
 from tests.training_parts import clip_fit, write_shards
 
 VARIABLE = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR

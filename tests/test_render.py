@@ -10,13 +10,13 @@ from PIL import Image
 
 from jobs.render import VideoNotFoundError, find_video
 from jobs.render import main as render_job
-from pipeline.probe import probe
-from pipeline.schema import FRAMES, TRACKS, VIDEOS, rows_table, table_uri, to_parquet_bytes
-from pipeline.storage import list_videos, write_atomic
+from pipeline.storage.files import list_videos, write_atomic
+from pipeline.storage.schema import FRAMES, TRACKS, VIDEOS, rows_table, table_uri, to_parquet_bytes
+from pipeline.video.probe import probe
 from tests.videos import write_video
 
 pytest.importorskip("supervision")
-render_module = pytest.importorskip("pipeline.render")
+render_module = pytest.importorskip("pipeline.tracking.render")
 render, RenderError = render_module.render, render_module.RenderError
 
 GREY = 90

@@ -19,9 +19,9 @@ from jobs.track import main
 from jobs.train import run as train
 from jobs.train_job import ClusterSettings, TrainJob
 from jobs.training_run import MlflowSettings
-from model.checkpoint import CheckpointMetadata, save_tracker
-from model.config import SIZES
-from model.teacher import TeacherSettings
+from model.net.config import SIZES
+from model.teach.teacher import TeacherSettings
+from model.track.checkpoint import CheckpointMetadata, save_tracker
 from tests.tiny import TINY, tiny_tracker
 from tests.training_parts import CLIPS, CONFIG, write_shards
 from tests.videos import write_text, write_video

@@ -5,9 +5,9 @@ import importlib.metadata
 import pytest
 
 from jobs.sample import main as sample_job
-from pipeline.probe import ProbeError, probe
-from pipeline.sample import CLIPS, TRUNCATED, SampleError, write_sample
-from pipeline.storage import list_videos
+from pipeline.datasets.sample import CLIPS, TRUNCATED, SampleError, write_sample
+from pipeline.storage.files import list_videos
+from pipeline.video.probe import ProbeError, probe
 
 
 def installed() -> bool:

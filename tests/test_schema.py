@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import schema
-from pipeline.schema import rows_table, table_uri, to_parquet_bytes
+from pipeline.storage import schema
+from pipeline.storage.schema import rows_table, table_uri, to_parquet_bytes
 
 
 @pytest.mark.parametrize("name", ["TRACKS", "FRAMES", "VIDEOS", "DEAD_LETTERS", "MANIFEST"])

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.degrade import PORTABLE_KINDS, degrade, degrade_frame, look_of
-from pipeline.fast_kernels import JPEG, fast_degrade
-from pipeline.spoil import spoil
+from pipeline.clips.fast_kernels import JPEG, fast_degrade
+from pipeline.clips.spoil import spoil
+from pipeline.degrade.kinds import PORTABLE_KINDS, degrade, degrade_frame, look_of
 
 KINDS = tuple(kind for kind in PORTABLE_KINDS if kind != "swing")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.average_precision import picture_scores
-from pipeline.picture_boxes import Found, People
-from pipeline.shards import (
+from pipeline.benchmark.average_precision import picture_scores
+from pipeline.datasets.picture_boxes import Found, People
+from pipeline.datasets.shards import (
     LabelledFrame,
     LabelledSequence,
     ShardError,
@@ -18,8 +18,8 @@ from pipeline.shards import (
     ShardWriter,
     encode_picture,
 )
-from pipeline.still_score import ap50, score_stills
-from pipeline.student_detections import decoder_detections, encode, prepare
+from pipeline.tracking.student_detections import decoder_detections, encode, prepare
+from pipeline.training.still_score import ap50, score_stills
 from tests.tiny import tiny_tracker
 
 CPU = torch.device("cpu")
@@ -121,7 +121,7 @@ import sys
 for name in ("pycocotools", "motmetrics", "trackeval", "pyarrow", "av", "ray", "pandas", "rich",
              "pydantic", "decord", "fsspec", "onnxruntime", "openvino"):
     sys.modules[name] = None
-import pipeline.still_score
+import pipeline.training.still_score
 """
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pipeline import storage
-from pipeline.identity import video_id
-from pipeline.storage import ArchiveFile, StorageError, content_identity, list_videos
+from pipeline.storage import files as storage
+from pipeline.storage.files import ArchiveFile, StorageError, content_identity, list_videos
+from pipeline.storage.identity import video_id
 
 ODD_NAMES = ["a b.mp4", 'it\'s "quoted".MP4', "new\nline.avi", "größe 東京.mkv", "a::b#c%20?.mov"]
 

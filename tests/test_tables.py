@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import ModelConfig
-from pipeline import memory, spool
-from pipeline.limits import Limits
-from pipeline.schema import FRAMES, TRACKS
-from pipeline.spool import SpoolError, TableSpool
-from pipeline.tables import VideoTables, WindowRows
+from model.net.config import ModelConfig
+from pipeline.storage.schema import FRAMES, TRACKS
+from pipeline.tracking import memory_estimate as memory
+from pipeline.tracking import spool
+from pipeline.tracking.spool import SpoolError, TableSpool
+from pipeline.tracking.tables import VideoTables, WindowRows
+from pipeline.video.limits import Limits
 from tests.test_plan import INFO, info
 
 PEOPLE = 20

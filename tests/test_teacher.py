@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from model.teacher import TeacherError, load_teacher
+from model.teach.teacher import TeacherError, load_teacher
 
 SMALL = {
     "embed_dim": 24,

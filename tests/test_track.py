@@ -8,17 +8,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from model.checkpoint import CheckpointError, CheckpointMetadata, save_tracker
-from model.letterbox import Letterbox
-from model.tracker import FrameResult
-from pipeline import schema, spool
-from pipeline import worker as worker_module
-from pipeline.decode import Frame
-from pipeline.probe import probe
-from pipeline.storage import StorageError, list_stems, list_videos, read_bytes, write_atomic
-from pipeline.tables import VideoTables, window_rows
-from pipeline.track import TrackSettings, open_tracker, track_video
-from pipeline.worker import VideoTracker
+from model.net.letterbox import Letterbox
+from model.track.checkpoint import CheckpointError, CheckpointMetadata, save_tracker
+from model.track.tracker import FrameResult
+from pipeline.storage import schema
+from pipeline.storage.files import StorageError, list_stems, list_videos, read_bytes, write_atomic
+from pipeline.tracking import spool
+from pipeline.tracking import worker as worker_module
+from pipeline.tracking.tables import VideoTables, window_rows
+from pipeline.tracking.track_video import TrackSettings, open_tracker, track_video
+from pipeline.tracking.worker import VideoTracker
+from pipeline.video.decode import Frame
+from pipeline.video.probe import probe
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import cut, write_video
 

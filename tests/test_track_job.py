@@ -13,8 +13,8 @@ import pytest
 import ray
 
 from jobs.track import main
-from model.checkpoint import CheckpointMetadata, save_tracker
-from model.config import ModelConfig
+from model.net.config import ModelConfig
+from model.track.checkpoint import CheckpointMetadata, save_tracker
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import cut, write_empty, write_text, write_video
 

@@ -5,9 +5,9 @@ from dataclasses import fields
 import pytest
 import torch
 
-from model.config import SIZES, ModelConfig
-from model.tracker import Tracker
-from model.tracks import TrackState
+from model.net.config import SIZES, ModelConfig
+from model.track.tracker import Tracker
+from model.track.tracks import TrackState
 from tests.tiny import tiny_inputs, tiny_tracker
 
 FRAMES = 6

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.tracker_spec import SpecError, pairs, parse_trackers
+from pipeline.trackers.spec import SpecError, pairs, parse_trackers
 
 STUDENTS, DETECTORS = {"student": "s.safetensors", "old": "o.safetensors"}, {"yolox": "y.onnx"}
 

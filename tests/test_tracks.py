@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.tracks import TrackState, expected_boxes, lifecycle, updated_velocity
+from model.track.tracks import TrackState, expected_boxes, lifecycle, updated_velocity
 
 THRESHOLDS = {
     "birth_threshold": 0.6,

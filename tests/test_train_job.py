@@ -9,13 +9,13 @@ from jobs.distill_job import DistillJob
 from jobs.train import main, run
 from jobs.train_job import TrainJob
 from jobs.training_run import MlflowSettings
-from model.checkpoint import read_metadata
-from model.config import SIZES
-from model.teacher import TeacherSettings
-from model.training import TrainingError
-from model.training_config import TrainingConfig
-from pipeline.fit import ClusterSettings
-from pipeline.shards import ShardError
+from model.learn.training import TrainingError
+from model.learn.training_config import TrainingConfig
+from model.net.config import SIZES
+from model.teach.teacher import TeacherSettings
+from model.track.checkpoint import read_metadata
+from pipeline.datasets.shards import ShardError
+from pipeline.training.work import ClusterSettings
 from tests.tiny import TINY
 from tests.training_parts import CLIPS, CONFIG, write_shards
 

@@ -3,8 +3,8 @@
 import pytest
 
 from model.communicator import Communicator
-from pipeline.batches import batches
-from pipeline.train_speed import LOADER, REST, measure_training
+from pipeline.training.batches import batches
+from pipeline.training.speed import LOADER, REST, measure_training
 from tests.training_parts import CLIPS, CONFIG, build, clip_stream, write_shards
 
 

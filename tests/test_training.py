@@ -14,18 +14,18 @@ from safetensors.torch import load
 from torch import nn
 
 from jobs.train_job import ClusterSettings, TrainJob
-from model.clip_loss import ClipObjective, clip_loss
 from model.communicator import Communicator
-from model.teacher import TeacherError, TeacherSettings, load_teacher
-from model.tracker import Tracker
-from model.training import Objective, Trainer, TrainingError
-from model.training_config import TrainingConfig, rate_at
-from pipeline.batches import batches, share
-from pipeline.clips import Clips
-from pipeline.fit import fit
-from pipeline.post import Post
-from pipeline.run_folder import STATE, RunFolder
-from pipeline.shards import Shards
+from model.learn.clip_loss import ClipObjective, clip_loss
+from model.learn.training import Objective, Trainer, TrainingError
+from model.learn.training_config import TrainingConfig, rate_at
+from model.teach.teacher import TeacherError, TeacherSettings, load_teacher
+from model.track.tracker import Tracker
+from pipeline.clips.clips import Clips
+from pipeline.datasets.shards import Shards
+from pipeline.training.batches import batches, share
+from pipeline.training.fit import fit
+from pipeline.training.post import Post
+from pipeline.training.run_folder import STATE, RunFolder
 from tests.tiny import TINY, tiny_tracker
 from tests.training_parts import (
     CLIPS,
@@ -316,7 +316,7 @@ def test_views_are_degraded_at_the_size_the_camera_had(shards, monkeypatch):
         sizes.append(clip.shape[1:3])
         return 255 - clip
 
-    monkeypatch.setattr("pipeline.clips.degrade", seen)
+    monkeypatch.setattr("pipeline.clips.clips.degrade", seen)
     config = replace(CLIPS, degraded=1.0, degrade_at="camera")
     clips = Clips(Shards(shards), config, seed=3, clean=True)
     items = [clips[i] for i in range(12)]

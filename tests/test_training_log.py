@@ -11,14 +11,15 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from model.clip_loss import ClipObjective
-from model.frame_loss import FrameBatch
-from model.training import Progress, Trainer
-from pipeline.batches import batches
-from pipeline.fit import ClusterSettings, fit
-from pipeline.run_folder import RunFolder
-from pipeline.training_log import LOG, TrainingLog, open_mlflow
-from pipeline.training_picture import BatchInspector, rank_correlation, semantic_colours
+from model.learn.clip_loss import ClipObjective
+from model.learn.frame_loss import FrameBatch
+from model.learn.training import Progress, Trainer
+from pipeline.training.batches import batches
+from pipeline.training.fit import fit
+from pipeline.training.log import LOG, TrainingLog, open_mlflow
+from pipeline.training.picture import BatchInspector, rank_correlation, semantic_colours
+from pipeline.training.run_folder import RunFolder
+from pipeline.training.work import ClusterSettings
 from tests.tiny import tiny_inputs, tiny_tracker
 from tests.training_parts import CONFIG, clip_fit, clip_stream, write_shards
 

@@ -10,12 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from model.clip_loss import ClipObjective
-from model.training import Objective, Trainer, TrainingError, train
-from model.training_config import STEPS, TrainingConfig, rate_at, share_used
-from pipeline.batches import batches
-from pipeline.fit import DONE, ClusterSettings, fit
-from pipeline.run_folder import STATE, RunFolder
+from model.learn.clip_loss import ClipObjective
+from model.learn.training import Objective, Trainer, TrainingError, train
+from model.learn.training_config import STEPS, TrainingConfig, rate_at, share_used
+from pipeline.training.batches import batches
+from pipeline.training.fit import fit
+from pipeline.training.run_folder import STATE, RunFolder
+from pipeline.training.work import DONE, ClusterSettings
 from tests.tiny import tiny_tracker
 from tests.training_parts import CONFIG, clip_fit, clip_stream, two_processes, write_shards
 
@@ -51,7 +52,7 @@ def clock(monkeypatch):
         clock.now += clock.passes
         return clock.now
 
-    monkeypatch.setattr("model.training.time", SimpleNamespace(perf_counter=perf_counter))
+    monkeypatch.setattr("model.learn.training.time", SimpleNamespace(perf_counter=perf_counter))
     return clock
 
 

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.decoder import DecoderOutput
-from model.tracks import TrackState
-from model.transport import Transport, _mutual
+from model.net.decoder import DecoderOutput
+from model.track.tracks import TrackState
+from model.track.transport import Transport, _mutual
 
 HERE = [0.5, 0.5, 0.1, 0.3]
 

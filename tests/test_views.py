@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.clip_labels import Labels, joined
-from pipeline.views import View, cut, draw_aspect, draw_place, draw_scale, labels_in
+from pipeline.clips.labels import Labels, joined
+from pipeline.clips.views import View, cut, draw_aspect, draw_place, draw_scale, labels_in
 
 
 def labels(*boxes, ignore=False):
@@ -119,8 +119,8 @@ def test_half_of_the_squeezed_pictures_get_proportions_back():
 
 
 def test_opencv_keeps_to_one_thread_where_clips_are_made(tmp_path):
-    from pipeline.clips import Clips
-    from pipeline.shards import Shards
+    from pipeline.clips.clips import Clips
+    from pipeline.datasets.shards import Shards
     from tests.training_parts import CLIPS, write_shards
 
     cv2.setNumThreads(2)

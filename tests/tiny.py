@@ -2,8 +2,8 @@
 
 import torch
 
-from model.config import ModelConfig
-from model.tracker import Tracker
+from model.net.config import ModelConfig
+from model.track.tracker import Tracker
 
 TINY = ModelConfig(
     size="tiny",

@@ -12,14 +12,20 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
-from model.clip_loss import ClipObjective
 from model.communicator import Communicator
-from model.training import Objective, Trainer
-from model.training_config import TrainingConfig
-from pipeline.batches import Stream, batches
-from pipeline.clips import ClipConfig, Clips, collate_clips
-from pipeline.fit import Fit, work
-from pipeline.shards import LabelledFrame, LabelledSequence, Shards, ShardWriter, encode_picture
+from model.learn.clip_loss import ClipObjective
+from model.learn.training import Objective, Trainer
+from model.learn.training_config import TrainingConfig
+from pipeline.clips.clips import ClipConfig, Clips, collate_clips
+from pipeline.datasets.shards import (
+    LabelledFrame,
+    LabelledSequence,
+    Shards,
+    ShardWriter,
+    encode_picture,
+)
+from pipeline.training.batches import Stream, batches
+from pipeline.training.work import Fit, work
 from tests.tiny import tiny_tracker
 
 CLIPS = ClipConfig(height=64, width=96, length=2, objects=8)

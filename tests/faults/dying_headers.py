@@ -4,8 +4,8 @@ import os
 import signal
 import time
 
-from pipeline import headers
-from pipeline.probe import probe
+from pipeline.video import headers
+from pipeline.video.probe import probe
 
 
 def serve(connection, threads, limits):

@@ -7,9 +7,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline import archive, decode, run_record, storage, track, worker
-from pipeline.probe import probe
-from pipeline.storage_errors import StorageError
+from pipeline.storage import files as storage
+from pipeline.storage import run_record
+from pipeline.storage.errors import StorageError
+from pipeline.tracking import archive, worker
+from pipeline.tracking import track_video as track
+from pipeline.video import decode
+from pipeline.video.probe import probe
 
 
 class ProbedHere:
@@ -182,7 +186,7 @@ def unreadable(name):
         return real(uri)
 
     storage.open_binary = open_binary
-    from pipeline import probe as module
+    from pipeline.video import probe as module
 
     module.open_binary = open_binary
 
@@ -217,6 +221,6 @@ class SlowTracker(worker.VideoTracker):
 
 def log_closes_within(seconds):
     """The patience with MLflow at the end of a job."""
-    from pipeline import tracking_log
+    from pipeline.runtime import mlflow_run as tracking_log
 
     tracking_log._CLOSE_WITHIN_S = seconds

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import storage
+from pipeline.storage import files as storage
 
 KEYS = {
     "tracks": ("video_id", "frame_index", "track_id"),

@@ -10,8 +10,10 @@ import pytest
 from botocore.exceptions import BotoCoreError
 from s3fs import S3FileSystem
 
-from pipeline import file_systems, storage, storage_errors
-from pipeline.storage_errors import StorageError
+from pipeline.storage import errors as storage_errors
+from pipeline.storage import file_systems
+from pipeline.storage import files as storage
+from pipeline.storage.errors import StorageError
 from tests.faults.proxy import FAULTS, FaultyProxy
 from tests.videos import write_video
 

@@ -14,7 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from jobs.track import main
-from pipeline import pool
+from pipeline.tracking import on_ray as pool
 from tests.faults import invariant
 from tests.faults.conftest import ROOT
 from tests.faults.injected import FaultyTracker, SlowTracker

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipeline import storage
+from pipeline.storage import files as storage
 
 
 def again(drivers, argv, *faults):

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.checkpoint import CheckpointError, load_tracker
-from pipeline import storage
-from pipeline.decode import DecodeError, Decoder
-from pipeline.identity import video_id
-from pipeline.limits import Limits
-from pipeline.probe import ProbeError, probe
-from pipeline.schema import TABLES, mask_secrets, secret_values, table_uri
-from pipeline.storage import list_videos
+from model.track.checkpoint import CheckpointError, load_tracker
+from pipeline.storage import files as storage
+from pipeline.storage.files import list_videos
+from pipeline.storage.identity import video_id
+from pipeline.storage.schema import TABLES, mask_secrets, secret_values, table_uri
+from pipeline.video.decode import DecodeError, Decoder
+from pipeline.video.limits import Limits
+from pipeline.video.probe import ProbeError, probe
 from tests.faults import invariant
 from tests.faults.corpus import CONTAINERS, MUTATIONS, write_corpus
 from tests.videos import write_video
@@ -98,7 +98,7 @@ def test_what_refers_to_other_files_opens_nothing(tmp_path, monkeypatch):
     secret = write_video(tmp_path / "secret.ts", frames=5)
     opened = []
     real = storage.open_binary
-    from pipeline import probe as module
+    from pipeline.video import probe as module
 
     monkeypatch.setattr(module, "open_binary", lambda uri: (opened.append(uri), real(uri))[1])
     for name, text in playlists(secret).items():

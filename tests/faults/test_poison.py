@@ -6,14 +6,15 @@ import signal
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import headers, storage
-from pipeline.attempts import Ledger
-from pipeline.dead_letters import settle, write_dead_letter
-from pipeline.headers import HeaderReader
-from pipeline.limits import Limits
-from pipeline.plan import survey
-from pipeline.probe import ProbeError
-from pipeline.schema import table_uri
+from pipeline.storage import files as storage
+from pipeline.storage.schema import table_uri
+from pipeline.tracking.attempts import Ledger
+from pipeline.tracking.dead_letters import settle, write_dead_letter
+from pipeline.tracking.plan import survey
+from pipeline.video import headers
+from pipeline.video.headers import HeaderReader
+from pipeline.video.limits import Limits
+from pipeline.video.probe import ProbeError
 from tests.faults import dying_headers
 from tests.videos import write_video
 

@@ -1,0 +1,345 @@
+"""The training loop in plain PyTorch: optimizer, averaged weights, resumable state.
+
+It knows neither Ray nor files of videos. Whatever is random belongs to its batch, so a
+run that was killed goes on with the loss curve of one that was not. Several workers, each with
+its part of every batch, take the steps that one would take with the whole of it.
+
+Nothing of a step waits for the device but one transfer at its end, of all that is to be told.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from model.communicator import Communicator
+from model.learn.average import AveragedWeights
+from model.learn.batch_statistics import use_batch_statistics
+from model.learn.training_config import TrainingConfig, rate_at, share_used
+from model.learn.training_state import Position, StateError, pack_state, unpack_state
+from model.track.tracker import Tracker
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step, for whoever watches.
+
+    Attributes:
+        step: steps done. loss: total. terms: its parts. learning_rate: of this step.
+        frames: frames seen in this step, by all workers.
+        seconds: this step took, data included. data_seconds: of them, waiting for data.
+        problems: what could not be read while the batch was made, a line each.
+        frames_seen: in all steps so far.
+        budget_used: share of the training's steps or minutes.
+    """
+
+    step: int
+    loss: float
+    terms: dict[str, float]
+    learning_rate: float
+    frames: int
+    seconds: float
+    data_seconds: float
+    problems: tuple[str, ...] = ()
+    frames_seen: int = 0
+    budget_used: float = 0.0
+
+
+class Batch(Protocol):
+    """What a step is trained on; one that has `problems`, lines of text, gets them reported.
+
+    Attributes:
+        valid: (…, 2) height and width of each frame on the canvas.
+        names: where it came from.
+    """
+
+    @property
+    def valid(self) -> Tensor: ...  # noqa: D102
+    @property
+    def names(self) -> tuple[str, ...]: ...  # noqa: D102
+    def to(self, device: torch.device | str) -> "Batch": ...  # noqa: D102
+
+
+class Objective(nn.Module):
+    """What is minimised. The trainer trains its parameters along and saves its whole state.
+
+    Attributes:
+        communicator: how to speak to the other workers; set by the trainer. A loss must be that
+            of the whole batch: sums over a worker's part are divided by `communicator.mean` of
+            the count, and what compares frames with each other gathers them first.
+    """
+
+    communicator: Communicator
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.communicator = Communicator()
+
+    def forward(self, tracker: Tracker, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of this worker's part of a batch, and its terms for the log.
+
+        Args:
+            tracker: in training mode.
+            batch: on the tracker's device.
+
+        Returns:
+            the loss, and scalars on the same device without gradient; nothing waits for them.
+        """
+        raise NotImplementedError
+
+    def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Called between the backward pass and the optimizer; returns more terms.
+
+        Args:
+            mean: averages a tensor over all workers.
+        """
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a worker tells the others of its part of a step; `seconds` is since the last one."""
+
+    terms: dict[str, float]
+    frames: int
+    problems: tuple[str, ...]
+    seconds: float
+
+
+class Trainer:
+    """A tracker in training: weights, their average, optimizer, and how far they are.
+
+    Args:
+        tracker: what is trained; the same weights on every worker.
+        objective: what is minimised; its parameters too are the same on every worker.
+        config: how.
+        device: where.
+        communicator: how to speak to the other workers; None for a single one.
+
+    Attributes:
+        position: how far it is; the same on every worker.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        objective: Objective,
+        config: TrainingConfig,
+        device: torch.device | str,
+        communicator: Communicator | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.tracker = tracker.to(self.device)
+        self.objective = objective.to(self.device)
+        self.config = config
+        self.communicator = communicator or Communicator()
+        self.position = Position()
+        objective.communicator = self.communicator
+        tracker.backbone.freeze(config.frozen_stages)
+        if config.batch_statistics:
+            use_batch_statistics(tracker, self.communicator)
+        if self.device.type == "cuda":
+            # What bfloat16 kernels of convolutions want.
+            tracker.to(memory_format=torch.channels_last)
+            if config.compile:
+                tracker.backbone.compile()
+                tracker.encoder.compile()
+        self.optimizer = _optimizer(tracker, objective, config)
+        self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.average = AveragedWeights(tracker)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.position.step
+
+    @property
+    def budget_used(self) -> float:
+        """Share of the steps or minutes that are used; 1 is the end."""
+        return share_used(self.position.step, self.position.seconds, self.config)
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[Progress]:
+        """Train on batches, which must begin with that of step `self.step`.
+
+        The time that is used runs from the first call for a batch on, with all that happens
+        between the steps; that of the first worker counts for all.
+
+        Raises:
+            TrainingError: loss or gradient is not finite; names the clips. Weights are left as
+                they were before the step.
+        """
+        self.tracker.train()
+        self.objective.train()
+        counted = started = time.perf_counter()
+        for batch in batches:
+            ready = time.perf_counter()
+            rate = self._rate()
+            terms = self._update(batch, rate)
+            done = time.perf_counter()
+            own = _Part(
+                terms,
+                batch.valid[..., 0].numel(),
+                tuple(getattr(batch, "problems", ())),
+                done - counted,
+            )
+            counted = done
+            parts = self.communicator.gather_objects(own)
+            frames = sum(part.frames for part in parts)
+            self.position = Position(
+                self.position.step + 1,
+                self.position.frames + frames,
+                self.position.seconds + parts[0].seconds,
+            )
+            self._update_average()
+            terms = _mean_terms([part.terms for part in parts])
+            yield Progress(
+                step=self.position.step,
+                loss=terms.pop("loss"),
+                terms=terms,
+                learning_rate=self.config.learning_rate * rate,
+                frames=frames,
+                seconds=done - started,
+                data_seconds=ready - started,
+                problems=tuple(line for part in parts for line in part.problems),
+                frames_seen=self.position.frames,
+                budget_used=self.budget_used,
+            )
+            started = time.perf_counter()
+
+    def _rate(self) -> float:
+        return rate_at(self.position.step, self.config, self.position.seconds)
+
+    def _update(self, batch: Batch, rate: float) -> dict[str, float]:
+        """Take a step at this share of the rate; returns what is to be told of it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * rate
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss, terms = self.objective(self.tracker, batch.to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        terms = terms | self.objective.after_backward(self.communicator.mean)
+        self.communicator.average_gradients(self._trained)
+        norm = nn.utils.clip_grad_norm_(self._trained, self.config.clip_gradient)
+        everywhere = self.communicator.mean(loss.detach())
+        # A step along an infinite gradient would spoil the weights, and then the checkpoint: fused
+        # optimizers leave them alone where this is 1, and nobody waits to learn whether it is.
+        spoilt = ~(everywhere.isfinite() & norm.isfinite())
+        self.optimizer.found_inf = spoilt.float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        values = {"everywhere": everywhere, "loss": loss.detach(), "gradient_norm": norm} | terms
+        told = torch.stack([value.float() for value in values.values()]).tolist()
+        figures = dict(zip(values, told, strict=True))
+        self._check("loss", figures.pop("everywhere"), figures["loss"], batch.names)
+        self._check("gradient", figures["gradient_norm"], figures["gradient_norm"], batch.names)
+        return figures
+
+    def _check(self, what: str, everywhere: float, here: float, names: tuple[str, ...]) -> None:
+        """Stop, on all workers or on none, when a number is not finite; name whose clips."""
+        if math.isfinite(everywhere):
+            return
+        self.average.restore_statistics()
+        found = self.communicator.gather_objects((here, names))
+        bad = [n for value, names in found if not math.isfinite(value) for n in names]
+        raise TrainingError(
+            f"the {what} is {everywhere} at step {self.step} on clips {', '.join(bad)}; "
+            "the last checkpoint is intact: resume from it with a lower learning rate, "
+            "or leave those clips out"
+        )
+
+    def _update_average(self) -> None:
+        # Young averages follow fast: the first weights are noise.
+        self.average.update(min(self.config.average, (1 + self.step) / (10 + self.step)))
+
+    def averaged(self) -> Tracker:
+        """Return a copy of the tracker with the averaged weights, on its device, in eval mode."""
+        copy = Tracker(self.tracker.config)
+        copy.load_state_dict(self.average.values)
+        return copy.to(self.device).eval()
+
+    def save(self) -> bytes:
+        """The whole training state as a safetensors file."""
+        config = self.tracker.config.to_dict()
+        return pack_state(self.position, config, self._sections(), self.optimizer)
+
+    def resume(self, data: bytes, name: str) -> None:
+        """Take up the state that `save` made.
+
+        Args:
+            data: the file.
+            name: where it came from, for messages.
+
+        Raises:
+            TrainingError: it is damaged, or belongs to another model, another objective or
+                another choice of frozen stages. Nothing is changed then.
+        """
+        config = self.tracker.config.to_dict()
+        try:
+            position, sections = unpack_state(data, config, self._sections(), self.optimizer)
+        except StateError as error:
+            raise TrainingError(f"{name}: {error}") from error
+        self.tracker.load_state_dict(sections["weight"])
+        self.objective.load_state_dict(sections["objective"])
+        self.average.load(sections["average"])
+        self.position = position
+
+    def _sections(self) -> dict[str, dict[str, Tensor]]:
+        return {
+            "weight": self.tracker.state_dict(),
+            "average": self.average.values,
+            "objective": self.objective.state_dict(),
+        }
+
+
+def train(
+    trainer: Trainer,
+    batches: Iterable[Batch],
+    checkpoint: Callable[[Trainer], None],
+    watch: Callable[[Progress], None],
+) -> None:
+    """Run to the end of the budget, calling `checkpoint` every so often and at the end."""
+    if trainer.budget_used >= 1:
+        return
+    for progress in trainer.run(batches):
+        watch(progress)
+        over = trainer.budget_used >= 1
+        if over or trainer.step % trainer.config.checkpoint_every == 0:
+            checkpoint(trainer)
+        if over:
+            return
+
+
+def _mean_terms(parts: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each term over the workers that have it."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    values = {name: [part[name] for part in parts if name in part] for name in names}
+    return {name: sum(found) / len(found) for name, found in values.items()}
+
+
+def _optimizer(
+    tracker: Tracker, objective: Objective, config: TrainingConfig
+) -> torch.optim.Optimizer:
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in [*tracker.named_parameters(), *objective.named_parameters()]:
+        if parameter.requires_grad:
+            key = (name.startswith("backbone."), parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "base_lr": config.learning_rate * (config.backbone_rate if backbone else 1.0),
+                "weight_decay": config.weight_decay if decays else 0.0,
+            }
+            for (backbone, decays), parameters in groups.items()
+        ],
+        lr=config.learning_rate,
+        fused=True,
+    )

@@ -1,0 +1,1 @@
+"""What sees: backbone to decoded queries."""

@@ -1,0 +1,177 @@
+"""Attention over feature maps and between queries, in plain PyTorch.
+
+Shapes: B frames, Q queries, D width, H heads, L maps, P points a head and map.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.net.geometry import pairwise_iou, to_corners
+
+
+def sample_maps(maps: Sequence[Tensor], locations: Tensor, weights: Tensor) -> Tensor:
+    """Weighted bilinear samples of several maps: the core of deformable attention.
+
+    Zhu et al., "Deformable DETR", ICLR 2021, eq. 3, without the value projection: the maps
+    arrive projected, and one 1x1 convolution a layer over every position is saved.
+
+    Args:
+        maps: L tensors (B, D, h_l, w_l); channels are split evenly between the heads.
+        locations: (B, Q, H, L, P, 2) x, y with [0, 1] spanning each map; outside reads zero.
+        weights: (B, Q, H, L, P).
+
+    Returns:
+        (B, Q, D).
+    """
+    b, q, heads, levels, points, _ = locations.shape
+    grid = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).reshape(levels, b * heads, q, points, 2)
+    samples = [
+        F.grid_sample(
+            features.reshape(b * heads, -1, *features.shape[2:]),
+            grid[level],
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
+        )
+        for level, features in enumerate(maps)
+    ]
+    # (B * H, D / H, Q, L * P) times (B * H, 1, Q, L * P), summed over samples.
+    stacked = torch.cat(samples, dim=-1)
+    weight = weights.permute(0, 2, 1, 3, 4).reshape(b * heads, 1, q, levels * points)
+    return (stacked * weight).sum(-1).view(b, -1, q).transpose(1, 2)
+
+
+class DeformableAttention(nn.Module):
+    """Each query reads a few learned places of each map, around and in scale with its box."""
+
+    def __init__(self, dim: int, heads: int, levels: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.offsets = nn.Linear(dim, heads * levels * points * 2)
+        self.weights = nn.Linear(dim, heads * levels * points)
+        self.out = nn.Linear(dim, dim)
+        # Each head starts by looking in its own direction, each point a step further out.
+        angle = torch.arange(heads) * (2 * torch.pi / heads)
+        direction = torch.stack([angle.cos(), angle.sin()], -1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        step = torch.arange(1, points + 1) / points
+        start = direction[:, None, None] * step[None, None, :, None]
+        nn.init.zeros_(self.offsets.weight)
+        self.offsets.bias.data = start.expand(heads, levels, points, 2).flatten().clone()
+        nn.init.zeros_(self.weights.weight)
+        nn.init.zeros_(self.weights.bias)
+
+    def forward(self, query: Tensor, reference: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Return what each query read, (B, Q, D).
+
+        Args:
+            query: (B, Q, D).
+            reference: (B, Q, 4) centre x, y, width, height in [0, 1] of the canvas, float32.
+            maps: L tensors (B, D, h_l, w_l).
+        """
+        b, q, _ = query.shape
+        shape = (b, q, self.heads, self.levels, self.points)
+        offsets = self.offsets(query).view(*shape, 2).float()
+        centre = reference[:, :, None, None, None, :2]
+        size = reference[:, :, None, None, None, 2:]
+        # An offset of 1 is the edge of the box.
+        locations = centre + offsets * size * 0.5
+        weights = self.weights(query).view(*shape[:3], -1).softmax(-1).view(shape)
+        return self.out(sample_maps(maps, locations.to(maps[0].dtype), weights))
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Queries that take part in a conversation.
+
+    Attributes:
+        content, position: (B, Q, D); the sum asks and answers, content alone is passed on.
+        boxes: (B, Q, 4) centre form in [0, 1], detached.
+        scores: (B, Q) in [0, 1], detached.
+        is_track: (B, Q) bool, True for track queries.
+        live: (B, Q) bool, False for empty slots, which nobody may see.
+    """
+
+    content: Tensor
+    position: Tensor
+    boxes: Tensor
+    scores: Tensor
+    is_track: Tensor
+    live: Tensor
+
+    def joined(self, other: "Party") -> "Party":
+        """Both parties as one, this one first."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Party(*(torch.cat([mine, theirs.to(mine.dtype)], 1) for mine, theirs in pairs))
+
+
+class RelationAttention(nn.Module):
+    """Attention between queries whose logits know how two boxes lie and which scores higher.
+
+    It replaces NMS and association, so "is there a better query on my box?" must be easy to
+    ask. The position bias follows Hou et al., "Relation DETR", ECCV 2024; the overlap, the
+    score difference and the kind of query are ours.
+    """
+
+    _FEATURES = 8  # of `pair_features`, and the kind of query
+
+    def __init__(self, dim: int, heads: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v = (nn.Linear(dim, dim) for _ in range(3))
+        self.out = nn.Linear(dim, dim)
+        self.relation = nn.Sequential(
+            nn.Linear(self._FEATURES, hidden), nn.ReLU(), nn.Linear(hidden, heads)
+        )
+
+    def forward(self, asking: Party, answering: Party) -> Tensor:
+        """Return what those who ask (B, Q, D) hear from those who answer, (B, Q, D)."""
+        b, q, dim = asking.content.shape
+        query = self._heads(self.q(asking.content + asking.position))
+        key = self._heads(self.k(answering.content + answering.position))
+        value = self._heads(self.v(answering.content))
+        features = pair_features(asking.boxes, asking.scores, answering.boxes, answering.scores)
+        kind = asking.is_track[:, :, None].float() - answering.is_track[:, None].float()
+        bias = self.relation(torch.cat([features, kind[..., None]], -1)).permute(0, 3, 1, 2)
+        bias = bias.to(query.dtype).masked_fill(~answering.live[:, None, None, :], -1e4)
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.out(read.transpose(1, 2).reshape(b, q, dim))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+def pair_features(boxes: Tensor, scores: Tensor, others: Tensor, other_scores: Tensor) -> Tensor:
+    """Describe how boxes (B, Q, 4) lie to others (B, R, 4), and which score higher: (B, Q, R, 7).
+
+    Args:
+        boxes, others: centre form in [0, 1].
+        scores, other_scores: (B, Q), (B, R) in [0, 1].
+    """
+    mine, theirs = boxes[:, :, None], others[:, None]
+    sizes = mine[..., 2:].clamp(min=1e-4)
+    distance = (mine[..., :2] - theirs[..., :2]).abs() / sizes
+    ratio = torch.log(theirs[..., 2:].clamp(min=1e-4) / sizes)
+    overlap = pairwise_iou(to_corners(boxes), to_corners(others))[..., None]
+    difference = (other_scores[:, None, :] - scores[:, :, None])[..., None]
+    features = [torch.log1p(distance), ratio, overlap, difference, overlap * difference.sign()]
+    return torch.cat(features, dim=-1)
+
+
+def sine_embedding(x: Tensor, dim: int, temperature: float = 20.0) -> Tensor:
+    """Sine and cosine embedding of coordinates in [0, 1].
+
+    Args:
+        x: (..., n).
+        dim: width of each coordinate's embedding, even.
+
+    Returns:
+        (..., n * dim).
+    """
+    exponent = torch.arange(dim // 2, device=x.device, dtype=torch.float32) / (dim // 2)
+    angle = x[..., None].float() * (2 * torch.pi) * temperature**exponent
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)

@@ -1,0 +1,149 @@
+"""Dense detection on every position of the memory, and the best of it as detection queries.
+
+Shapes: N frames, D width, C classes, S positions over all maps, K proposals.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.net.config import STRIDES
+from model.net.encoder import SeparableBlock
+from model.net.geometry import to_centres
+
+_DEPTH = 2  # blocks of a tower
+
+
+@dataclass(frozen=True, slots=True)
+class DenseDetections:
+    """What the dense head says of every position.
+
+    Attributes:
+        logits: (N, S, C).
+        boxes: (N, S, 4) corners in canvas pixels, float32.
+        centres: (S, 2) x, y of the positions in canvas pixels.
+        strides: (S,) pixels.
+        valid: (N, S) bool, False on padding.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    centres: Tensor
+    strides: Tensor
+    valid: Tensor
+
+    def __getitem__(self, index: slice | Tensor) -> "DenseDetections":
+        """Take frames by a slice or by an index tensor."""
+        return replace(
+            self, logits=self.logits[index], boxes=self.boxes[index], valid=self.valid[index]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """Detection queries of N frames.
+
+    Attributes:
+        content: (N, K, D).
+        boxes: (N, K, 4) centre form in [0, 1] of the canvas, detached.
+        logits: (N, K, C) detached.
+    """
+
+    content: Tensor
+    boxes: Tensor
+    logits: Tensor
+
+
+class DenseHead(nn.Module):
+    """One-to-many detection: several positions answer for one object, so it learns fast.
+
+    Class and box have towers of their own, shared by the levels but for their normalisations:
+    under one normalisation of three levels, training by statistics of a batch and inference by
+    running averages are two different networks.
+    """
+
+    def __init__(self, dim: int, classes: int, proposals: int) -> None:
+        super().__init__()
+        self.proposals = proposals
+        levels = len(STRIDES)
+        self.class_tower = nn.ModuleList(SeparableBlock(dim, levels=levels) for _ in range(_DEPTH))
+        self.box_tower = nn.ModuleList(SeparableBlock(dim, levels=levels) for _ in range(_DEPTH))
+        self.classify = nn.Conv2d(dim, classes, 1)
+        self.regress = nn.Conv2d(dim, 4, 1)
+        self.level_scale = nn.Parameter(torch.ones(levels))
+        self.content = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
+        nn.init.constant_(_bias(self.classify), -4.6)  # prior of 1 % (RetinaNet)
+        nn.init.constant_(_bias(self.regress), 1.0)
+
+    def forward(
+        self, maps: Sequence[Tensor], valid: Sequence[Tensor]
+    ) -> tuple[DenseDetections, Proposals]:
+        """Detect everywhere and pick the proposals.
+
+        Args:
+            maps: memory (N, D, h_l, w_l), finest first.
+            valid: (N, h_l, w_l) bool.
+        """
+        logits, boxes, centres, strides, peaks, features = [], [], [], [], [], []
+        for level, (x, mask) in enumerate(zip(maps, valid, strict=True)):
+            stride = STRIDES[level]
+            told, lies = x, x
+            for block in self.class_tower:
+                told = block(told, level)
+            for block in self.box_tower:
+                lies = block(lies, level)
+            logit = self.classify(told).float()
+            distance = F.softplus(self.regress(lies).float() * self.level_scale[level]) * stride
+            centre = _centres(x.shape[2], x.shape[3], stride, x.device)
+            distance = distance.flatten(2).transpose(1, 2)
+            boxes.append(torch.cat([centre - distance[..., :2], centre + distance[..., 2:]], -1))
+            logits.append(logit.flatten(2).transpose(1, 2))
+            centres.append(centre)
+            strides.append(torch.full((len(centre),), stride, device=x.device))
+            # Neighbours answer for the same object: only local maxima are proposed, or a crowd
+            # would use the queries up on a few of its people.
+            best = logit.amax(1, keepdim=True).masked_fill(~mask[:, None], -1e4)
+            is_peak = best >= F.max_pool2d(best, 3, stride=1, padding=1)
+            peaks.append(best.masked_fill(~is_peak, -1e4).flatten(1))
+            features.append((x + (told + lies) / 2).flatten(2).transpose(1, 2))
+        dense = DenseDetections(
+            torch.cat(logits, 1),
+            torch.cat(boxes, 1),
+            torch.cat(centres),
+            torch.cat(strides),
+            torch.cat([mask.flatten(1) for mask in valid], 1),
+        )
+        height, width = (side * STRIDES[0] for side in maps[0].shape[2:])
+        best = torch.cat(peaks, 1).detach().topk(self.proposals, dim=1).indices
+        return dense, self._gather(dense, torch.cat(features, 1), best, height, width)
+
+    def _gather(
+        self, dense: DenseDetections, features: Tensor, index: Tensor, height: int, width: int
+    ) -> Proposals:
+        size = dense.boxes.new_tensor([width, height, width, height])
+        boxes = _pick(dense.boxes.detach(), index) / size
+        # Reference boxes live in (0, 1): the decoder refines them in inverse-sigmoid space.
+        boxes = to_centres(boxes.clamp(0, 1)).clamp(1e-4, 1 - 1e-4)
+        content = self.content(_pick(features, index))
+        return Proposals(content, boxes, _pick(dense.logits.detach(), index))
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
+
+
+def _pick(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of x (N, S, d) at index (N, K): (N, K, d)."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def _centres(height: int, width: int, stride: int, device: torch.device) -> Tensor:
+    """Centres x, y of a map's positions in canvas pixels: (h * w, 2)."""
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    return (torch.stack([x, y], -1).view(-1, 2) + 0.5) * stride

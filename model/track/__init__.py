@@ -1,0 +1,1 @@
+"""What follows: the tracker, its state and its weights on disk."""

@@ -1,0 +1,123 @@
+"""Weights on disk: safetensors with everything needed to rebuild the model in the header."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from model.net.config import ModelConfig
+from model.track.tracker import Tracker
+
+FORMAT = 4
+"""Version of metadata and tensors. 4: `tf_` backbone; towers for class and box apart."""
+_KEY = "vsdmot"
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be used; the message names the file, the reason, the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointMetadata:
+    """What a weights file says of itself.
+
+    Attributes:
+        model: the model's config.
+        training: data, steps, seed and settings it was trained with.
+        teacher: name of the teacher it was distilled from, or "none".
+        code_version: version of this package that wrote it.
+        metrics: figures measured on it, by name.
+        format: version of this block.
+    """
+
+    model: ModelConfig
+    training: Mapping[str, Any] = field(default_factory=dict)
+    teacher: str = "none"
+    code_version: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def checkpoint_bytes(state: Mapping[str, Tensor], metadata: CheckpointMetadata) -> bytes:
+    """Serialize weights and their metadata block."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    # One key: the order of several is not kept, and equal weights are to have equal bytes.
+    block = {_KEY: json.dumps(asdict(metadata), sort_keys=True)}
+    return save(tensors, metadata=block)
+
+
+def save_tracker(path: str | Path, tracker: Tracker, metadata: CheckpointMetadata) -> None:
+    """Write a tracker's weights whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(checkpoint_bytes(tracker.state_dict(), metadata))
+    partial.replace(path)
+
+
+def read_metadata(path: str | Path) -> CheckpointMetadata:
+    """Read the metadata block alone.
+
+    Raises:
+        CheckpointError: no such file, not safetensors, or not written by this project.
+    """
+    return _open(path)[0]
+
+
+def load_tracker(
+    path: str | Path, device: torch.device | str = "cpu"
+) -> tuple[Tracker, CheckpointMetadata]:
+    """Build the tracker a file describes and fill it, in eval mode.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of another format or of other shapes.
+    """
+    metadata, tensors = _open(path)
+    tracker = Tracker(metadata.model)
+    try:
+        tracker.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: its tensors do not fit the model it describes ({error}); "
+            "it was written by another version of the code, so train or fetch it again"
+        ) from error
+    return tracker.to(device).eval(), metadata
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open(path: str | Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such weights file; give one with weights=PATH")
+    try:
+        with safe_open(path, framework="pt") as file:
+            block = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); other formats are refused"
+        ) from error
+    if "model" not in block or "format" not in block:
+        raise CheckpointError(f"{path}: has no VSD-MOT metadata; it is another project's file")
+    if block["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: written in format {block['format']} with backbone "
+            f"{block['model'].get('backbone', 'unknown')}, this code reads format {FORMAT}; "
+            "use the weights that came with the code, or train them again"
+        )
+    try:
+        block["model"] = ModelConfig.from_dict(block["model"])
+        return CheckpointMetadata(**block), tensors
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its metadata does not read ({error})") from error

@@ -1,0 +1,204 @@
+"""The state of all tracks as a value, and the lifecycle as one pure function.
+
+Shapes: B streams, M slots, K detection queries, C classes, D width. Slots never move: a track
+keeps its slot until it ends, so every tensor has a static shape.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from model.net.geometry import pairwise_iou
+
+_PERSISTENCE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class TrackState:
+    """All tracks of B streams between two frames.
+
+    Attributes:
+        content, long: (B, M, D) next query and long memory.
+        boxes: (B, M, 4) centre form in [0, 1] of the canvas, where the track was last seen.
+        velocity: (B, M, 2) of its centre, in canvas widths and heights a frame, smoothed.
+        logits: (B, M, C) its class logits then.
+        track_id: (B, M) int64, -1 in free slots.
+        active: (B, M) bool.
+        misses: (B, M) int64, consecutive frames unseen.
+        next_id: (B,) int64, the next identity to give away; identities are never reused.
+        quality: (B,) smoothed frame quality, negative before the first frame.
+    """
+
+    content: Tensor
+    long: Tensor
+    boxes: Tensor
+    velocity: Tensor
+    logits: Tensor
+    track_id: Tensor
+    active: Tensor
+    misses: Tensor
+    next_id: Tensor
+    quality: Tensor
+
+    @classmethod
+    def empty(
+        cls, batch: int, slots: int, dim: int, classes: int, device: torch.device | str = "cpu"
+    ) -> "TrackState":
+        """State before the first frame: no tracks, identities from 1."""
+        return cls(
+            content=torch.zeros(batch, slots, dim, device=device),
+            long=torch.zeros(batch, slots, dim, device=device),
+            boxes=torch.full((batch, slots, 4), 0.5, device=device),
+            velocity=torch.zeros(batch, slots, 2, device=device),
+            logits=torch.zeros(batch, slots, classes, device=device),
+            track_id=torch.full((batch, slots), -1, dtype=torch.long, device=device),
+            active=torch.zeros(batch, slots, dtype=torch.bool, device=device),
+            misses=torch.zeros(batch, slots, dtype=torch.long, device=device),
+            next_id=torch.ones(batch, dtype=torch.long, device=device),
+            quality=torch.full((batch,), -1.0, device=device),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields by name, for saving a state between segments."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def expected_boxes(state: TrackState) -> Tensor:
+    """Where the tracks are in the next frame if they go on as before: (B, M, 4) centre form.
+
+    The longer a person has been out of sight, the less his last velocity says of him: each
+    further frame counts `_PERSISTENCE` of the one before.
+    """
+    frames = (state.misses + 1).to(state.boxes.dtype)[..., None]
+    travelled = (1 - _PERSISTENCE**frames) / (1 - _PERSISTENCE)
+    centre = state.boxes[..., :2] + travelled * state.velocity
+    return torch.cat([centre, state.boxes[..., 2:]], -1).clamp(1e-4, 1 - 1e-4)
+
+
+def updated_velocity(
+    state: TrackState, boxes: Tensor, visible: Tensor, born: Tensor, rate: float
+) -> Tensor:
+    """Velocity after a frame, (B, M, 2): a moving average, from rest where a track began.
+
+    Args:
+        state: before the frame.
+        boxes: (B, M, 4) centre form, where the tracks are in it.
+        visible, born: (B, M) bool.
+        rate: share of the newest step.
+    """
+    step = (boxes[..., :2] - state.boxes[..., :2]) / (state.misses + 1)[..., None]
+    velocity = torch.where(visible[..., None], state.velocity.lerp(step, rate), state.velocity)
+    return velocity.masked_fill(born[..., None], 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What one frame does to the slots; all (B, M) but `next_id` (B,).
+
+    Attributes:
+        source: index of the query whose output the slot takes, in [0, M + K).
+        track_id, active, misses: the new state.
+        visible: the slot's object was seen in this frame.
+        born: the slot's track began in this frame.
+        next_id: next identity to give away.
+    """
+
+    source: Tensor
+    track_id: Tensor
+    active: Tensor
+    misses: Tensor
+    visible: Tensor
+    born: Tensor
+    next_id: Tensor
+
+
+def lifecycle(
+    state: TrackState,
+    scores: Tensor,
+    boxes: Tensor,
+    *,
+    birth_threshold: float,
+    keep_threshold: float,
+    duplicate_iou: float,
+    miss_tolerance: int,
+) -> Transition:
+    """Decide which tracks were seen, missed, ended, and which began.
+
+    A track is seen where its score reaches `keep_threshold`, unless a better one that is seen
+    overlaps it by more than `duplicate_iou`: two that have slid onto one person do not both
+    stay. One unseen for more than `miss_tolerance` consecutive frames ends and its identity is
+    gone for good. A detection of at least `birth_threshold` begins a track unless it overlaps a
+    seen track, or a better newborn, by more than `duplicate_iou`. When slots run out the best
+    newborns get them.
+
+    Args:
+        state: the tracks before this frame.
+        scores: (B, M + K) of all queries, track slots first.
+        boxes: (B, M + K, 4) corners.
+    """
+    slots = state.active.shape[1]
+    track_scores, detection_scores = scores[:, :slots], scores[:, slots:]
+    visible = state.active & (track_scores >= keep_threshold)
+    visible &= ~_worse(track_scores.masked_fill(~visible, -1.0), boxes[:, :slots], duplicate_iou)
+    misses = torch.where(visible, 0, state.misses + state.active.long())
+    active = state.active & (misses <= miss_tolerance)
+
+    newborn = (detection_scores >= birth_threshold) & ~_duplicates(
+        detection_scores, boxes[:, slots:], boxes[:, :slots], visible, duplicate_iou
+    )
+    source, born = place_newborns(active, newborn, detection_scores)
+    # Identities go up in slot order: deterministic, and never given twice.
+    order = born.long().cumsum(1) - 1
+    track_id = torch.where(active, state.track_id, -1)
+    track_id = torch.where(born, state.next_id[:, None] + order, track_id)
+    return Transition(
+        source=source,
+        track_id=track_id,
+        active=active | born,
+        misses=torch.where(active, misses, 0),
+        visible=visible | born,
+        born=born,
+        next_id=state.next_id + born.sum(1),
+    )
+
+
+def _duplicates(
+    scores: Tensor, boxes: Tensor, track_boxes: Tensor, seen: Tensor, threshold: float
+) -> Tensor:
+    """Mark detections (B, K) that overlap a seen track or a better detection too much."""
+    on_track = (pairwise_iou(boxes, track_boxes) > threshold) & seen[:, None]
+    return on_track.any(2) | _worse(scores, boxes, threshold)
+
+
+def _worse(scores: Tensor, boxes: Tensor, threshold: float) -> Tensor:
+    """Mark queries (B, Q) that overlap a better one by more than the threshold."""
+    overlaps = pairwise_iou(boxes, boxes) > threshold
+    rank = torch.arange(scores.shape[1], device=scores.device)
+    mine, other = scores[:, :, None], scores[:, None, :]
+    better = (other > mine) | ((other == mine) & (rank[None, :] < rank[:, None]))
+    return (overlaps & better).any(2)
+
+
+def place_newborns(active: Tensor, newborn: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Give free slots to newborns, best first.
+
+    Args:
+        active: (B, M) bool, slots taken.
+        newborn: (B, K) bool.
+        scores: (B, K).
+
+    Returns:
+        source (B, M): the query each slot takes its output from, itself unless newborn;
+        born (B, M) bool.
+    """
+    batch, slots = active.shape
+    count = min(slots, newborn.shape[1])
+    free = active.long().argsort(dim=1, stable=True)[:, :count]
+    best = scores.masked_fill(~newborn, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    best = best[:, :count]
+    placed = newborn.gather(1, best) & ~active.gather(1, free)
+    source = torch.arange(slots, device=active.device).expand(batch, slots).clone()
+    source.scatter_(1, free, torch.where(placed, slots + best, free))
+    born = torch.zeros_like(active).scatter(1, free, placed)
+    return source, born

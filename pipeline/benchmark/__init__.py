@@ -1,0 +1,1 @@
+"""Cells, scores, tables and measures."""

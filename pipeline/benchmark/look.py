@@ -1,0 +1,115 @@
+"""Show the frames of a sequence once to every student and detector that is to see them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import torch
+
+from model.track.checkpoint import load_tracker
+from model.track.tracker import Tracker
+from pipeline.benchmark.plan import EvalSettings
+from pipeline.benchmark.speed import count_gflops, count_parameters
+from pipeline.datasets.mot import Sequence
+from pipeline.degrade.conditions import Condition
+from pipeline.trackers.detectors import Detector, open_detector
+from pipeline.trackers.runners import DetectorRun, Seen, StudentRun
+from pipeline.trackers.sequence_frames import SequenceFrames
+from pipeline.trackers.spec import DETECTOR, STUDENT, TrackerSpec
+from pipeline.trackers.variants import FULL
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the trackers of one pass said.
+
+    Attributes:
+        seen: by tracker's name.
+        facts: by tracker's name, what its row says of it: frames, problem, size, input, trusted.
+        core_s: processor time of "students" and of "detectors".
+    """
+
+    seen: dict[str, Seen]
+    facts: dict[str, dict[str, Any]]
+    core_s: dict[str, float]
+
+
+def look(
+    sequence: Sequence,
+    condition: Condition,
+    trackers: Items[TrackerSpec],
+    settings: EvalSettings,
+    progress: Callable[[int], None] = lambda frames: None,
+) -> Look:
+    """One pass over the frames for all of `trackers`, students and detectors.
+
+    Raises:
+        MotError, ProbeError, DecodeError, StorageError: The frames cannot be shown.
+        CheckpointError, DetectorError: A tracker cannot be opened.
+    """
+    students: dict[str, list[str]] = {}
+    for tracker in trackers:
+        if tracker.kind == STUDENT:
+            students.setdefault(tracker.path, []).append(tracker.variant)
+    detectors = [t for t in trackers if t.kind == DETECTOR]
+    loaded = {path: _student(path, settings.device) for path in students}
+    canvases = {(t.config.input_height, t.config.input_width) for t, _ in loaded.values()}
+    frames = SequenceFrames(
+        sequence, condition, settings.frames, canvases, bool(detectors), f"{settings.output}/codec"
+    )
+    runs: dict[str, StudentRun | DetectorRun] = {}
+    for path, variants in students.items():
+        model = loaded[path][0]
+        # The full student first: its times are then measured, not reckoned.
+        names = sorted(set(variants), key=lambda v: (v != FULL, v))
+        box = frames.letterboxes[model.config.input_height, model.config.input_width]
+        runs[path] = StudentRun(model, names, sequence.name, condition, box, settings.device)
+    runs |= {t.path: DetectorRun(_detector(t.path)) for t in detectors}
+
+    stages: dict[str, list[float]] = {"decode": [], "degrade": [], "prepare": []}
+    core_s: dict[str, float] = {}
+    shots = iter(frames)
+    while window := list(islice(shots, settings.window)):
+        for stage, values in stages.items():
+            values += [getattr(shot, f"{stage}_s") for shot in window]
+        for run in runs.values():
+            started = time.thread_time()
+            run.see(window)
+            part = "students" if isinstance(run, StudentRun) else "detectors"
+            core_s[part] = core_s.get(part, 0.0) + time.thread_time() - started
+        progress(len(window))
+
+    seen, facts = {}, {}
+    for tracker in trackers:
+        run = runs[tracker.path]
+        mine = run.seen[tracker.variant] if isinstance(run, StudentRun) else run.seen
+        mine.stage_s |= stages
+        fact: dict[str, Any] = {"frames": frames.decoded, "problem": frames.problem}
+        if tracker.kind == STUDENT:
+            model, size = loaded[tracker.path]
+            fact |= size | {"input": f"{model.config.input_height}x{model.config.input_width}"}
+            fact["trusted"] = model.config.birth_threshold
+        seen[tracker.name], facts[tracker.name] = mine, fact
+    return Look(seen, facts, core_s)
+
+
+@lru_cache(maxsize=8)
+def _student(path: str, device: str) -> tuple[Tracker, dict[str, float]]:
+    tracker, _ = load_tracker(path, device)
+    with torch.inference_mode():
+        size = {
+            "parameters_m": count_parameters(tracker)["total"],
+            "gflops": count_gflops(tracker)["total"],
+        }
+    return tracker, size
+
+
+@lru_cache(maxsize=8)
+def _detector(path: str) -> Detector:
+    return open_detector(path)

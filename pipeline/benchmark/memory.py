@@ -1,0 +1,131 @@
+"""Peak memory of a tracker: each has a process of its own, because in a shared one nobody can say
+whose memory it was.
+
+The process loads what every worker loads, then opens the tracker and lets it track the first
+frames of a clean sequence as a worker would, decoding beside it. Its resident memory is sampled
+all the time. `added_mb` is the highest sample less the one before anything was opened: weights,
+activations, decoded frames that wait, and the code of the runtime. It is host memory on the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+import psutil
+import torch
+
+from model.allocator import keep_large_blocks
+from pipeline.benchmark.look import look
+from pipeline.benchmark.plan import EvalSettings, plan_cells
+from pipeline.datasets.mot import Sequence as Clip
+from pipeline.degrade.conditions import Condition
+from pipeline.storage import files as storage
+from pipeline.trackers.peers import track_detections
+from pipeline.trackers.runners import joined
+from pipeline.trackers.spec import FILES, PUBLIC, TrackerSpec
+
+_FRAMES = 24  # windows after the first reuse its memory
+_EVERY_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Megabytes (10^6 bytes) of resident memory at the peak.
+
+    Attributes:
+        added_mb: beyond what the process had before the tracker was opened.
+        process_mb: all of it.
+    """
+
+    added_mb: float
+    process_mb: float
+
+
+def peak_memories(
+    trackers: Sequence[TrackerSpec],
+    clips: Mapping[str, Clip],
+    settings: EvalSettings,
+    warn: Callable[[str], None],
+) -> dict[str, MemoryUse]:
+    """What each tracker takes on the sequence with the largest pictures.
+
+    Measured once and kept below the output. Trackers that could not be measured are told to `warn`
+    and missing, as are result files, which nobody ran.
+    """
+    # Not above: what scores need is no part of a tracker's process.
+    from pipeline.benchmark.unit import EXPECTED
+
+    found = {}
+    clip = max(clips.values(), key=lambda clip: clip.width * clip.height)
+    for tracker in trackers:
+        try:
+            use = _peak_memory(tracker, clip, settings)
+        except (*EXPECTED, BrokenProcessPool) as error:
+            warn(f"peak memory of {tracker.name} is not measured: {error}")
+            continue
+        if use is not None:
+            found[tracker.name] = use
+    return found
+
+
+def _peak_memory(tracker: TrackerSpec, clip: Clip, settings: EvalSettings) -> MemoryUse | None:
+    if tracker.kind == FILES or (tracker.kind == PUBLIC and clip.detections is None):
+        return None
+    frames = min(_FRAMES, settings.length(clip))
+    settings = replace(settings, frames=frames, device="cpu")
+    (cell,) = (
+        c for c in plan_cells([clip], [Condition()], [tracker], settings) if c.tracker == tracker
+    )
+    uri = f"{settings.output}/memory/{cell.name}.json"
+    if not storage.exists(uri):
+        # A fork would start with this process's memory, and count it.
+        spawned = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=spawned) as process:
+            found = process.submit(_measure, tracker, clip, settings).result()
+        storage.create_if_absent(uri, json.dumps(asdict(found)).encode())
+    return MemoryUse(**json.loads(storage.read_bytes(uri)))
+
+
+def _measure(tracker: TrackerSpec, clip: Clip, settings: EvalSettings) -> MemoryUse:
+    """In the process of its own."""
+    torch.set_num_threads(1)
+    keep_large_blocks()
+    before = psutil.Process().memory_info().rss
+    with _peak() as highest:
+        if tracker.kind == PUBLIC:
+            detections = clip.detections
+        else:
+            said = look(clip, Condition(), [tracker.source], settings)
+            detections = joined(said.seen[tracker.source.name].detections)
+        if tracker.peer:
+            assert detections is not None
+            track_detections(
+                tracker.peer, detections, settings.length(clip), clip.frame_rate, settings.trusted
+            )
+    return MemoryUse((highest[0] - before) / 1e6, highest[0] / 1e6)
+
+
+@contextmanager
+def _peak() -> Iterator[Sequence[int]]:
+    """The most resident memory of this process while the block runs, bytes, as one element."""
+    process, over = psutil.Process(), threading.Event()
+    highest = [process.memory_info().rss]
+
+    def sample() -> None:
+        while not over.wait(_EVERY_S):
+            highest[0] = max(highest[0], process.memory_info().rss)
+
+    thread = threading.Thread(target=sample, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield highest
+    finally:
+        over.set()
+        thread.join()

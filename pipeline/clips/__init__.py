@@ -1,0 +1,1 @@
+"""Training clips drawn from shards."""

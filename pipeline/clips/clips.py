@@ -1,0 +1,346 @@
+"""Training clips: single frames, a few frames of a video, or a still made to move.
+
+Everything drawn for a clip comes from (seed, index), so clip i is the same in every run. Views
+are cut by OpenCV at the size of the canvas and degraded there; to learn quality, they are degraded
+at the size the camera had and scaled to the canvas afterwards, as in the archive.
+
+Shapes: T frames a clip, G objects a frame at most, P patches, S patch side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from model.learn.clip_batch import ClipBatch
+from model.net.letterbox import Letterbox
+from model.net.quality import sample_patches
+from pipeline.clips.config import ClipConfig
+from pipeline.clips.frame_store import FrameStore
+from pipeline.clips.labels import Labels
+from pipeline.clips.paste import Donor, donors_of, paste_people
+from pipeline.clips.recolour import draw_curves, draw_grey, recolour, without_colour
+from pipeline.clips.single_frames import Still, draw_mosaic, draw_single
+from pipeline.clips.sources import Sources
+from pipeline.clips.spoil import spoil
+from pipeline.clips.views import View, cut, draw_moved, draw_view, labels_in
+from pipeline.datasets.shards import PictureError, ShardError, Shards, require_train
+from pipeline.degrade.kinds import degrade, frame_severities
+from pipeline.video.canvas import LONGEST, grey, letterboxed
+
+__all__ = ["ClipConfig", "Clips", "collate_clips"]
+
+_UNKNOWN = -1.0
+_ATTEMPTS = 20  # draws of an item before shards count as unreadable
+_SIZES = 1 << 32  # beside a seed: draws of canvases are none of an item
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A clip before it is a batch: frames no larger than the canvas, all of one size.
+
+    Attributes:
+        frames: as they are shown.
+        clean: as they were before they were degraded.
+        luma: planes (h, w) uint8 to cut patches from.
+        severity: (T,) of the degradation, -1 where unknown.
+    """
+
+    frames: list[np.ndarray]
+    clean: list[np.ndarray]
+    luma: list[np.ndarray]
+    labels: list[Labels]
+    severity: np.ndarray
+    name: str
+
+
+class Clips(Dataset[dict[str, object]]):
+    """Clip `index` of an endless, seeded stream.
+
+    Args:
+        shards: where pictures come from; those of split train are drawn.
+        config: how.
+        seed: of all draws.
+        batch: clips a step, over all workers: those of a step have canvases of one size.
+        clean: give the clean frames too, for a teacher.
+
+    Raises:
+        ShardError: nothing in the shards is to train on.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        config: ClipConfig,
+        seed: int,
+        *,
+        batch: int = 1,
+        clean: bool = False,
+    ) -> None:
+        self.shards, self.config, self.seed = shards, config, seed
+        self.batch, self.clean = batch, clean
+        self.store = FrameStore(shards, config.memory_gb)
+        self._numbers = require_train(shards)
+        self._sources = Sources(shards, self._numbers, config.stills)
+        self._labels = {
+            i: [Labels.of(f, whole=shards.sequences[i].extent == "whole") for f in s.frames]
+            for i, s in enumerate(shards.sequences)
+            if s.split == "train"
+        }
+        self._donors = self._find_donors()
+        self._told: set[str] = set()
+        # One core an item: loaders run beside each other and beside the training.
+        cv2.setNumThreads(0)
+
+    def preload(self, threads: int) -> list[str]:
+        """Decode pictures into memory, before loader processes are forked.
+
+        Returns:
+            a line for each picture that cannot be read.
+        """
+        keys = [(i, t) for i in self._numbers for t in range(len(self._labels[i]))]
+        return self.store.preload(keys, threads)
+
+    def canvas(self, index: int) -> tuple[int, int]:
+        """Height and width in pixels of the canvas of an item, alike for all of its batch."""
+        sizes = self.config.canvases()
+        if len(sizes) == 1:
+            return sizes[0]
+        random = np.random.default_rng([self.seed, index // self.batch, _SIZES])
+        return sizes[random.integers(len(sizes))]
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        """Return the arrays of one clip, named as in `ClipBatch` but without the B axis.
+
+        A picture that cannot be read is named in `problems`, once a process, and the clip drawn
+        anew.
+
+        Raises:
+            ShardError: hardly any picture can be read.
+        """
+        problems: list[str] = []
+        for attempt in range(_ATTEMPTS):
+            random = np.random.default_rng([self.seed, index, attempt])
+            try:
+                drawn = self._draw(self.canvas(index), random)
+            except PictureError as error:
+                problems.append(str(error))
+                continue
+            new = tuple(p for p in dict.fromkeys(problems) if p not in self._told)
+            self._told.update(new)
+            seed = torch.tensor(random.integers(2**62))
+            return {**self._pack(drawn, self.canvas(index)), "seeds": seed, "problems": new}
+        raise ShardError(f"{problems[-1]}; nor could {_ATTEMPTS - 1} others be read")
+
+    def _draw(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
+        if self.config.degrade_at == "camera":
+            return self._camera_clip(canvas, random)
+        if self.config.length == 1:
+            return self._single(canvas, random)
+        return self._moving(canvas, random)
+
+    def _single(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
+        c = self.config
+        if random.random() < c.mosaic:
+            drawn = draw_mosaic(lambda: self._still(random), canvas, c, random)
+        else:
+            drawn = draw_single(self._still(random), canvas, c, random)
+        pixels, labels = drawn.pixels, drawn.labels
+        if self._donors and random.random() < c.paste:
+            pixels, labels = paste_people(pixels, labels, lambda: self._donor(random), random)
+        return self._at_canvas([pixels], [labels], drawn.name, random)
+
+    def _moving(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
+        number = self._sources.draw(random)
+        chosen = self._choose(number, random)
+        pictures = {i: self.store.picture(number, i) for i in sorted(set(chosen))}
+        views, flip = self._views(number, pictures[chosen[0]], canvas, random)
+        size = _letterbox_size(round(views[0].width), round(views[0].height), canvas)
+        curves = draw_curves(random)
+        frames, labels = [], []
+        for i, view in zip(chosen, views, strict=True):
+            frames.append(recolour(cut(pictures[i], view, size, flip=flip), curves))
+            labels.append(labels_in(self._labels[number][i], view, size, flip=flip))
+        return self._at_canvas(frames, labels, self.shards.sequences[number].name, random)
+
+    def _at_canvas(
+        self,
+        frames: list[np.ndarray],
+        labels: list[Labels],
+        name: str,
+        random: np.random.Generator,
+    ) -> _Drawn:
+        """Degrade frames at the size they have on the canvas, or not."""
+        if draw_grey(random):
+            frames = [without_colour(frame) for frame in frames]
+        shown = frames
+        if random.random() < self.config.degraded:
+            shown = spoil(frames, self.config.kinds, self.config.several, random)
+        luma = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in shown]
+        # Scaling hides how poor a picture is: nothing at this size can teach that.
+        severity = np.full(len(frames), _UNKNOWN, np.float32)
+        return _Drawn(shown, frames, luma, labels, severity, name)
+
+    def _camera_clip(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
+        """A clip degraded at the size the camera had, then scaled to the canvas."""
+        number = self._sources.draw(random)
+        sequence, chosen = self.shards.sequences[number], self._choose(number, random)
+        pictures = {i: self.store.picture(number, i) for i in sorted(set(chosen))}
+        views, flip = self._views(number, pictures[chosen[0]], canvas, random)
+        # As the camera took it: views of one clip differ by a few pixels when they zoom.
+        shrunk = min(1.0, LONGEST / max(views[0].width, views[0].height))
+        native = (
+            max(1, round(views[0].width * shrunk)),
+            max(1, round(views[0].height * shrunk)),
+        )
+        size = _letterbox_size(*native, canvas)
+        curves, without = draw_curves(random), draw_grey(random)
+        frames, labels = [], []
+        for i, view in zip(chosen, views, strict=True):
+            pixels = recolour(cut(pictures[i], view, native, flip=flip), curves)
+            frames.append(without_colour(pixels) if without else pixels)
+            labels.append(labels_in(self._labels[number][i], view, size, flip=flip))
+        clean = np.stack(frames)
+        shown, severity = self._degrade(clean, sequence.clean, random)
+        on_canvas = [_scaled(frame, canvas, size) for frame in shown]
+        before = [_scaled(frame, canvas, size) for frame in clean] if self.clean else on_canvas
+        return _Drawn(on_canvas, before, list(grey(shown)), labels, severity, sequence.name)
+
+    def _degrade(
+        self, clip: np.ndarray, clean: bool, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Degrade a clip or not; return it with the severity (T,) of each frame, -1 if unknown."""
+        kind = self.config.kinds[int(random.integers(len(self.config.kinds)))]
+        severity, seed = int(random.integers(1, 6)), int(random.integers(2**31))
+        # Anywhere in a long video: a swing starts near clean, and clips are short.
+        start = int(random.integers(200))
+        # A poor picture made poorer is of unknown severity.
+        levels = np.full(len(clip), 0.0 if clean else _UNKNOWN, np.float32)
+        if random.random() >= self.config.degraded:
+            return clip, levels
+        if clean:
+            levels[:] = frame_severities(kind, severity, seed, len(clip), start)
+        return degrade(clip, kind, severity, seed, start), levels
+
+    def _views(
+        self,
+        number: int,
+        first: np.ndarray,
+        canvas: tuple[int, int],
+        random: np.random.Generator,
+    ) -> tuple[list[View], bool]:
+        """The view of each frame of a clip, and whether it is mirrored."""
+        height, width = first.shape[:2]
+        start = draw_view(width, height, canvas, random)
+        still = self.shards.sequences[number].fps == 0
+        end = draw_moved(start, width, height, random, still=still)
+        last = max(1, self.config.length - 1)
+        views = [start.towards(end, t / last) for t in range(self.config.length)]
+        return views, random.random() < 0.5
+
+    def _choose(self, number: int, random: np.random.Generator) -> list[int]:
+        """Frames of a sequence, in order or backwards."""
+        sequence, length = self.shards.sequences[number], self.config.length
+        count = len(sequence.frames)
+        longest = max(1, min(int(self.config.longest_gap * sequence.fps), count // length))
+        stride = int(random.integers(1, longest + 1))
+        last = max(1, count - stride * (length - 1))
+        start = int(random.integers(last))
+        chosen = [min(count - 1, start + stride * t) for t in range(length)]
+        return chosen[::-1] if random.random() < 0.5 else chosen
+
+    def _still(self, random: np.random.Generator) -> Still:
+        """A still, or any frame of a video."""
+        number = self._sources.draw(random)
+        sequence = self.shards.sequences[number]
+        frame = int(random.integers(len(sequence.frames)))
+        pixels = self.store.picture(number, frame)
+        return Still(pixels, self._labels[number][frame], sequence.squeezed, sequence.name)
+
+    def _find_donors(self) -> list[list[Donor]]:
+        """People in stills who can be cut out, by source."""
+        found: dict[str, list[Donor]] = {}
+        if self.config.paste and self.config.length == 1:
+            for number in self._numbers:
+                sequence = self.shards.sequences[number]
+                if sequence.fps == 0:
+                    donors = donors_of(self._labels[number][0], number, 0)
+                    found.setdefault(sequence.source, []).extend(donors)
+        return [donors for donors in found.values() if donors]
+
+    def _donor(self, random: np.random.Generator) -> tuple[np.ndarray, Donor]:
+        donors = self._donors[random.integers(len(self._donors))]
+        donor = donors[random.integers(len(donors))]
+        return self.store.picture(donor.sequence, donor.frame), donor
+
+    def _pack(self, drawn: _Drawn, canvas: tuple[int, int]) -> dict[str, object]:
+        height, width = drawn.frames[0].shape[:2]
+        packed: dict[str, object] = {
+            "images": _on_canvas(drawn.frames, canvas),
+            "valid": torch.tensor([[height, width]] * len(drawn.frames)),
+            "patches": torch.from_numpy(np.stack([sample_patches(g) for g in drawn.luma])),
+            "severity": torch.from_numpy(drawn.severity),
+            "names": drawn.name,
+            **_padded(drawn.labels, self.config.objects),
+        }
+        if self.clean:
+            packed["clean"] = _on_canvas(drawn.clean, canvas)
+        return packed
+
+
+def collate_clips(items: list[dict[str, object]]) -> ClipBatch:
+    """Make a batch of clips, of which there is at least one.
+
+    Objects are padded to the largest number in the batch, at least one.
+    """
+    names = tuple(str(item["names"]) for item in items)
+    problems = tuple(dict.fromkeys(p for item in items for p in item["problems"]))  # type: ignore[attr-defined]
+    tensors = {
+        key: torch.stack([item[key] for item in items])  # type: ignore[misc]
+        for key in items[0]
+        if key not in ("names", "problems")
+    }
+    most = max(1, int((tensors["ids"] >= 0).sum(-1).max()))
+    for key in ("boxes", "ids", "labels", "ignore", "whole"):
+        tensors[key] = tensors[key][:, :, :most].contiguous()
+    return ClipBatch(**tensors, names=names, problems=problems)
+
+
+def _padded(labels: Sequence[Labels], most: int) -> dict[str, torch.Tensor]:
+    """Labels of T frames with `most` objects each; too many give up ignored ones first."""
+    length = len(labels)
+    boxes = np.zeros((length, most, 4), np.float32)
+    ids = np.full((length, most), -1, np.int64)
+    classes = np.zeros((length, most), np.int64)
+    ignore, whole = np.zeros((length, most), bool), np.zeros((length, most), bool)
+    for t, given in enumerate(labels):
+        kept = given.chosen(np.argsort(given.ignore, kind="stable")[:most])
+        n = len(kept)
+        boxes[t, :n], ids[t, :n], classes[t, :n] = kept.boxes, kept.ids, kept.classes
+        ignore[t, :n], whole[t, :n] = kept.ignore, kept.whole
+    arrays = {"boxes": boxes, "ids": ids, "labels": classes, "ignore": ignore, "whole": whole}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _letterbox_size(width: int, height: int, canvas: tuple[int, int]) -> tuple[int, int]:
+    """Width and height that a picture has on a canvas (height, width)."""
+    box = Letterbox(max(1, height), max(1, width), *canvas)
+    return box.scaled_width, box.scaled_height
+
+
+def _scaled(frame: np.ndarray, canvas: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """A frame (h, w, 3) at the `size` (width, height) it has on a canvas, as in tracking."""
+    image, _ = letterboxed(frame, *canvas)
+    return image.permute(1, 2, 0).numpy()[: size[1], : size[0]]
+
+
+def _on_canvas(frames: Sequence[np.ndarray], canvas: tuple[int, int]) -> torch.Tensor:
+    """Frames (h, w, 3) of one size at the top left of black canvases: (T, 3, H, W) uint8."""
+    height, width = frames[0].shape[:2]
+    images = np.zeros((len(frames), 3, *canvas), np.uint8)
+    for image, frame in zip(images, frames, strict=True):
+        image[:, :height, :width] = frame.transpose(2, 0, 1)
+    return torch.from_numpy(images)

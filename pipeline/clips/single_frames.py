@@ -1,0 +1,122 @@
+"""Single frames to train detection on: views of one picture, mosaics of four, people pasted in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.clips.config import ClipConfig
+from pipeline.clips.labels import Labels, joined
+from pipeline.clips.recolour import draw_curves, recolour
+from pipeline.clips.views import View, cut, draw_aspect, draw_place, draw_scale, labels_in
+
+_SINGLE_SCALES, _TILE_SCALES = (0.75, 2.2), (0.9, 3.0)
+_MIDDLE = (0.35, 0.65)  # where the four tiles of a mosaic meet, in shares of the canvas
+_FILLS = (0, 114)  # grey level of what no picture covers
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """One picture and what is known of it.
+
+    Attributes:
+        pixels: (h, w, 3) uint8 RGB.
+        labels: in its pixels.
+        squeezed: it has lost its proportions.
+        name: where it came from.
+    """
+
+    pixels: np.ndarray
+    labels: Labels
+    squeezed: bool
+    name: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class SingleFrame:
+    """A frame: pixels (h, w, 3) uint8, no larger than the canvas, labels, names of its pictures."""
+
+    pixels: np.ndarray
+    labels: Labels
+    name: str
+
+
+def draw_single(
+    still: Still, canvas: tuple[int, int], config: ClipConfig, random: np.random.Generator
+) -> SingleFrame:
+    """A view of one picture on a canvas (height, width).
+
+    Zoomed out it lies anywhere on a canvas of one grey; else it fills the canvas at least one way.
+    """
+    size = (canvas[1], canvas[0])
+    extent = _draw_extent(still, size, _SINGLE_SCALES, config, random)
+    view = draw_place(still.size, extent, still.labels, random)
+    picture = still.size
+    if any(e <= p for e, p in zip(extent, picture, strict=True)):
+        # Nothing beside the picture: what of the canvas it does not reach is no part of the frame.
+        view = View(
+            max(view.x, 0.0),
+            max(view.y, 0.0),
+            min(extent[0], picture[0]),
+            min(extent[1], picture[1]),
+        )
+        size = (
+            max(1, round(size[0] * view.width / extent[0])),
+            max(1, round(size[1] * view.height / extent[1])),
+        )
+    pixels, labels = _tile(still, view, size, random)
+    return SingleFrame(pixels, labels, still.name)
+
+
+def draw_mosaic(
+    draw_still: Callable[[], Still],
+    canvas: tuple[int, int],
+    config: ClipConfig,
+    random: np.random.Generator,
+) -> SingleFrame:
+    """Four pictures around a point of a canvas (height, width)."""
+    height, width = canvas
+    frame = np.empty((height, width, 3), np.uint8)
+    middle = (
+        round(width * random.uniform(*_MIDDLE)),
+        round(height * random.uniform(*_MIDDLE)),
+    )
+    parts, names = [], []
+    for left, right in ((0, middle[0]), (middle[0], width)):
+        for top, bottom in ((0, middle[1]), (middle[1], height)):
+            still, size = draw_still(), (right - left, bottom - top)
+            extent = _draw_extent(still, size, _TILE_SCALES, config, random)
+            view = draw_place(still.size, extent, still.labels, random)
+            frame[top:bottom, left:right], labels = _tile(still, view, size, random)
+            parts.append(labels.moved((1, 1), (left, top)))
+            names.append(still.name)
+    return SingleFrame(frame, joined(parts, renumber=True), " + ".join(names))
+
+
+def _draw_extent(
+    still: Still,
+    size: tuple[int, int],
+    scales: tuple[float, float],
+    config: ClipConfig,
+    random: np.random.Generator,
+) -> tuple[float, float]:
+    """Width and height in pixels of the picture that a view of `size` (width, height) shows."""
+    aspect = draw_aspect(still.squeezed, random)
+    width, height = still.size
+    fit = min(size[0] / (width * aspect), size[1] / height)
+    scale = draw_scale(fit, still.labels, config.small, scales, random)
+    return size[0] / (scale * aspect), size[1] / scale
+
+
+def _tile(
+    still: Still, view: View, size: tuple[int, int], random: np.random.Generator
+) -> tuple[np.ndarray, Labels]:
+    """A view of `size` (width, height), with colours of its own, and its labels."""
+    flip, fill = random.random() < 0.5, _FILLS[random.integers(len(_FILLS))]
+    pixels = cut(still.pixels, view, size, flip=flip, fill=fill)
+    return recolour(pixels, draw_curves(random)), labels_in(still.labels, view, size, flip=flip)

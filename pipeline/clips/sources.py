@@ -1,0 +1,67 @@
+"""Which pictures a clip is made of: a source is drawn first, then one of its pictures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.datasets.shards import Shards
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Sequences to draw from, by source.
+
+    Attributes:
+        groups: numbers of the sequences of each source.
+        upto: (sources,) running sums of their weights, the last is 1.
+    """
+
+    groups: list[list[int]]
+    upto: np.ndarray
+
+    @classmethod
+    def of(cls, shards: Shards, numbers: list[int]) -> "Pool":
+        """Pool of sequences; a source weighs the square root of its number of pictures.
+
+        Larger ones hold more to learn, but less than in proportion.
+        """
+        groups: dict[str, list[int]] = {}
+        frames: dict[str, int] = {}
+        for number in numbers:
+            sequence = shards.sequences[number]
+            groups.setdefault(sequence.source, []).append(number)
+            frames[sequence.source] = frames.get(sequence.source, 0) + len(sequence.frames)
+        weights = np.sqrt([frames[source] for source in groups])
+        return cls(list(groups.values()), np.cumsum(weights) / max(1e-9, weights.sum()))
+
+    def __bool__(self) -> bool:
+        return bool(self.groups)
+
+    def draw(self, random: np.random.Generator) -> int:
+        """The number of a sequence."""
+        place = int(np.searchsorted(self.upto, random.random(), side="right"))
+        group = self.groups[min(place, len(self.groups) - 1)]
+        return group[random.integers(len(group))]
+
+
+class Sources:
+    """Stills and videos to train on.
+
+    Args:
+        shards: where from.
+        numbers: sequences that may be drawn, at least one.
+        stills: share of draws that are stills, where there are both.
+    """
+
+    def __init__(self, shards: Shards, numbers: list[int], stills: float) -> None:
+        still = [i for i in numbers if shards.sequences[i].fps == 0]
+        video = [i for i in numbers if shards.sequences[i].fps > 0]
+        self._stills, self._videos = Pool.of(shards, still), Pool.of(shards, video)
+        self._share = stills
+
+    def draw(self, random: np.random.Generator) -> int:
+        """The number of a sequence."""
+        first, other = self._stills, self._videos
+        if random.random() >= self._share:
+            first, other = other, first
+        return (first or other).draw(random)

@@ -1,0 +1,207 @@
+"""Views of a picture: which part of it a frame shows, and how it is cut out.
+
+A view is a rectangle in pixels of the picture; it may be larger than the picture, and the rest is
+filled. Cut to a size it becomes a frame, or a tile of one.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pipeline.clips.draws import log_uniform
+from pipeline.clips.labels import Labels
+
+_SMALL_PEOPLE = (24.0, 96.0)  # pixels high
+_LEAST = 0.6  # of the fit: a picture much smaller than the canvas would waste it
+_AROUND_SOMEBODY = 0.5  # share of crops laid so that a person is in them
+_ASPECT = 0.14  # natural logarithm: 15 %
+_UNSQUEEZE = (0.75, 1.9)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The part of a picture that a frame shows, in pixels: top-left corner and size."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def towards(self, other: "View", share: float) -> "View":
+        """The view a share of the way to another one."""
+        mine = (self.x, self.y, self.width, self.height)
+        theirs = (other.x, other.y, other.width, other.height)
+        return View(*(a + (b - a) * share for a, b in zip(mine, theirs, strict=True)))
+
+
+def cut(
+    picture: np.ndarray, view: View, size: tuple[int, int], *, flip: bool = False, fill: int = 0
+) -> np.ndarray:
+    """Cut a view out of a picture (h, w, 3) uint8.
+
+    Args:
+        picture: where from.
+        view: what to cut.
+        size: width and height in pixels of what comes out.
+        flip: mirror it left to right.
+        fill: grey level of what lies outside the picture.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    height, width = picture.shape[:2]
+    # A pixel more on each side, for those between two.
+    left, top = max(0, math.floor(view.x) - 1), max(0, math.floor(view.y) - 1)
+    right = min(width, math.ceil(view.x + view.width) + 1)
+    bottom = min(height, math.ceil(view.y + view.height) + 1)
+    scale_x, scale_y = size[0] / view.width, size[1] / view.height
+    shift_x, shift_y = (left - view.x) * scale_x, (top - view.y) * scale_y
+    # Bilinear interpolation sees two pixels a side: what shrinks by more is halved first. Whole
+    # blocks are ten times as fast; where the picture ends, part of one is left out.
+    block_x, block_y = _block(scale_x, right - left), _block(scale_y, bottom - top)
+    right, bottom = (
+        _whole(left, right, width, block_x),
+        _whole(top, bottom, height, block_y),
+    )
+    part = picture[top:bottom, left:right]
+    if block_x > 1 or block_y > 1:
+        small = (part.shape[1] // block_x, part.shape[0] // block_y)
+        part = cv2.resize(part, small, interpolation=cv2.INTER_AREA)
+        scale_x, scale_y = scale_x * block_x, scale_y * block_y
+    if flip:
+        scale_x, shift_x = -scale_x, size[0] - shift_x
+    # Pixel i covers i to i + 1, its centre lies at i + 1/2.
+    matrix = np.array(
+        [
+            [scale_x, 0, shift_x + (scale_x - 1) / 2],
+            [0, scale_y, shift_y + (scale_y - 1) / 2],
+        ]
+    )
+    inside = view.x >= 0 and view.y >= 0
+    inside &= view.x + view.width <= width and view.y + view.height <= height
+    return cv2.warpAffine(
+        part,
+        matrix,
+        size,
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE if inside else cv2.BORDER_CONSTANT,
+        borderValue=(fill, fill, fill),
+    )
+
+
+def _block(scale: float, length: int) -> int:
+    """Pixels, a power of two, that become one before the rest of the scale is interpolated."""
+    block = 1
+    while scale * block < 0.5 and 2 * block <= length:
+        block *= 2
+    return block
+
+
+def _whole(start: int, stop: int, end: int, block: int) -> int:
+    """Where a range of whole blocks stops, that covers start to stop if `end` allows it."""
+    blocks = -(-(stop - start) // block)
+    return start + min(blocks, (end - start) // block) * block
+
+
+def labels_in(labels: Labels, view: View, size: tuple[int, int], *, flip: bool = False) -> Labels:
+    """Labels of a picture in pixels of a view of it that is cut to `size` (width, height)."""
+    factor = (size[0] / view.width, size[1] / view.height)
+    there = labels.moved(factor, (-view.x * factor[0], -view.y * factor[1]))
+    there = there.clipped(*size)
+    return there.flipped(size[0]) if flip else there
+
+
+def draw_aspect(squeezed: bool, random: np.random.Generator) -> float:
+    """How much wider a picture becomes than it is."""
+    if squeezed and random.random() < 0.5:
+        return log_uniform(random, *_UNSQUEEZE)
+    return math.exp(random.uniform(-_ASPECT, _ASPECT))
+
+
+def draw_scale(
+    fit: float,
+    labels: Labels,
+    share: float,
+    scales: tuple[float, float],
+    random: np.random.Generator,
+) -> float:
+    """How many pixels high a pixel of the picture becomes.
+
+    Args:
+        fit: the scale at which the whole picture fits.
+        labels: in pixels of the picture.
+        share: of the draws that aim at small people, where there are any.
+        scales: least and greatest scale, in units of the fit.
+        random: what draws.
+    """
+    low, high = scales
+    height = labels.median_height()
+    if random.random() < share and height:
+        aimed = log_uniform(random, *_SMALL_PEOPLE) / height
+        return fit * min(max(aimed / fit, _LEAST), high)
+    return fit * log_uniform(random, low, high)
+
+
+def draw_place(
+    picture: tuple[int, int],
+    extent: tuple[float, float],
+    labels: Labels,
+    random: np.random.Generator,
+) -> View:
+    """A view of some extent: inside the picture where it is smaller, else with all of it inside.
+
+    Args:
+        picture: width and height in pixels.
+        extent: width and height of the view in pixels of the picture.
+        labels: in pixels of the picture.
+        random: what draws.
+    """
+    people = labels.boxes[~labels.ignore]
+    around = len(people) > 0 and random.random() < _AROUND_SOMEBODY
+    centre = None
+    if around:
+        box = people[random.integers(len(people))]
+        centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    corner = []
+    for axis in (0, 1):
+        low, high = sorted((0.0, picture[axis] - extent[axis]))
+        if centre is not None and high > 0:
+            low = max(low, min(high, centre[axis] - 0.9 * extent[axis]))
+            high = max(low, min(high, centre[axis] - 0.1 * extent[axis]))
+        corner.append(random.uniform(low, high))
+    return View(corner[0], corner[1], *extent)
+
+
+def draw_view(
+    width: int, height: int, canvas: tuple[int, int], random: np.random.Generator
+) -> View:
+    """A view of a clip: all of the picture a third of the time, else a part, squeezed a little.
+
+    Args:
+        width, height: of the picture in pixels.
+        canvas: height and width in pixels.
+        random: what draws.
+    """
+    if random.random() < 0.35:
+        return View(0, 0, width, height)
+    aspect = canvas[1] / canvas[0] * math.exp(random.uniform(-0.25, 0.25))
+    view_width = width * log_uniform(random, 0.4, 1.0)
+    view_height = min(height, view_width / aspect)
+    view_width = min(view_width, view_height * aspect * 1.15)
+    x, y = random.uniform(0, width - view_width), random.uniform(0, height - view_height)
+    return View(x, y, view_width, view_height)
+
+
+def draw_moved(
+    view: View, width: int, height: int, random: np.random.Generator, *, still: bool
+) -> View:
+    """Where the view is at the end of the clip: a still pans and zooms, a video only shakes."""
+    reach = 0.2 if still else 0.02
+    zoom = math.exp(random.uniform(-reach, reach) * 0.6)
+    new_width, new_height = min(width, view.width * zoom), min(height, view.height * zoom)
+    x = view.x + random.uniform(-reach, reach) * view.width
+    y = view.y + random.uniform(-reach, reach) * view.height * 0.5
+    x, y = (min(max(x, 0), width - new_width), min(max(y, 0), height - new_height))
+    return View(x, y, new_width, new_height)

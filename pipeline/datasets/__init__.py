@@ -1,0 +1,1 @@
+"""Labelled sequences and stills, and shards made of them."""

@@ -1,0 +1,1 @@
+"""Clean footage made poor, for training and for the benchmark."""

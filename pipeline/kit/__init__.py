@@ -1,0 +1,1 @@
+"""Training on a borrowed machine: what goes there and what comes back."""

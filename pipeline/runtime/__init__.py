@@ -1,0 +1,1 @@
+"""Ray, stopping, progress and MLflow."""

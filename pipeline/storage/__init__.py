@@ -1,0 +1,1 @@
+"""Files and tables: local disks and buckets, errors, schemas."""

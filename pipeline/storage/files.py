@@ -1,0 +1,255 @@
+"""Files of an archive and of a run, on a local disk or in a bucket, through fsspec.
+
+A plain path is a local file whatever characters it holds; `scheme://…` is handed to fsspec.
+What may pass is tried again (`storage_errors.steadily`); every other failure is a `StorageError`
+that names the path, the reason and the remedy.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.storage import file_systems
+from pipeline.storage.errors import StorageError, already_there, explained
+from pipeline.storage.file_systems import SteadyFile, resolve, steady, walk
+from pipeline.storage.local import link_new, replace_file
+
+# fmt: off
+VIDEO_EXTENSIONS = frozenset({
+    ".3g2", ".3gp", ".264", ".265", ".asf", ".avi", ".dav", ".divx", ".dv", ".f4v", ".flv",
+    ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv",
+    ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm",
+    ".wmv", ".y4m",
+})
+# fmt: on
+_SAMPLE = 64 * 1024  # bytes hashed at the head, the middle and the tail of a local file
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS)
+_PART = 16 * 1024 * 1024  # bytes of a part of an upload; two are in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFile:
+    """One file of an archive as its listing shows it.
+
+    Attributes:
+        uri: absolute local path, or `scheme://…`.
+        relative_path: POSIX path below the archive's root.
+        size: bytes.
+        etag: the store's own content tag, None where there is none (local disks).
+        identity: its `content_identity` where that is known.
+    """
+
+    uri: str
+    relative_path: str
+    size: int
+    etag: str | None
+    identity: str | None = None
+
+
+def list_videos(
+    root: str, progress: Callable[[int], object] = lambda found: None
+) -> Iterator[ArchiveFile]:
+    """List the videos below a folder or bucket prefix, sorted by relative path.
+
+    Files count by their extension, in either case. Links to folders are followed once. A root
+    that is itself a file is the archive of that one file, whatever its extension.
+
+    Args:
+        root: A folder, a file or a URL.
+        progress: Called with the number of files seen, videos or not, as the listing goes on.
+
+    Raises:
+        StorageError: the root or a folder in it is missing or unreadable, the bucket does not
+            exist, there are no credentials, or a name is not UTF-8. Raised by the call itself.
+    """
+    fs, path = resolve(root)
+    files = []
+    with explained(root, "list"):
+        top = steady(fs, lambda: fs.info(path))
+        if top["type"] == "file":
+            files = [_archive_file(fs, top, PurePosixPath(path).name)]
+        else:
+            base = top["name"].rstrip("/") + "/"
+            for seen, entry in enumerate(walk(fs, path), start=1):
+                if PurePosixPath(entry["name"]).suffix.lower() in VIDEO_EXTENSIONS:
+                    files.append(_archive_file(fs, entry, entry["name"].removeprefix(base)))
+                if seen % file_systems.PAGE == 0:
+                    progress(seen)
+    for file in files:
+        try:
+            file.uri.encode()
+        except UnicodeEncodeError as error:
+            raise StorageError(
+                f"cannot list {root}: the file name {os.fsencode(file.relative_path)!r} is not "
+                "UTF-8, so no table could hold it; rename the file (convmv does whole folders)"
+            ) from error
+    return iter(sorted(files, key=lambda file: file.relative_path))
+
+
+def open_binary(uri: str) -> BinaryIO:
+    """Open a file for reading: seekable, by range requests of 4 MiB where it is remote."""
+    fs, path = resolve(uri)
+    with explained(uri, "read"):
+        if isinstance(fs, LocalFileSystem):
+            return cast(BinaryIO, fs.open(path, "rb"))
+        return cast(BinaryIO, SteadyFile(fs, path))
+
+
+def read_bytes(uri: str) -> bytes:
+    """Return a whole file."""
+    fs, path = resolve(uri)
+    with explained(uri, "read"):
+        return cast(bytes, steady(fs, lambda: fs.cat_file(path)))
+
+
+def exists(uri: str) -> bool:
+    """Return whether there is a file or folder; a store that does not answer is an error."""
+    fs, path = resolve(uri)
+    with explained(uri, "look up"):
+        try:
+            steady(fs, lambda: fs.info(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
+
+
+def list_stems(folder_uri: str, suffix: str = ".parquet") -> set[str]:
+    """Return the names, without `suffix`, of the files of a folder; empty if it is missing."""
+    fs, path = resolve(folder_uri)
+    with explained(folder_uri, "list"):
+        try:
+            entries = steady(fs, lambda: fs.ls(path, detail=False))
+        except FileNotFoundError:
+            return set()
+    names = (entry.rsplit("/", 1)[-1] for entry in entries)
+    return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
+
+
+def remove(uri: str) -> None:
+    """Remove a file; it is no error if there is none."""
+    fs, path = resolve(uri)
+    with explained(uri, "remove"), suppress(FileNotFoundError):
+        steady(fs, lambda: fs.rm_file(path))
+
+
+def write_atomic(uri: str, data: bytes) -> None:
+    """Write a whole file or nothing, replacing what was there; folders are made as needed."""
+    fs, path = resolve(uri)
+    with explained(uri, "write"):
+        if isinstance(fs, LocalFileSystem):
+            replace_file(path, io.BytesIO(data))
+        else:
+            steady(fs, lambda: fs.pipe_file(path, data))
+
+
+def publish(uri: str, source: BinaryIO) -> None:
+    """As `write_atomic`, of an open file on this machine's disk, which need not fit into memory.
+
+    Args:
+        uri: The file to write.
+        source: Open for reading, with a descriptor; read from its start.
+    """
+    fs, path = resolve(uri)
+    with explained(uri, "write"):
+        if isinstance(fs, LocalFileSystem):
+            source.seek(0)
+            replace_file(path, source)
+            return
+        # In parts, which become a file when the last one is there. Two at once instead of s3fs's
+        # ten of 50 MiB.
+        options = {"chunksize": _PART, "max_concurrency": 2} if hasattr(fs, "call_s3") else {}
+
+        def put() -> None:
+            source.seek(0)
+            fs.put_file(f"/dev/fd/{source.fileno()}", path, **options)
+
+        steady(fs, put)
+
+
+def create_if_absent(uri: str, data: bytes, conditional: bool = True) -> bool:
+    """Write a whole file unless there is one already; of many writers exactly one succeeds.
+
+    Args:
+        uri: The file.
+        data: Its content.
+        conditional: What `creates_once` said of the place. False: the file is looked up, then
+            written, so that of two writers at the same moment the later one wins.
+
+    Returns:
+        True if the file now holds what this call wrote, False if it was there before.
+    """
+    fs, path = resolve(uri)
+    if not conditional:
+        if exists(uri):
+            return False
+        write_atomic(uri, data)
+        return True
+    try:
+        with explained(uri, "write"):
+            if isinstance(fs, LocalFileSystem):
+                link_new(path, io.BytesIO(data))
+            else:
+                steady(fs, lambda: fs.pipe_file(path, data, mode="create"))
+    except StorageError as error:
+        if error.__cause__ is None or not already_there(error.__cause__):
+            raise
+        # A store that loses an answer is asked again, and then finds our own file in the way.
+        return not isinstance(fs, LocalFileSystem) and read_bytes(uri) == data
+    return True
+
+
+def creates_once(folder_uri: str) -> bool:
+    """Whether a place can refuse to create a file that is there: probed with a file of its own.
+
+    Disks without hard links and stores without conditional writes cannot, or do not say so.
+
+    Raises:
+        StorageError: The place cannot be written at all.
+    """
+    uri = f"{folder_uri.rstrip('/')}/.probe-{secrets.token_hex(8)}"
+    try:
+        try:
+            return create_if_absent(uri, b"1") and not create_if_absent(uri, b"2")
+        except StorageError as error:
+            cause = error.__cause__
+            unable = isinstance(cause, NotImplementedError | TypeError | ValueError)
+            if not unable and getattr(cause, "errno", None) not in _NO_LINKS:
+                raise
+            write_atomic(uri, b"3")
+            return False
+    finally:
+        with suppress(StorageError):  # a store where nothing may be removed keeps one byte
+            remove(uri)
+
+
+def content_identity(file: ArchiveFile) -> str:
+    """Return a short text that changes when the file's content does.
+
+    Size and etag where the store has one; else size and a hash of the head, middle and tail.
+    """
+    if file.identity is not None:
+        return file.identity
+    if file.etag is not None:
+        return f"{file.size}-{file.etag}"
+    digest = hashlib.sha256()
+    with open_binary(file.uri) as source, explained(file.uri, "read"):
+        for start in (0, (file.size - _SAMPLE) // 2, file.size - _SAMPLE):
+            source.seek(max(0, start))
+            digest.update(source.read(_SAMPLE))
+    return f"{file.size}-{digest.hexdigest()[:32]}"
+
+
+def _archive_file(fs: Any, entry: dict[str, Any], relative_path: str) -> ArchiveFile:
+    local = isinstance(fs, LocalFileSystem)
+    uri = entry["name"] if local else fs.unstrip_protocol(entry["name"])
+    etag = entry.get("ETag") or entry.get("etag")
+    return ArchiveFile(uri, relative_path, int(entry["size"] or 0), etag and etag.strip('"'))

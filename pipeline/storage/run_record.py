@@ -1,0 +1,102 @@
+"""``run.json``: what made the results in a folder, and the refusal to mix two ways."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pipeline.storage.files import create_if_absent, read_bytes, write_atomic
+from pipeline.storage.schema import SCHEMA_VERSION, mask_secrets
+
+Plain = bool | int | float | str | None
+
+
+class RunRefused(ValueError):
+    """The output folder holds results made with other settings."""
+
+
+def code_version() -> str:
+    """The version of this project's code."""
+    try:
+        return version("vsdmot")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def config_hash(deciding: Mapping[str, Plain]) -> str:
+    """16 hex digits that stand for the settings that decide the results."""
+    text = json.dumps(dict(deciding), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def claim_output(
+    output: str,
+    job: str,
+    deciding: Mapping[str, Plain],
+    config: Mapping[str, Any],
+    conditional: bool = True,
+) -> dict[str, Any]:
+    """Write ``run.json``, or compare with the one that is there; returns the record.
+
+    Args:
+        output: The output folder.
+        job: The job's name.
+        deciding: Settings that change results, by dotted key; "weights" is the file's sha256.
+            Others (workers, queues, where the archive is mounted) may differ from run to run.
+        config: The whole resolved config; secrets in it are masked.
+        conditional: Whether the output can refuse to create a file that is there.
+
+    Raises:
+        RunRefused: Results of other settings are in the folder; the message names each key.
+    """
+    record: dict[str, Any] = {
+        "job": job,
+        "schema_version": SCHEMA_VERSION,
+        "model_sha256": deciding.get("weights"),
+        "config_hash": config_hash(deciding),
+        "code_version": code_version(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "deciding": dict(deciding),
+        "config": _masked(config),
+    }
+    uri = f"{output.rstrip('/')}/run.json"
+    if create_if_absent(uri, _encode(record), conditional):
+        return record
+    try:
+        earlier = json.loads(read_bytes(uri))
+        before = {"job": earlier["job"], "schema_version": earlier["schema_version"]}
+        before |= earlier["deciding"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunRefused(
+            f"{uri} is there but is no record of this project ({type(error).__name__}: {error}); "
+            "choose another output folder"
+        ) from error
+    now: dict[str, Plain] = {"job": job, "schema_version": SCHEMA_VERSION, **deciding}
+    differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if differing:
+        lines = "\n".join(
+            f"  {key}: {before.get(key)!r} in the folder, {now.get(key)!r} now" for key in differing
+        )
+        raise RunRefused(
+            f"{mask_secrets(output)} holds results made with other settings:\n{lines}\n"
+            "Choose another output folder, or go back to those settings."
+        )
+    record["created"] = earlier.get("created", record["created"])
+    write_atomic(uri, _encode(record))
+    return record
+
+
+def _encode(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, indent=2).encode()
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _masked(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(item) for item in value]
+    return mask_secrets(value) if isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""The student, its variants and its peers, as a benchmark runs them."""

@@ -1,0 +1,122 @@
+"""Where the rows of a table wait until their video is whole: on disk, a row group in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.storage.errors import StorageError
+
+GROUP_ROWS = 131_072
+"""Rows of a row group: what is held in memory, and what a reader takes at once."""
+
+
+class SpoolError(StorageError):
+    """This machine's temporary folder cannot hold the rows of a video; no fault of the video."""
+
+
+class TableSpool:
+    """One table of one video, growing in a temporary Parquet file of row groups of one size.
+
+    Columns are filled in place, so memory is that of one row group however long the video is, and
+    row groups do not depend on how the rows came. The file has no name in its folder, so it is
+    gone with the process, whatever ends that.
+    """
+
+    def __init__(self, schema: pa.Schema, video_id: str) -> None:
+        """Open the file.
+
+        Args:
+            schema: Of the table; its column `video_id` is filled here.
+            video_id: The video's.
+
+        Raises:
+            SpoolError: There is no temporary folder that can be written.
+        """
+        self._schema, self._video_id, self._size = schema, video_id, GROUP_ROWS
+        self._columns = {
+            field.name: np.empty(self._size, field.type.to_pandas_dtype())
+            for field in schema
+            if field.name != "video_id"
+        }
+        self._filled = 0
+        with self._explained():
+            temporary = tempfile.TemporaryFile(prefix="vsdmot-")  # noqa: SIM115, see __exit__
+            self._file = cast(BinaryIO, temporary)
+            self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
+
+    def __enter__(self) -> TableSpool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Nothing of it is needed any more, and a full disk was told of when it was met.
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
+        with suppress(OSError):
+            self._file.close()
+
+    def add(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Append rows, by column, in the order in which they are to be read.
+
+        Raises:
+            SpoolError: The disk is full, or fails.
+        """
+        start, stop = 0, len(rows["frame_index"])
+        while start < stop:
+            taken = min(stop - start, self._size - self._filled)
+            for name, column in self._columns.items():
+                column[self._filled : self._filled + taken] = rows[name][start : start + taken]
+            self._filled += taken
+            start += taken
+            if self._filled == self._size:
+                self._flush()
+
+    def finished(self) -> BinaryIO:
+        """The whole Parquet file, to be read from its start; nothing can be added any more.
+
+        Raises:
+            SpoolError: The disk is full, or fails.
+        """
+        if self._filled:
+            self._flush()
+        with self._explained():
+            self._writer.close()
+            self._file.flush()
+            self._file.seek(0)
+        return self._file
+
+    def _flush(self) -> None:
+        ids = pa.repeat(pa.scalar(self._video_id), self._filled)
+        columns = [
+            pa.array(self._columns[field.name][: self._filled], field.type)
+            for field in self._schema
+            if field.name != "video_id"
+        ]
+        group = pa.Table.from_arrays([ids, *columns], schema=self._schema)
+        with self._explained():
+            self._writer.write_table(group, row_group_size=self._size)
+        self._filled = 0
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = tempfile.tempdir or "a temporary folder"
+            raise SpoolError(
+                f"cannot keep the rows of {self._video_id} in {where}: {error.strerror or error}; "
+                "free some space there, or set TMPDIR, where workers start, to a folder on another "
+                "disk"
+            ) from error

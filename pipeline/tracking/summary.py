@@ -1,0 +1,150 @@
+"""What a run did: counted as results come in, told as one table at the end."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.table import Table
+
+from pipeline.storage.schema import mask_secrets
+from pipeline.tracking.worker import SegmentResult
+
+STAGES = ("decode", "encode", "step", "write")
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """Counts and seconds of one run.
+
+    Attributes:
+        found: Files found in the archive.
+        skipped: Tracked, or dead letters, before this run.
+        dead: Dead letters of this run.
+        dead_before: Dead letters among the skipped.
+        unread: Videos that storage failed on; running again takes them up.
+        planned, finished: Videos that this run had to track, and those of them that came back.
+        seconds: The workers' seconds by stage. "decode" is the model waiting for frames: decoding
+            itself runs beside it, for `decode_busy_s`.
+        wall_s: Seconds of the tracking, start of the workers included.
+    """
+
+    found: int
+    skipped: int = 0
+    dead: int = 0
+    dead_before: int = 0
+    done: int = 0
+    partial: int = 0
+    unread: int = 0
+    planned: int = 0
+    finished: int = 0
+    frames: int = 0
+    video_s: float = 0.0
+    num_tracks: int = 0
+    decode_busy_s: float = 0.0
+    wall_s: float = 0.0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    def add(self, result: SegmentResult) -> None:
+        """Count one result."""
+        self.finished += 1
+        if result.outcome == "dead":
+            self.dead += 1
+            return
+        if result.outcome == "unread":
+            self.unread += 1
+            return
+        self.done += 1
+        self.partial += result.outcome == "partial"
+        self.frames += result.frames
+        self.video_s += result.video_s
+        self.num_tracks += result.num_tracks
+        self.decode_busy_s += result.decode_busy_s
+        self.seconds["decode"] += result.decode_wait_s
+        self.seconds["encode"] += result.encode_s
+        self.seconds["step"] += result.step_s
+        self.seconds["write"] += result.write_s
+
+    @property
+    def left(self) -> int:
+        """Videos that are neither tracked nor dead letters, for a run that was cut short."""
+        return max(0, self.planned - self.finished)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames a second of the whole run."""
+        return self.frames / self.wall_s if self.wall_s else 0.0
+
+    @property
+    def times_real_time(self) -> float:
+        """Seconds of footage tracked in a second."""
+        return self.video_s / self.wall_s if self.wall_s else 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Figures for the log."""
+        return {
+            "videos_done": self.done,
+            "videos_partial": self.partial,
+            "videos_skipped": self.skipped,
+            "dead_letters": self.dead,
+            "frames": self.frames,
+            "tracks": self.num_tracks,
+            "frames_per_second": self.frames_per_second,
+            "times_real_time": self.times_real_time,
+            "wall_s": self.wall_s,
+            "decode_busy_s": self.decode_busy_s,
+            **{f"{stage}_s": value for stage, value in self.seconds.items()},
+        }
+
+    def table(self) -> Table:
+        """The closing table."""
+        table = Table(title="tracked", show_header=False, title_justify="left", pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column()
+        done = f"{self.done}" + (f" ({self.partial} partial)" if self.partial else "")
+        table.add_row("videos done", f"{done} of {self.found} found")
+        table.add_row("skipped, done before", str(self.skipped))
+        before = f" (and {self.dead_before} before)" if self.dead_before else ""
+        table.add_row("dead letters", f"{self.dead}{before}")
+        if self.unread:
+            table.add_row("not read, storage failed", f"{self.unread}: run again")
+        if self.left:
+            table.add_row("left", f"{self.left}: run again")
+        table.add_row("frames, tracks", f"{self.frames}, {self.num_tracks}")
+        table.add_row(
+            "speed",
+            f"{self.frames_per_second:.1f} frames/s, {self.times_real_time:.1f} x real time, "
+            f"{self.wall_s:.0f} s",
+        )
+        total = sum(self.seconds.values())
+        if total:
+            shares = (f"{stage} {100 * s / total:.0f} %" for stage, s in self.seconds.items())
+            table.add_row("where time went", ", ".join(shares))
+            table.add_row("", f"decode is the wait; decoders ran {self.decode_busy_s:.1f} s beside")
+        return table
+
+
+def closing_lines(output: str, dead_letters: bool) -> list[str]:
+    """Where the results are, and three ways to ask them."""
+    root = mask_secrets(output).rstrip("/")
+    queries = [
+        ("videos", ".project('relative_path, num_tracks, quality_mean').order('quality_mean')"),
+        ("tracks", ".aggregate('video_id, track_id, min(time_s), max(time_s), count(*)')"),
+        ("dead_letters", ".project('relative_path, kind, message')")
+        if dead_letters
+        else ("frames", ".project('video_id, time_s, quality, num_tracks').order('quality')"),
+    ]
+    lines = [f"results in {root}: tracks/ frames/ videos/ dead_letters/ manifest/ run.json"]
+    for table, query in queries:
+        files = repr(f"{root}/{table}/*.parquet")
+        code = f"import duckdb; duckdb.read_parquet({files}){query}.show()"
+        lines.append(f'{_python()} -c "{code}"')
+    return lines
+
+
+def _python() -> str:
+    """The interpreter that has DuckDB, as it is called from here."""
+    path = Path(sys.executable)
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,0 +1,178 @@
+"""From the model's tensors to the rows of one video: tracks, frames, and the video's own row."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.net.letterbox import Letterbox
+from model.net.quality import STATISTICS
+from model.track.tracker import FrameResult, Memory
+from pipeline.storage.schema import FRAMES, TRACKS
+from pipeline.tracking.spool import TableSpool
+from pipeline.video.decode import Frame
+from pipeline.video.info import VideoInfo
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRows:
+    """The rows of a window of frames, by column."""
+
+    tracks: Columns
+    frames: Columns
+
+
+class VideoTables:
+    """The tables of one video while it is tracked, and what its row of `videos` sums up.
+
+    Rows go to disk by row groups. What grows with the video is a float of quality a frame and a
+    counter a track, so that percentiles and medians are exact.
+
+    Attributes:
+        tracks, frames: The rows.
+    """
+
+    def __init__(self, info: VideoInfo) -> None:
+        """Open the tables; used as a context manager, which throws them away at its end.
+
+        Raises:
+            SpoolError: There is no temporary folder that can be written.
+        """
+        self._info = info
+        self._quality = array("f")
+        self._lengths = np.zeros(0, np.int32)  # of each track, by its id
+        self._first_s = self._last_s = 0.0
+        with ExitStack() as stack:
+            self.tracks = stack.enter_context(TableSpool(TRACKS, info.video_id))
+            self.frames = stack.enter_context(TableSpool(FRAMES, info.video_id))
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> VideoTables:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def add(self, window: WindowRows) -> None:
+        """Append the rows of the next frames, at least one.
+
+        Raises:
+            SpoolError: The temporary folder is full.
+        """
+        times = window.frames["time_s"]
+        if not self._quality:
+            self._first_s = float(times[0])
+        self._last_s = float(times[-1])
+        self._quality.frombytes(window.frames["quality"].astype(np.float32).tobytes())
+        ids, counts = np.unique(window.tracks["track_id"], return_counts=True)
+        if len(ids) and ids[-1] >= len(self._lengths):
+            self._lengths.resize(int(ids[-1]) * 5 // 4 + 1, refcheck=False)
+        self._lengths[ids] += counts
+        self.tracks.add(window.tracks)
+        self.frames.add(window.frames)
+
+    def summary(self, low_quality_below: float, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """The video's row of `videos`, after at least one window.
+
+        Args:
+            low_quality_below: Frames of lower quality count as low.
+            measured: The fields that the rows do not tell; `elapsed_s` gives the rate.
+        """
+        quality = np.frombuffer(self._quality, np.float32)
+        lengths = self._lengths[self._lengths > 0]
+        p05, p50, p95 = (float(p) for p in np.percentile(quality, (5, 50, 95)))
+        fields = dict(measured)
+        elapsed_s = fields.pop("elapsed_s")
+        return {
+            **asdict(self._info),
+            "frames_decoded": len(quality),
+            "num_tracks": len(lengths),
+            "track_length_mean": float(lengths.mean()) if len(lengths) else None,
+            "track_length_median": float(np.median(lengths)) if len(lengths) else None,
+            "track_length_max": int(lengths.max()) if len(lengths) else None,
+            "video_s": self._covered_s(),
+            "quality_mean": float(quality.mean()),
+            "quality_p05": p05,
+            "quality_p50": p50,
+            "quality_p95": p95,
+            "low_quality_share": float((quality < low_quality_below).mean()),
+            "frames_per_second": len(quality) / max(elapsed_s, 1e-9),
+            **fields,
+        }
+
+    def _covered_s(self) -> float:
+        """Seconds of footage in the frames read: the last one is shown for one interval as well."""
+        count = len(self._quality)
+        if count > 1:
+            span = self._last_s - self._first_s
+            return span + span / (count - 1)
+        return 1 / self._info.fps if self._info.fps else 0.0
+
+
+def window_rows(
+    window: Sequence[Frame],
+    memory: Memory,
+    results: Sequence[FrameResult],
+    letterbox: Letterbox,
+    classes: Sequence[str],
+) -> WindowRows:
+    """Rows of one stream's window; boxes in source pixels, none of them empty.
+
+    Args:
+        window: N frames.
+        memory: Their encoding.
+        results: Their N results, of a batch of one.
+        letterbox: How the frames lie on the canvas.
+        classes: Class names by label.
+    """
+    track_id = _stack([r.track_id for r in results])  # (N, M), as the next three
+    scores = _stack([r.scores for r in results])
+    labels = _stack([r.labels for r in results])
+    weights = _stack([r.semantic_weight for r in results])
+    canvas = _stack([r.boxes for r in results])  # (N, M, 4)
+    index = np.array([frame.index for frame in window], np.int64)
+    time_s = np.array([frame.time_s for frame in window], np.float64)
+
+    row, slot = np.nonzero(track_id >= 0)
+    order = np.lexsort((track_id[row, slot], row))
+    row, slot = row[order], slot[order]
+    boxes = letterbox.to_source(canvas[row, slot]).astype(np.float32)
+    size = boxes[:, 2:] - boxes[:, :2]
+    inside = (size > 0).all(axis=1)  # a box wholly in the padding is clipped to nothing
+    row, slot, boxes, size = row[inside], slot[inside], boxes[inside], size[inside]
+    tracks = {
+        "frame_index": index[row],
+        "time_s": time_s[row],
+        "track_id": track_id[row, slot],
+        "x": boxes[:, 0],
+        "y": boxes[:, 1],
+        "w": size[:, 0],
+        "h": size[:, 1],
+        "score": scores[row, slot],
+        "class_name": np.array(classes, object)[labels[row, slot]],
+        "semantic_weight": weights[row, slot],
+    }
+    statistics = memory.statistics.float().cpu().numpy()
+    frames = {
+        "frame_index": index,
+        "time_s": time_s,
+        "quality": memory.quality.float().cpu().numpy(),
+        **{name: statistics[:, column] for column, name in enumerate(STATISTICS)},
+        "semantic_weight": _stack([r.frame_weight for r in results]),
+        "num_tracks": np.bincount(row, minlength=len(window)).astype(np.int32),
+    }
+    return WindowRows(tracks, frames)
+
+
+def _stack(rows: Sequence[torch.Tensor]) -> np.ndarray:
+    """Results of a window, a batch of one each, in one transfer: N x (1, …) to (N, …)."""
+    stacked = torch.cat(list(rows))
+    return (stacked.float() if stacked.is_floating_point() else stacked).cpu().numpy()

@@ -1,0 +1,179 @@
+"""Track one video: decode ▸ encode ▸ step ▸ tables."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.allocator import keep_large_blocks
+from model.net.letterbox import Letterbox
+from model.track.checkpoint import CheckpointError, file_sha256, load_tracker
+from model.track.tracker import Tracker
+from pipeline.storage import files as storage
+from pipeline.storage.run_record import code_version
+from pipeline.tracking.tables import VideoTables, window_rows
+from pipeline.video.decode import Frame, FrameStream
+from pipeline.video.info import VideoInfo
+from pipeline.video.limits import Limits
+
+Report = Callable[[str, int], None]
+"""Told the video's id and how many of its frames are tracked so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSettings:
+    """All a worker must know besides the video.
+
+    Attributes:
+        weights: Path or URL of the student's checkpoint.
+        output: Folder or URL prefix of the tables; not used by `track_video`.
+        model_sha256: Expected hash of the weights; "" accepts any.
+        config_hash: Stands for the settings that decide results.
+        window: Frames encoded as one batch.
+        queue_size: Decoded frames that wait for the model, at most.
+        low_quality_below: A frame of lower quality counts as low-quality.
+        birth_threshold, keep_threshold, miss_tolerance: None is the checkpoint's own.
+        device: "cpu" or "cuda".
+        limits: Bounds on one video.
+        run: Stands for this run in the ledger of attempts.
+        in_process: Whether the worker is the driver itself.
+        conditional: Whether the output can refuse to create a file that is there.
+    """
+
+    weights: str
+    output: str = ""
+    model_sha256: str = ""
+    config_hash: str = ""
+    window: int = 8
+    queue_size: int = 32
+    low_quality_below: float = 0.5
+    birth_threshold: float | None = None
+    keep_threshold: float | None = None
+    miss_tolerance: int | None = None
+    device: str = "cpu"
+    limits: Limits = field(default_factory=Limits)
+    run: str = "run"
+    in_process: bool = False
+    conditional: bool = True
+
+
+@contextmanager
+def local_weights(weights: str) -> Iterator[Path]:
+    """The checkpoint as a local file, fetched for the time being where it is a URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(weights)
+        if "://" in weights:
+            path = Path(folder) / path.name
+            path.write_bytes(storage.read_bytes(weights))
+        yield path
+
+
+def open_tracker(settings: TrackSettings) -> Tracker:
+    """Load the student with the settings' thresholds, on the settings' device.
+
+    The process keeps its large blocks of memory from here on (`keep_large_blocks`).
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or not the one the run was started with.
+    """
+    keep_large_blocks()
+    with local_weights(settings.weights) as path:
+        tracker, _ = load_tracker(path, settings.device)
+        if settings.model_sha256 and file_sha256(path) != settings.model_sha256:
+            raise CheckpointError(
+                f"{settings.weights} is not the file this run was started with "
+                f"(sha256 {settings.model_sha256[:12]}…); put the same weights on every machine"
+            )
+    names = ("birth_threshold", "keep_threshold", "miss_tolerance")
+    given = {name: getattr(settings, name) for name in names}
+    changes = {name: value for name, value in given.items() if value is not None}
+    tracker.config = replace(tracker.config, **changes)
+    return tracker
+
+
+@torch.inference_mode()
+def track_video(
+    tracker: Tracker,
+    info: VideoInfo,
+    settings: TrackSettings,
+    tables: VideoTables,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Track one whole video into its tables; returns its row of `videos`. Publishes nothing.
+
+    A decode thread stays ahead of the model; `window` frames are encoded as one batch, then
+    stepped one by one.
+
+    Raises:
+        DecodeError: Not one frame could be read.
+        DeadlineError: It took longer than `settings.limits` allows.
+        StorageError: The video could not be read to its end.
+        SpoolError: This machine's temporary folder cannot hold the rows.
+    """
+    config = tracker.config
+    device = torch.device(settings.device)
+    state = tracker.initial_state(1)
+    wait_s = encode_s = step_s = write_s = 0.0
+    started = time.perf_counter()
+    deadline = time.monotonic() + settings.limits.deadline_s(info)
+    canvas = config.input_height, config.input_width
+    with FrameStream(info, *canvas, settings.queue_size, settings.limits, deadline) as stream:
+        frames = iter(stream)
+        while True:
+            mark = time.perf_counter()
+            window = list(islice(frames, settings.window))
+            wait_s += time.perf_counter() - mark
+            if not window:
+                break
+            mark = time.perf_counter()
+            box = stream.letterbox
+            memory = tracker.encode(*batch_window(window, box, device))
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # else encoding's time would count as stepping's
+            encode_s += time.perf_counter() - mark
+            mark = time.perf_counter()
+            results, state = tracker.track(memory, state)
+            rows = window_rows(window, memory, results, box, config.classes)
+            step_s += time.perf_counter() - mark
+            mark = time.perf_counter()
+            tables.add(rows)
+            write_s += time.perf_counter() - mark
+            if report is not None:
+                report(info.video_id, window[-1].index + 1)
+        error, busy_s = stream.error, stream.decode_seconds
+    return tables.summary(
+        settings.low_quality_below,
+        {
+            "status": "partial" if error else "ok",
+            "error": error,
+            "decode_wait_s": wait_s,
+            "decode_busy_s": busy_s,
+            "encode_s": encode_s,
+            "step_s": step_s,
+            "write_s": write_s,
+            "elapsed_s": time.perf_counter() - started,
+            "model_sha256": settings.model_sha256,
+            "config_hash": settings.config_hash,
+            "code_version": code_version(),
+            "segments": 1,
+        },
+    )
+
+
+def batch_window(
+    window: list[Frame], box: Letterbox, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Frames of one video as `Tracker.encode` takes them: images, valid sizes, patches."""
+    images = torch.from_numpy(np.stack([frame.image for frame in window])).to(device)
+    patches = torch.from_numpy(np.stack([frame.patches for frame in window])).to(device)
+    valid = torch.tensor([[box.scaled_height, box.scaled_width]] * len(window), device=device)
+    return images.permute(0, 3, 1, 2), valid, patches

@@ -1,0 +1,201 @@
+"""The worker: holds the model, tracks videos one after the other, publishes their rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from model.track.checkpoint import CheckpointError
+from pipeline.storage import files as storage
+from pipeline.storage.errors import StorageError, describe_error
+from pipeline.storage.schema import VIDEOS, rows_table, table_uri, to_parquet_bytes
+from pipeline.tracking.attempts import Ledger
+from pipeline.tracking.dead_letters import settle, write_dead_letter
+from pipeline.tracking.spool import SpoolError
+from pipeline.tracking.tables import VideoTables
+from pipeline.tracking.track_video import Report, TrackSettings, open_tracker, track_video
+from pipeline.video.decode import DeadlineError, DecodeError
+from pipeline.video.info import VideoInfo
+
+_LOAD_ATTEMPTS = 3
+_LOAD_PAUSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentResult:
+    """What became of a segment; the row that goes back to the driver. Seconds are the worker's."""
+
+    video_id: str
+    # "ok", "partial", "dead" (a dead letter), "unread" (storage failed: run again), "unwritten"
+    # (the output or this machine's temporary folder cannot be written: no use going on)
+    outcome: str
+    message: str
+    frames: int = 0
+    video_s: float = 0.0
+    num_tracks: int = 0
+    decode_wait_s: float = 0.0
+    decode_busy_s: float = 0.0
+    encode_s: float = 0.0
+    step_s: float = 0.0
+    write_s: float = 0.0
+
+
+class VideoTracker:
+    """A worker: holds the model, tracks videos one after the other, publishes their tables.
+
+    Used as an actor class by Ray Data, and directly when there is no cluster.
+    """
+
+    def __init__(self, settings: TrackSettings, report: Report | None = None) -> None:
+        """Load the weights, trying again: shared storage is not always there at once."""
+        # One thread, always: how a sum is split over threads changes its last bits, and a run
+        # that is taken up again must give the rows of an undisturbed one. Actors give parallelism.
+        torch.set_num_threads(1)
+        self.settings = settings
+        self.report = report
+        for attempt in range(1, _LOAD_ATTEMPTS + 1):
+            try:
+                self.tracker = open_tracker(settings)
+                break
+            except (CheckpointError, OSError, StorageError):
+                if attempt == _LOAD_ATTEMPTS:
+                    raise
+                time.sleep(_LOAD_PAUSE_S * attempt)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """One-row batch in, one-row batch out, as `pack_info` and `unpack_results` see them."""
+        return pa.Table.from_pylist(
+            [asdict(self.track(VideoInfo(**json.loads(row)))) for row in batch["info"].to_pylist()]
+        )
+
+    def track(self, info: VideoInfo) -> SegmentResult:
+        """Track a video and publish its rows, or a dead letter; what is published stays."""
+        try:
+            earlier = self._earlier(info)  # this call may be a repetition after a crash
+            return earlier or self._attempt(info)
+        except StorageError as error:
+            return SegmentResult(info.video_id, "unwritten", str(error))
+
+    def _attempt(self, info: VideoInfo) -> SegmentResult:
+        """Track a video unless it has killed too many workers, with a trace in the ledger."""
+        settings = self.settings
+        ledger = Ledger(settings.output, settings.run, settings.in_process)
+        before = ledger.entries(info.video_id)
+        deaths = ledger.deaths(before)
+        if deaths >= settings.limits.max_attempts:
+            message = (
+                f"it has ended its worker {deaths} times (limits.max_attempts is "
+                f"{settings.limits.max_attempts}), so it was not opened again"
+            )
+            return self._bury(info, "poison", message, deaths)
+        attempt = ledger.begin(info.video_id)
+        try:
+            result = self._track(info, deaths + 1)
+        finally:
+            ledger.end(info.video_id, attempt)
+        if before:
+            ledger.forget([info.video_id])
+        return result
+
+    def _track(self, info: VideoInfo, attempts: int) -> SegmentResult:
+        with VideoTables(info) as tables:
+            try:
+                row = track_video(self.tracker, info, self.settings, tables, self.report)
+            except SpoolError:  # the next video would meet it too
+                raise
+            except StorageError as error:  # says nothing of the video: no dead letter
+                return SegmentResult(info.video_id, "unread", str(error))
+            except DecodeError as error:
+                return self._bury(info, "input", str(error), attempts)
+            except DeadlineError as error:
+                result = self._bury(info, "deadline", self._out_of_time(info, error), attempts)
+                if error.hangs and not self.settings.in_process:
+                    # A thread in libav cannot be ended, only its process. The repetition that
+                    # follows in a new one finds the dead letter.
+                    os._exit(1)
+                return result
+            except (Exception, SystemExit) as error:  # a SystemExit would take the worker along
+                return self._bury(info, "poison", describe_error(error), attempts)
+            return self._publish(info, tables, row)
+
+    def _publish(self, info: VideoInfo, tables: VideoTables, row: dict[str, Any]) -> SegmentResult:
+        output = self.settings.output
+        mark = time.perf_counter()
+        for table, spool in (("tracks", tables.tracks), ("frames", tables.frames)):
+            storage.publish(table_uri(output, table, info.video_id), spool.finished())
+        row["write_s"] += time.perf_counter() - mark
+        commit = table_uri(output, "videos", info.video_id)
+        data = to_parquet_bytes(rows_table([row], VIDEOS))
+        storage.create_if_absent(commit, data, self.settings.conditional)
+        settle(output, info.video_id)
+        return _result(row)
+
+    def _bury(self, info: VideoInfo, kind: str, message: str, attempts: int) -> SegmentResult:
+        output = self.settings.output
+        write_dead_letter(
+            output,
+            info.video_id,
+            info.uri,
+            info.relative_path,
+            "track",
+            kind,
+            message,
+            attempts,
+            self.settings.conditional,
+        )
+        # Another run may have tracked it in the meantime.
+        settle(output, info.video_id)
+        return self._earlier(info) or SegmentResult(info.video_id, "dead", message)
+
+    def _earlier(self, info: VideoInfo) -> SegmentResult | None:
+        """What became of a video before, None if nothing has."""
+        for table in ("videos", "dead_letters"):
+            uri = table_uri(self.settings.output, table, info.video_id)
+            if storage.exists(uri):
+                row = pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist()[0]
+                dead = table == "dead_letters"
+                return (
+                    SegmentResult(info.video_id, "dead", row["message"]) if dead else _result(row)
+                )
+        return None
+
+    def _out_of_time(self, info: VideoInfo, error: DeadlineError) -> str:
+        seconds = self.settings.limits.deadline_s(info)
+        return (
+            f"{error}: {seconds:.0f} s are allowed for its length (limits.deadline_base_s, "
+            "limits.deadline_frame_s)"
+        )
+
+
+def pack_info(info: VideoInfo) -> dict[str, str]:
+    """A video as a row for Ray Data; JSON, so that blocks do not differ in what is null."""
+    return {"info": json.dumps(asdict(info))}
+
+
+def unpack_results(batch: pa.Table) -> Iterator[SegmentResult]:
+    """The rows that workers gave back."""
+    return (SegmentResult(**row) for row in batch.to_pylist())
+
+
+def _result(row: dict[str, Any]) -> SegmentResult:
+    return SegmentResult(
+        video_id=row["video_id"],
+        outcome=row["status"],
+        message=row["error"] or "",
+        frames=row["frames_decoded"],
+        video_s=row["video_s"],
+        num_tracks=row["num_tracks"],
+        decode_wait_s=row["decode_wait_s"],
+        decode_busy_s=row["decode_busy_s"],
+        encode_s=row["encode_s"],
+        step_s=row["step_s"],
+        write_s=row["write_s"],
+    )

@@ -1,0 +1,1 @@
+"""Trainings: in this process or on Ray, with their folder, log and frames."""

@@ -1,0 +1,149 @@
+"""The log of a training: `log.jsonl` in its folder, a line a step and one of its score; MLflow.
+
+Written by the process that started the training, never by its workers, so a store has one
+writer; workers tell it what they saw. A run that was resumed goes on in the same file, and
+steps that had to be done again are in it once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING
+
+from model.learn.training import Progress
+from pipeline.training.run_folder import RECENT, RunFolder
+from pipeline.training.work import Look, Score
+
+if TYPE_CHECKING:
+    from pipeline.runtime.mlflow_run import TrackingLog
+
+LOG = "log.jsonl"
+_EVERY = 10  # steps between points in MLflow, whose store pays for each
+_WRITE_S = 30.0  # a bucket takes whole files, so its log lags
+
+
+class TrainingLog:
+    """A context manager; what it is told in between is logged.
+
+    Args:
+        folder: the run's.
+        mlflow: the MLflow run, None for none.
+        config: resolved settings, for MLflow.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        mlflow: TrackingLog | None = None,
+        config: Mapping[str, object] | None = None,
+    ) -> None:
+        self._folder, self._mlflow = folder, mlflow
+        self._file: IO[str] | None = None
+        found = folder.read(LOG) or b""
+        self._lines = _whole_lines(found)
+        # A process that was killed may have left half a line.
+        self._damaged = not found.endswith(b"\n") and len(found) > 0
+        self._written = time.monotonic()
+        last = self._lines[-1][0] if self._lines else 0
+        if unheard := [x for x in _whole_lines(folder.read(RECENT) or b"") if x[0] > last]:
+            self._lines += unheard
+            self._damaged = False
+            self._write()
+        self._frames = 0
+        self._seconds = 0.0
+        if mlflow is not None:
+            mlflow.params(config or {})
+
+    def watch(self, progress: Progress) -> None:
+        """Log a step."""
+        if self._damaged or (self._lines and self._lines[-1][0] >= progress.step):
+            self._forget(progress.step)
+        self._add(progress.step, asdict(progress))
+        self._frames += progress.frames
+        self._seconds += progress.seconds
+        if self._mlflow is not None and progress.step % _EVERY == 0:
+            rate = self._frames / max(1e-9, self._seconds)
+            self._frames, self._seconds = 0, 0.0
+            figures = {"loss": progress.loss, "learning_rate": progress.learning_rate}
+            figures |= {"images_per_second": rate, **progress.terms}
+            self._mlflow.metrics(figures, progress.step)
+
+    def show(self, step: int, look: Look) -> None:
+        """Log a look at the tracker."""
+        if self._mlflow is not None:
+            self._mlflow.metrics(look.figures, step)
+            self._mlflow.file(f"look-{step:07d}.png", look.png)
+
+    def scored(self, score: Score) -> None:
+        """Log what the student scores at the end."""
+        values = {"step": score.step, "frames_seen": score.frames, "score": score.figures}
+        self._add(score.step, values)
+        if self._mlflow is not None:
+            figures = {f"score_{name}": value for name, value in score.figures.items()}
+            self._mlflow.metrics(figures, score.step)
+
+    def _add(self, step: int, values: Mapping[str, object]) -> None:
+        line = json.dumps(values)
+        self._lines.append((step, line))
+        if not self._folder.remote:
+            self._append(line)
+        elif time.monotonic() - self._written > _WRITE_S:
+            self._write()
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._folder.remote and self._lines:
+            self._write()
+        if self._mlflow is not None:
+            self._mlflow.close("FINISHED" if kind is None else "FAILED")
+
+    def _append(self, line: str) -> None:
+        if self._file is None:
+            path = Path(self._folder.path(LOG))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a")
+        self._file.write(line + "\n")
+        self._file.flush()
+
+    def _forget(self, step: int) -> None:
+        """Drop steps that are done again after a failure."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._lines = [(at, line) for at, line in self._lines if at < step]
+        self._damaged = False
+        self._write()
+
+    def _write(self) -> None:
+        self._folder.write(LOG, "".join(f"{line}\n" for _, line in self._lines).encode())
+        self._written = time.monotonic()
+
+
+def _whole_lines(data: bytes) -> list[tuple[int, str]]:
+    """Step and text of each line; a last one that was cut short is dropped."""
+    lines = []
+    for line in data.decode(errors="replace").splitlines(keepends=True):
+        if line.endswith("\n"):
+            lines.append((int(json.loads(line)["step"]), line[:-1]))
+    return lines
+
+
+def open_mlflow(uri: str, experiment: str, warn: Callable[[str], None]) -> TrackingLog:
+    """An MLflow run; imported here, as training runs without MLflow too."""
+    from pipeline.runtime.mlflow_run import TrackingLog
+
+    return TrackingLog(uri, experiment, warn)

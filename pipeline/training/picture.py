@@ -1,0 +1,174 @@
+"""A look at a tracker in training: a picture of what it makes of a batch, and a few figures.
+
+The picture has a column a frame: the frame as the tracker sees it with its tracks and their ids
+(thin and white: what the labels say), its quality and semantic weight as bars, and its semantic
+map as colours.
+"""
+
+import io
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from model.learn.training import Trainer
+from model.track.tracker import FrameResult, Memory, Tracker
+from pipeline.training.work import Look
+
+_COLUMNS = 4
+_WIDTH = 320
+_BAR = 16
+_WINDOW = 20  # looks whose frames count into the rank correlation
+
+
+class BatchInspector:
+    """Encodes a batch once and says what came out; see `pipeline.training.fit.Inspector`."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_WINDOW)
+
+    @torch.no_grad()
+    def __call__(self, trainer: Trainer, batch: Any) -> Look:
+        """Look at a batch of clips (B, T, …) or of frames (N, …)."""
+        tracker, batch = trainer.tracker.eval(), batch.to(trainer.device)
+        length = batch.images.shape[1] if batch.images.dim() == 5 else 1
+        memory = tracker.encode(
+            batch.images.flatten(0, -4), batch.valid.flatten(0, -2), batch.patches.flatten(0, -4)
+        )
+        severity = batch.severity.flatten()
+        known = severity >= 0
+        self._seen.append(
+            (memory.quality[known].float().cpu().numpy(), severity[known].float().cpu().numpy())
+        )
+        quality, levels = (np.concatenate(parts) for parts in zip(*self._seen, strict=True))
+        weight = memory.frame_weight.float()
+        figures = {
+            "quality_mean": float(memory.quality.float().mean()),
+            "gate_mean": float(weight.mean()),
+            "gate_least": float(weight.min()),
+            "gate_greatest": float(weight.max()),
+        }
+        correlation = rank_correlation(quality, -levels)
+        if correlation is not None:
+            figures["quality_rank_correlation"] = correlation
+        return Look(_png(draw(tracker, memory, batch, length)), figures)
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Spearman's: of ranks, ties shared; None where one side does not vary."""
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def draw(tracker: Tracker, memory: Memory, batch: Any, length: int) -> np.ndarray:
+    """The picture (h, w, 3) uint8.
+
+    Args:
+        tracker: in eval mode.
+        memory: of all frames of the batch.
+        batch: of clips or frames.
+        length: frames of a clip, 1 where each stands alone.
+    """
+    frames = batch.images.flatten(0, -4).cpu().numpy().transpose(0, 2, 3, 1)
+    colours = semantic_colours(memory.semantic_map.float())
+    # As many frames of the first clip as there are columns, else of the first clips.
+    clips = max(1, _COLUMNS // length)
+    labels = _labels(batch)
+    columns = []
+    for clip in range(min(clips, len(frames) // length)):
+        first = clip * length
+        results, _ = tracker.track(memory[first : first + length], tracker.initial_state(1))
+        for t, result in enumerate(results[:_COLUMNS]):
+            n = first + t
+            columns.append(
+                np.concatenate(
+                    [
+                        _with_boxes(frames[n], result, labels[n] if labels else ()),
+                        _bar(memory.quality[n], "quality", _severity(batch, n)),
+                        _bar(memory.frame_weight[n], "semantic weight"),
+                        _scaled(colours[n], frames.shape[1:3]),
+                    ]
+                )
+            )
+    return np.concatenate(columns[:_COLUMNS], 1)
+
+
+def semantic_colours(maps: Tensor) -> np.ndarray:
+    """First three principal components of semantic maps (N, S, h, w) as (N, h, w, 3) uint8."""
+    n, width, h, w = maps.shape
+    rows = maps.permute(0, 2, 3, 1).reshape(-1, width).cpu()
+    rows = rows - rows.mean(0)
+    _, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    found = rows @ vectors[:, -3:].flip(1)
+    low, high = found.quantile(0.02, 0), found.quantile(0.98, 0)
+    shades = ((found - low) / (high - low).clamp(min=1e-9)).clamp(0, 1) * 255
+    return shades.reshape(n, h, w, 3).numpy().astype(np.uint8)
+
+
+def _with_boxes(frame: np.ndarray, result: FrameResult, labels: Any) -> np.ndarray:
+    height, width = frame.shape[:2]
+    factor = _WIDTH / width
+    image = Image.fromarray(_scaled(frame, (height, width)))
+    pen = ImageDraw.Draw(image)
+    for box in labels:
+        pen.rectangle(_sorted_box(box, factor), outline=(255, 255, 255))
+    shown = result.track_id[0] >= 0
+    for number, box, score in zip(
+        result.track_id[0][shown].tolist(),
+        result.boxes[0][shown].tolist(),
+        result.scores[0][shown].tolist(),
+        strict=True,
+    ):
+        colour = tuple(int(c) for c in np.random.default_rng(number).integers(80, 256, 3))
+        place = _sorted_box(box, factor)
+        pen.rectangle(place, outline=colour, width=2)
+        pen.text((place[0] + 2, place[1]), f"{number} {score:.2f}", fill=colour)
+    return np.asarray(image)
+
+
+def _bar(value: Tensor, name: str, more: str = "") -> np.ndarray:
+    share = min(1.0, max(0.0, float(value)))
+    image = Image.new("RGB", (_WIDTH, _BAR), (30, 30, 30))
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((0, 0, round(share * (_WIDTH - 1)), _BAR - 1), fill=(40, 110, 60))
+    pen.text((4, 2), f"{name} {share:.2f}{more}", fill=(255, 255, 255))
+    return np.asarray(image)
+
+
+def _severity(batch: Any, n: int) -> str:
+    level = float(batch.severity.flatten()[n])
+    return "" if level < 0 else f"   severity {level:.1f}"
+
+
+def _labels(batch: Any) -> list[list[list[float]]]:
+    """Boxes of each frame by the labels, none where there are no labels."""
+    if not hasattr(batch, "boxes"):
+        return []
+    boxes, ids = batch.boxes.flatten(0, 1).cpu(), batch.ids.flatten(0, 1).cpu()
+    return [b[i >= 0].tolist() for b, i in zip(boxes, ids, strict=True)]
+
+
+def _sorted_box(box: list[float], factor: float) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (v * factor for v in box)
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+
+
+def _scaled(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize to the width of a column, with the proportions of (height, width)."""
+    target = (_WIDTH, round(size[0] * _WIDTH / size[1]))
+    return np.asarray(Image.fromarray(pixels).resize(target, Image.Resampling.NEAREST))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

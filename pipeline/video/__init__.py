@@ -1,0 +1,1 @@
+"""Headers, limits and decoded frames of video files."""

@@ -1,0 +1,374 @@
+"""Frames of a video, in order, upright and with their times; decoding runs ahead in a thread."""
+
+import queue
+import threading
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, VideoReformatter
+
+from model.net.letterbox import Letterbox
+from model.net.quality import sample_patches
+from pipeline.video.info import VideoInfo
+from pipeline.video.limits import Limits
+from pipeline.video.probe import ProbeError, indexed_frames, open_video, orientation
+
+_POLL_S = 0.1  # how often a thread that waits for room looks whether it should stop
+_STOP_WITHIN_S = 10.0  # a thread that does not stop by then hangs in libav or in a read
+_JUMP_BACK_S = 1.0  # a timestamp this far behind the last one starts a new clock
+_EARLY_END_S = 1.0  # a video may end this much before its header's duration: audio may be longer
+_HEADER_DURATION = frozenset({"mp4", "matroska", "asf", "flv"})  # elsewhere libav estimates it
+# Luma of limited range, 16 to 235, on the full scale.
+_FULL_RANGE = (((np.arange(256) - 16) * 255 + 109) // 219).clip(0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture ready for the model.
+
+    Attributes:
+        index: decoded frames before this one.
+        time_s: seconds since the start of the video, from its own timestamps.
+        image: (input_height, input_width, 3) uint8 RGB, letterboxed, upright.
+        patches: (8, 64, 64) uint8 luma from 0 (black) to 255 (white), whatever range the file
+            stores, cut from the stored picture before rotation and scaling.
+    """
+
+    index: int
+    time_s: float
+    image: np.ndarray
+    patches: np.ndarray
+
+
+class DecodeError(ValueError):
+    """Not one frame of a video could be read; the message says why."""
+
+
+class DeadlineError(TimeoutError):
+    """A video took longer than it may; the message says where it stood.
+
+    Attributes:
+        hangs: whether the decoder's thread is stuck and stays behind.
+    """
+
+    hangs = False
+
+
+class Decoder:
+    """Decode a video's frames one after another in the calling thread.
+
+    A damaged packet is skipped and counted in `damaged`. After the last frame `error` tells why
+    decoding stopped before the end of the video, None if it did not.
+    """
+
+    def __init__(self, info: VideoInfo, limits: Limits | None = None) -> None:
+        self.error: str | None = None
+        self.decoded = 0
+        self.damaged = 0
+        self._damage: str | None = None
+        self._info = info
+        self._limits = limits or Limits()
+        self._clock = _Clock(info.fps)
+
+    def frames(self) -> Generator[tuple[int, float, VideoFrame]]:
+        """Yield index, time in seconds and the stored picture.
+
+        Raises:
+            DecodeError: not one frame was readable.
+            StorageError: the file could not be read to its end.
+        """
+        try:
+            with open_video(self._info.uri, self._limits) as (container, stream, source):
+                stream.thread_type = "AUTO"
+                self._clock.start(stream.start_time)
+                packets, cut_short = 0, False
+                try:
+                    for packet in container.demux(stream):
+                        packets += packet.size > 0
+                        cut_short = packet.is_corrupt if packet.size else cut_short
+                        for frame in self._decode(packet):
+                            yield self.decoded, self._clock.time(frame), frame
+                            self.decoded += 1
+                        if self.decoded >= self._limits.max_frames:
+                            self.error = (
+                                f"stopped after {self.decoded} frames: limits.max_frames is "
+                                f"{self._limits.max_frames}"
+                            )
+                            break
+                except av.FFmpegError as error:
+                    self.error = f"reading stopped: {error.strerror}"
+                except Exception:
+                    source.check()
+                    raise
+                source.check()
+                if self.error is None:
+                    short = cut_short or packets < indexed_frames(container, stream)
+                    self.error = self._early_end(short)
+        except ProbeError as error:
+            raise DecodeError(str(error)) from error
+        if self.decoded == 0:
+            reason = self._damage or self.error or "the file holds no picture"
+            raise DecodeError(
+                f"not one frame can be decoded: {reason}; damaged packets: {self.damaged}"
+            )
+
+    def _decode(self, packet: av.Packet) -> list[VideoFrame]:
+        try:
+            return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+        except av.FFmpegError as error:
+            self.damaged += 1
+            self._damage = error.strerror
+            return []
+
+    def _early_end(self, short: bool) -> str | None:
+        """Return what to say of a file that ends before its header's duration."""
+        duration = self._info.duration_s
+        known = duration if _HEADER_DURATION & set(self._info.container.split(",")) else None
+        end = self._clock.end
+        if known is not None:
+            short = short or known - end > max(_EARLY_END_S, 0.02 * known)
+        if not short:
+            return None
+        of = f" of {known:.2f} s" if known is not None else ""
+        return f"the file ends early: readable up to {end:.2f} s{of}"
+
+
+class FrameStream:
+    """Frames of one video, decoded ahead by a daemon thread into a bounded queue.
+
+    Use as a context manager; leaving it stops the thread wherever it is. Iterate once.
+
+    Args:
+        info: the video.
+        input_height, input_width: the model's canvas in pixels.
+        queue_size: frames decoded ahead.
+        limits: bounds on pictures and their number.
+        deadline: moment of `time.monotonic` after which no frame is waited for.
+    """
+
+    def __init__(
+        self,
+        info: VideoInfo,
+        input_height: int,
+        input_width: int,
+        queue_size: int = 16,
+        limits: Limits | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self.letterbox = Letterbox(info.height, info.width, input_height, input_width)
+        self.decode_seconds = 0.0
+        self._deadline = deadline
+        self._decoder = Decoder(info, limits)
+        self._queue: queue.Queue[Frame | Exception | None] = queue.Queue(queue_size)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
+
+    @property
+    def error(self) -> str | None:
+        """Why decoding stopped before the end; final once the iteration has ended."""
+        return self._decoder.error
+
+    @property
+    def decoded(self) -> int:
+        """Frames decoded so far."""
+        return self._decoder.decoded
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the thread did not stop when the stream was left: it cannot be ended."""
+        return self._stop.is_set() and self._thread.is_alive()
+
+    @property
+    def damaged(self) -> int:
+        """Damaged packets skipped so far."""
+        return self._decoder.damaged
+
+    def __enter__(self) -> Self:
+        """Start decoding."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the thread and wait for the frame it is at; not for ever, see `hangs`."""
+        self._stop.set()
+        self._thread.join(_STOP_WITHIN_S)
+        if isinstance(error, DeadlineError):
+            error.hangs = self.hangs
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield frames in order, to the end or to the first error that cannot be skipped.
+
+        Raises:
+            DecodeError: not one frame was readable.
+            DeadlineError: the deadline has passed.
+            StorageError: the file could not be read to its end.
+        """
+        while (item := self._next()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    def _next(self) -> Frame | Exception | None:
+        if self._deadline is None:
+            return self._queue.get()
+        left = self._deadline - time.monotonic()
+        try:
+            if left > 0:
+                return self._queue.get(timeout=left)
+        except queue.Empty:
+            doing = "waiting for the decoder"
+        else:
+            doing = "tracking"
+        raise DeadlineError(f"out of time after {self.decoded} decoded frames, {doing}")
+
+    def _run(self) -> None:
+        frames = self._decoder.frames()
+        try:
+            scaler = VideoReformatter()
+            started = time.perf_counter()
+            for index, time_s, picture in frames:
+                image = fit(picture, self.letterbox, scaler)
+                item = Frame(index, time_s, image, luma_patches(picture))
+                self.decode_seconds += time.perf_counter() - started
+                if not self._put(item):
+                    return
+                started = time.perf_counter()
+            self.decode_seconds += time.perf_counter() - started
+        except Exception as error:
+            # Whatever it is belongs to the thread that asked for the frames.
+            self._put(error)
+        else:
+            self._put(None)
+        finally:
+            frames.close()
+
+    def _put(self, item: Frame | Exception | None) -> bool:
+        """Queue an item, waiting for room; False if the stream was closed meanwhile."""
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=_POLL_S)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+class _Clock:
+    """Presentation times in seconds from the start of the stream, never running backwards."""
+
+    def __init__(self, fps: float | None) -> None:
+        self._step = 1 / fps if fps else 0.0
+        self._origin: int | None = None
+        self._offset = 0.0
+        self._last: float | None = None
+
+    def start(self, origin: int | None) -> None:
+        """Set the stream's first timestamp, in its ticks, if the header knows it."""
+        self._origin = origin
+
+    @property
+    def end(self) -> float:
+        """When the last frame ceases to be shown."""
+        return 0.0 if self._last is None else self._last + self._step
+
+    def time(self, frame: VideoFrame) -> float:
+        """Return a frame's time; without a timestamp, one frame after the last."""
+        if frame.pts is None or frame.time_base is None:
+            self._last = self.end
+            return self._last
+        if self._origin is None:
+            self._origin = frame.pts
+        now = float((frame.pts - self._origin) * frame.time_base) + self._offset
+        if self._last is not None and now < self._last - _JUMP_BACK_S:
+            # Recorders restart their clock in mid-file: go on from where we were.
+            self._offset += self.end - now
+            now = self.end
+        self._last = max(now, self._last or 0.0)
+        return self._last
+
+
+def fit(picture: VideoFrame, box: Letterbox, scaler: VideoReformatter) -> np.ndarray:
+    """Return a stored picture upright on the letterbox's canvas.
+
+    It is scaled by libav first and turned when it is small. A picture of another size than the
+    letterbox's source (the size may change in mid-stream) is scaled to the same area.
+
+    Returns:
+        (input_height, input_width, 3) uint8 RGB, zero beyond the picture.
+    """
+    height, width = box.scaled_height, box.scaled_width
+    turns, mirrored = orientation(picture)
+    turned = turns % 2
+    small = scaler.reformat(
+        picture,
+        width=height if turned else width,
+        height=width if turned else height,
+        format="rgb24",
+        interpolation="BILINEAR",
+        threads=1,
+    )
+    canvas = np.zeros((box.input_height, box.input_width, 3), np.uint8)
+    canvas[:height, :width] = _upright(small.to_ndarray(), turns, mirrored)
+    return canvas
+
+
+def luma_patches(picture: VideoFrame) -> np.ndarray:
+    """Return `sample_patches` of a stored picture, (8, 64, 64) uint8 on the full scale 0 to 255.
+
+    Training and degraded frames are on that scale, so quality is always measured on one.
+    """
+    plane, limited = stored_luma(picture)
+    patches = sample_patches(plane)
+    return _FULL_RANGE[patches] if limited else patches
+
+
+def stored_luma(picture: VideoFrame) -> tuple[np.ndarray, bool]:
+    """Return the luma plane (H, W) uint8, a view where the format allows it, and its range.
+
+    Returns:
+        The plane, and whether its range is limited (16 is black, 235 white). YUV is limited
+        where the file does not say otherwise.
+    """
+    layout = picture.format
+    first = layout.components[0]
+    deep = 8 < first.bits <= 16 and layout.name.endswith("le")
+    if layout.name.startswith(("yuv4", "yuvj4", "gray")) and (first.bits == 8 or deep):
+        kind = np.dtype("<u2" if deep else "u1")
+        plane = picture.planes[0]
+        stride = plane.line_size // kind.itemsize
+        values = np.frombuffer(memoryview(plane), kind).reshape(-1, stride)
+        values = values[: picture.height, : picture.width]
+        limited = layout.name.startswith("yuv4") and picture.color_range != ColorRange.JPEG
+        return (values >> (first.bits - 8)).astype(np.uint8) if deep else values, limited
+    # libav's grey is always of full range.
+    return picture.reformat(format="gray").to_ndarray(), False
+
+
+def iterate_frames(info: VideoInfo) -> Iterator[tuple[int, float, np.ndarray]]:
+    """Yield index, time in seconds and the upright picture (H, W, 3) uint8 RGB at native size.
+
+    A picture whose size changes in mid-stream is scaled to the video's size.
+
+    Raises:
+        DecodeError: not one frame was readable.
+        StorageError: the file could not be read to its end.
+    """
+    box = Letterbox(info.height, info.width, info.height, info.width)
+    scaler = VideoReformatter()
+    for index, time_s, picture in Decoder(info).frames():
+        yield index, time_s, fit(picture, box, scaler)
+
+
+def _upright(image: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
+    return np.rot90(image[:, ::-1] if mirrored else image, -turns)
