@@ -10,7 +10,16 @@ SAMPLE_RUN := runs/sample
 SAMPLE_VIDEO := bikes.mp4
 SAMPLE_STUDENT := runs/sample-distill
 SAMPLE_SHARDS := runs/sample-shards
-EVAL_CONFIG := configs/eval$(if $(wildcard ../shared/data/sequences/val),_shared).yaml
+
+# Data to develop with: sequences/train, sequences/val, images/annotations.json and detectors of
+# others in weights/. Tests read where it is from the environment; in keys of jobs it is quoted
+# for YAML. Keys in ARGS come later and win.
+DATA ?= $(VSDMOT_DATA)
+export VSDMOT_DATA := $(DATA)
+VAL_KEYS := data="$$VSDMOT_DATA/sequences/val" detectors="[\
+\"yolox@$$VSDMOT_DATA/weights/yolox_nano_416.onnx\",\
+\"retail@$$VSDMOT_DATA/weights/person-detection-retail-0013.xml\"]"
+STILLS := $$VSDMOT_DATA/images/annotations.json
 
 # Recipes read these from their environment ("$$INPUT"), where a space or a quote in a name is
 # safe; pasted into the command line by make it would not be.
@@ -58,7 +67,7 @@ else
 	@echo "tables in $(SAMPLE_RUN); the .mp4 above shows them on the video, the .png on one page"
 endif
 
-test: .venv/.stamp ## the everyday tests
+test: .venv/.stamp ## the everyday tests; with DATA=folder, a detector of others on real pictures too
 	$(RUN) pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: .venv/.stamp ## the tests that take longer
@@ -76,8 +85,9 @@ format: .venv/.stamp ## let ruff put the code in order
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-pack: .venv/.stamp ## labelled video and stills to training shards
-	@$(RUN) jobs.pack $(ARGS)
+pack: .venv/.stamp ## labelled video and stills to training shards: DATA=folder
+	@$(RUN) jobs.pack $(if $(DATA),sequences="[\"$$VSDMOT_DATA/sequences/train\"]" \
+	  stills="[\"$(STILLS)\"]") $(ARGS)
 
 distill: .venv/.stamp ## a student from unlabelled videos: INPUT= OUTPUT=; without both, the sample
 ifneq ($(INPUT)$(OUTPUT),)
@@ -114,12 +124,12 @@ kit-back: .venv/.stamp ## join what came back of it: INPUT=folder OUTPUT=file.sa
 	  echo "kit-back: give both: make kit-back INPUT=folder OUTPUT=file.safetensors" >&2; exit 1; }
 	@$(RUN) jobs.kit_back input="$$INPUT" output="$$OUTPUT" $(ARGS)
 
-measure: .venv/.stamp ## what the student knows of poor pictures: ARGS=what=semantics, or quality
-	@$(RUN) jobs.measure $(ARGS)
+measure: .venv/.stamp ## what the student knows: DATA=folder ARGS=what=detection, semantics or quality
+	@$(RUN) jobs.measure $(if $(DATA),$(VAL_KEYS) stills="$(STILLS)") $(ARGS)
 
-# Where the development data lies beside the repository it is taken, else sequences are drawn.
-eval: .venv/.stamp ## the benchmark: what is there stays, what is missing is computed
-	@$(RUN) jobs.eval --config $(EVAL_CONFIG) $(ARGS)
+# Every cell is computed once: what is there stays, what is missing is computed.
+eval: .venv/.stamp ## the benchmark: DATA=folder; without, on drawn sequences
+	@$(RUN) jobs.eval $(if $(DATA),--config configs/eval_data.yaml $(VAL_KEYS)) $(ARGS)
 
 eval-smoke: .venv/.stamp ## the benchmark in small, on drawn sequences
 	@$(RUN) jobs.eval frames=8 output=runs/eval-smoke degradations=[noise] severities=[5] \

@@ -18,7 +18,8 @@ from model.allocator import keep_large_blocks
 from model.teach.distillation import Distiller
 from model.teach.distiller_file import distiller_path, load_distiller
 from model.teach.teacher import Teacher, TeacherError, load_teacher
-from model.track.checkpoint import CheckpointError, file_sha256, load_tracker
+from model.track.checkpoint import CheckpointError, file_sha256
+from model.track.tracker import Tracker
 from pipeline.benchmark.measure import (
     CLEAN,
     OVERALL,
@@ -67,7 +68,7 @@ def run(config: MeasureConfig) -> int:
     """
     if unknown := sorted(set(config.kinds) - set(KINDS)):
         raise DegradeError(f"kinds={unknown}: unknown; known are {', '.join(KINDS)}")
-    tracker, _ = load_tracker(config.weights, config.device)
+    tracker, _ = Tracker.load(config.weights, config.device)
     pair = None
     if config.what == "semantics":
         pair = _pair(config, tracker.config.semantic_dim)

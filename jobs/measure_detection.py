@@ -14,7 +14,7 @@ from rich.table import Table
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console
 from jobs.measure_output import write_rows
 from jobs.measure_settings import MeasureConfig
-from model.track.checkpoint import CheckpointError, CheckpointMetadata, file_sha256, load_tracker
+from model.track.checkpoint import CheckpointError, CheckpointMetadata, file_sha256
 from model.track.tracker import Tracker
 from pipeline.benchmark.average_precision import SIZES
 from pipeline.benchmark.detection_measure import (
@@ -182,7 +182,7 @@ def _students(config: MeasureConfig) -> dict[str, Student]:
 
 
 def _student(path: str, device: str) -> Student:
-    tracker, metadata = load_tracker(path, device)
+    tracker, metadata = Tracker.load(path, device)
     return Student(path, tracker, _frames_trained(path, metadata))
 
 

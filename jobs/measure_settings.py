@@ -21,8 +21,8 @@ class MeasureConfig(JobConfig):
 
     what: Literal["detection", "semantics", "quality"] = Field(description="which measure")
     data: str = Field(
-        description="folder with sequences in MOTChallenge layout, at any depth; empty: none, in "
-        "detection alone"
+        description="folder with sequences in MOTChallenge layout, at any depth; make measure "
+        "DATA=FOLDER gives FOLDER/sequences/val; empty: none, in detection alone"
     )
     weights: str = Field(
         description="the student's checkpoint; for semantics its projectors lie beside it"

@@ -14,7 +14,7 @@ from pipeline.datasets.mot import MotError, find_sequences, read_sequence
 from pipeline.datasets.packing import KnownSources, PackError, pack_coco, pack_sequence
 from pipeline.datasets.shards import ShardError, ShardWriter
 from pipeline.datasets.synthetic import make_synthetic
-from pipeline.video.decode import DecodeError
+from pipeline.storage.errors import StorageError
 
 
 class PackConfig(JobConfig):
@@ -24,10 +24,12 @@ class PackConfig(JobConfig):
     about: ClassVar[str] = "Turn labelled video and stills into training shards."
 
     sequences: list[str] = Field(
-        description="folders with sequences in MOTChallenge layout, searched downwards"
+        description="folders with sequences in MOTChallenge layout, searched downwards; "
+        "make pack DATA=FOLDER gives FOLDER/sequences/train"
     )
     stills: list[str] = Field(
-        description="COCO annotation files; their pictures lie beside them in images/"
+        description="COCO annotation files; their pictures lie beside them in images/; "
+        "make pack DATA=FOLDER gives FOLDER/images/annotations.json"
     )
     poor_sources: list[str] = Field(
         description="glob patterns of sources (of stills, or names of sequences) whose pictures "
@@ -73,13 +75,13 @@ def main(argv: list[str]) -> int:
                 task = progress.add_task(sequence.name, total=sequence.length)
                 advance = partial(progress.advance, task)
                 problems += pack_sequence(sequence, writer, config.longest, known, advance)
+        for problem in problems:
+            console.print(f"left out: {problem}", highlight=False, markup=False)
+        if problems:
+            console.print(f"{len(problems)} files left out", highlight=False)
         writer.close()
-    except (MotError, PackError, ShardError, DecodeError) as error:
+    except (MotError, PackError, ShardError, StorageError) as error:
         fail(str(error), EXIT_FAILED)
-    for problem in problems:
-        console.print(f"left out: {problem}", highlight=False, markup=False)
-    if problems:
-        console.print(f"{len(problems)} pictures left out", highlight=False)
     for shard in writer.written:
         console.print(f"{shard}  {shard.stat().st_size / 1e6:.1f} MB", highlight=False)
     return EXIT_DONE

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from jobs.pack import main
-from pipeline.datasets.packing import KnownSources, PackError, pack_coco
+from pipeline.datasets.layouts import PICTURES
+from pipeline.datasets.mot import read_sequence
+from pipeline.datasets.packing import KnownSources, PackError, pack_coco, pack_sequence
 from pipeline.datasets.shards import (
     LabelledFrame,
     LabelledSequence,
@@ -21,6 +23,7 @@ from pipeline.datasets.shards import (
     require_val,
 )
 from pipeline.datasets.synthetic import make_synthetic
+from tests.videos import write_video
 
 NOTHING = KnownSources()
 
@@ -109,12 +112,14 @@ def test_pictures_that_cannot_be_read_are_named_skipped_and_counted(tmp_path, ca
     assert main(settings) == 0
     said = " ".join(capsys.readouterr().out.replace("\n", "").split())
     assert "a.png: not a readable picture" in said and "b.png: not a readable picture" in said
-    assert "2 pictures left out" in said
+    assert "2 files left out" in said
     assert [s.name for s in Shards(out).sequences] == ["c"]
     (tmp_path / "in" / "images" / "c.png").unlink()
     with pytest.raises(SystemExit) as leaving:
         main(settings)
-    assert leaving.value.code == 1 and "nothing to pack" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert leaving.value.code == 1 and "nothing to pack" in said.err
+    assert "3 files left out" in said.out
     assert [s.name for s in Shards(out).sequences] == ["c"], "the earlier shards are intact"
 
 
@@ -135,6 +140,65 @@ def test_sequences_are_whole_people_to_train_on(tmp_path):
     (sequence,) = Shards(out).sequences
     assert (sequence.source, sequence.split, sequence.extent) == (sequence.name, "train", "whole")
     assert not sequence.clean and sequence.fps > 0 and len(sequence.frames) > 1
+
+
+def sequence_folder(folder, length):
+    """A sequence with one person in its first frame, and neither video nor pictures."""
+    (folder / "gt").mkdir(parents=True)
+    (folder / "gt" / "gt.txt").write_text("1,1,10,5,20,40,1,1,1\n")
+    (folder / "seqinfo.ini").write_text(
+        f"[Sequence]\nname={folder.name}\nframeRate=25\nseqLength={length}\n"
+        "imWidth=160\nimHeight=96\n"
+    )
+    return folder
+
+
+def picture_sequence(folder, length, suffixes):
+    """As `sequence_folder`, with a grey picture for each suffix."""
+    pictures = sequence_folder(folder, length) / "img1"
+    pictures.mkdir()
+    for i, suffix in enumerate(suffixes):
+        Image.new("RGB", (160, 96), (40 * i,) * 3).save(pictures / f"{i:06d}{suffix}")
+    return folder
+
+
+def test_sequences_of_every_kind_of_picture_are_packed(tmp_path):
+    folder = picture_sequence(tmp_path / "walk", len(PICTURES), PICTURES)
+    writer = ShardWriter(tmp_path / "out", ["person"])
+    assert pack_sequence(read_sequence(folder), writer, 640, NOTHING, lambda n: None) == []
+    writer.close()
+    shards = Shards(tmp_path / "out")
+    shades = [shards.picture(0, i).mean() for i in range(len(PICTURES))]
+    assert len(shards.sequences[0].frames) == len(PICTURES)
+    assert shades == pytest.approx([40 * i for i in range(len(PICTURES))], abs=2)
+
+
+def test_a_sequence_with_too_few_pictures_is_refused(tmp_path):
+    folder = picture_sequence(tmp_path / "walk", 4, [".jpg", ".png"])
+    writer = ShardWriter(tmp_path / "out", ["person"])
+    with pytest.raises(PackError, match=r"walk: .*img1 holds 2 pictures .* says 4 \(seqLength\)"):
+        pack_sequence(read_sequence(folder), writer, 640, NOTHING, lambda n: None)
+
+
+def test_videos_that_cannot_be_decoded_are_named_skipped_and_counted(tmp_path, capsys):
+    root, out = tmp_path / "in", tmp_path / "out"
+    (sequence_folder(root / "broken", 3) / "video.mp4").write_bytes(b"no video")
+    # It ends in the second of the parts that are read at a time.
+    write_video(sequence_folder(root / "short", 80) / "video.mp4", frames=70)
+    write_video(sequence_folder(root / "sound", 3) / "video.mp4", frames=3)
+    settings = [f"sequences=[{root}]", "stills=[]", f"output={out}"]
+    assert main(settings) == 0
+    said = " ".join(capsys.readouterr().out.replace("\n", "").split())
+    assert "broken/video.mp4" in said and "short/video.mp4" in said
+    assert "2 files left out" in said
+    (kept,) = Shards(out).sequences
+    assert (kept.name, len(kept.frames)) == ("sound", 3)
+    (root / "sound" / "video.mp4").write_bytes(b"no video")
+    with pytest.raises(SystemExit) as leaving:
+        main(settings)
+    said = capsys.readouterr()
+    assert leaving.value.code == 1 and "nothing to pack" in said.err
+    assert "3 files left out" in said.out
 
 
 def test_shards_of_a_larger_packing_are_removed(tmp_path):

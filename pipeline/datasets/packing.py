@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.datasets.layouts import PICTURES, picture_files
 from pipeline.datasets.mot import PEDESTRIAN, Sequence
 from pipeline.datasets.shards import (
     SPLITS,
@@ -20,6 +21,7 @@ from pipeline.datasets.shards import (
     encode_picture,
 )
 from pipeline.video.by_index import read_frames
+from pipeline.video.decode import DecodeError
 
 # MOT16's numbering: person on vehicle, static person, distractor, reflection. They look like
 # people, are not to be found, and must not be taught as background either.
@@ -74,22 +76,27 @@ def pack_sequence(
         advance: called with the number of frames done.
 
     Returns:
-        a line for each picture that could not be read and is left out.
+        a line for each picture that could not be read and is left out, or one for a video: what
+        could be read of it is left out too.
 
     Raises:
-        DecodeError: the video cannot be read.
+        PackError: the folder holds fewer pictures than seqinfo.ini says.
+        StorageError: the video cannot be read from where it lies.
     """
     frames: list[LabelledFrame] = []
     pictures: dict[str, bytes] = {}
     problems: list[str] = []
-    for start in range(0, sequence.length, _CHUNK):
-        indices = range(start, min(start + _CHUNK, sequence.length))
-        for index, pixels in _read(sequence, indices, problems):
-            data, factor = encode_picture(pixels, longest)
-            name = f"{index:06d}.webp"
-            pictures[name] = data
-            frames.append(_label(sequence, index, name, factor))
-        advance(len(indices))
+    try:
+        for start in range(0, sequence.length, _CHUNK):
+            indices = range(start, min(start + _CHUNK, sequence.length))
+            for index, pixels in _read(sequence, indices, problems):
+                data, factor = encode_picture(pixels, longest)
+                name = f"{index:06d}.webp"
+                pictures[name] = data
+                frames.append(_label(sequence, index, name, factor))
+            advance(len(indices))
+    except DecodeError as error:
+        return [str(error)]
     if frames:
         packed = LabelledSequence(
             name=sequence.name,
@@ -113,11 +120,15 @@ def _read(
         frames = read_frames(str(sequence.video), indices, sequence.width, sequence.height)
         yield from zip(indices, frames, strict=True)
         return
-    files = sorted(p for p in sequence.video.iterdir() if p.suffix.lower() in (".jpg", ".png"))
+    files = picture_files(sequence.video)
+    if len(files) < sequence.length:
+        # Which one is missing cannot be told, so labels would go to wrong pictures.
+        raise PackError(
+            f"{sequence.name}: {sequence.video} holds {len(files)} pictures "
+            f"({', '.join(PICTURES)}), seqinfo.ini says {sequence.length} (seqLength); add those "
+            "missing, or correct seqLength"
+        )
     for index in indices:
-        if index >= len(files):
-            problems.append(f"{sequence.video}: no picture of frame {index + 1}")
-            continue
         try:
             yield index, np.asarray(Image.open(files[index]).convert("RGB"))
         except _UNREADABLE as error:
