@@ -1,1 +1,1 @@
-"""Commands: one thin file each, ``python -m jobs.NAME --config configs/NAME.yaml key=value …``."""
+"""Commands, one thin file each: ``vsdmot NAME key=value …`` or ``python -m jobs.NAME``."""

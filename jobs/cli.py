@@ -6,7 +6,7 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar
 
@@ -19,14 +19,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jobs.commands import Command, command_of
 from jobs.describe import allowed, nullable, submodel, takes_text
+from model.shipped import here_or_shipped
 from pipeline.storage.schema import mask_secrets
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_CONFIG, EXIT_DEAD_LETTERS, EXIT_STOPPED = 0, 1, 2, 3, 4
 
 Config = TypeVar("Config", bound=BaseModel)
 
-_ROOT = Path(__file__).resolve().parent.parent
+# A path with "=" in it is no setting if anything before the "=" cannot be in a key.
+_SETTING = re.compile(r"\s*[A-Za-z_][\w.-]*\s*=")
+_READS_WEIGHTS = ("weights", "start")
+_KEY_WIDTH = 24  # of the column of keys, so that groups stand in one line
 
 # A log has no width of its own to fit a table to.
 console = Console(width=None if sys.stdout.isatty() else 140)
@@ -124,6 +129,10 @@ def parse_config(config_class: type[Config], arguments: Sequence[str]) -> Config
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error}") from error
     assert isinstance(plain, dict)
+    for key in _READS_WEIGHTS:
+        # Defaults name weights by their place in the repository, which may be elsewhere.
+        if str(plain.get(key)).startswith("weights/"):
+            plain[key] = here_or_shipped(plain[key])
     missing = [key for key, value in _leaves(plain) if value == "???"]
     if missing:
         raise ConfigError(_missing(config_class, missing[0]))
@@ -176,6 +185,8 @@ def _split(
     """The config file and the (key, value) overrides; a file asked for must be there."""
     config_path: Path | None = None
     overrides = []
+    command = command_of(job_name(config_class))
+    words = list(command[1].words) if command else []
     remaining = iter(arguments)
     for argument in remaining:
         if argument == "--config" or argument.startswith("--config="):
@@ -183,18 +194,30 @@ def _split(
             config_path = Path(path if equals else next(remaining, ""))
             if not config_path.is_file():
                 raise ConfigError(f"--config {str(config_path)!r}: no such file")
-        elif "=" in argument and not argument.startswith("-"):
+        elif _SETTING.match(argument):
             key, _, text = argument.partition("=")
             overrides.append((key.strip(), text))
+        elif words and not argument.startswith("-"):
+            overrides.append((words.pop(0), argument))
         else:
             raise ConfigError(
                 f"{argument!r} is not understood; settings are given as key=value, the file as "
-                f"--config PATH; python -m jobs.{job_name(config_class)} --help lists the keys"
+                f"--config PATH: {_usage(config_class)[0]}; --help lists the keys"
             )
     if config_path is None:
-        name = Path("configs") / f"{job_name(config_class)}.yaml"
-        config_path = next((p for p in (name, _ROOT / name) if p.is_file()), None)
+        shipped = Path(here_or_shipped(f"configs/{job_name(config_class)}.yaml"))
+        config_path = shipped if shipped.is_file() else None
     return config_path, overrides
+
+
+def _usage(config_class: type[BaseModel]) -> list[str]:
+    """How the job is called; where it is a command of vsdmot, by that name first."""
+    name = job_name(config_class)
+    command = command_of(name)
+    words = [word.upper() for word in command[1].words] if command else []
+    calls = [f"vsdmot {command[0]}"] if command else []
+    rest = " ".join([*words, "key=value … [--config FILE]"])
+    return [f"{call} {rest}" for call in (*calls, f"python -m jobs.{name}")]
 
 
 def _read_yaml(path: Path | None) -> Any:
@@ -264,28 +287,53 @@ def _missing(config_class: type[BaseModel], key: str) -> str:
 
 def _print_help(config_class: type[BaseModel], values: Any) -> None:
     name = job_name(config_class)
+    command = command_of(name)
+    if command is not None:
+        console.print(f"example: {command[1].example}\n", markup=False, highlight=False)
     console.print(
-        f"usage: python -m jobs.{name} [--config configs/{name}.yaml] key=value …\n",
-        markup=False,
-        highlight=False,
+        "usage: " + "\n       ".join(_usage(config_class)) + "\n", markup=False, highlight=False
     )
-    about = inspect.cleandoc(config_class.__doc__ or "").partition("\n\n")[0]
+    about = _first_paragraph(config_class)
     if issubclass(config_class, JobConfig):
         about = config_class.about
     console.print(about, highlight=False)
     _check_keys(config_class, values, f"configs/{name}.yaml")
     from_file = dict(_leaves(OmegaConf.to_container(values, resolve=False)))
-    table = Table(show_lines=False, pad_edge=False)
-    table.add_column("key", no_wrap=True)
-    table.add_column("default", overflow="fold")
-    table.add_column("meaning")
-    for key, field in keys(config_class):
-        required = field.is_required() and key not in from_file
-        given = from_file.get(key, field.get_default(call_default_factory=True))
-        default = "required" if required else _show(given)
-        meaning = f"{field.description} [{allowed(field)}]"
-        table.add_row(key, escape(default), escape(meaning))
-    console.print(table)
+    for title, group in _groups(config_class, command[1] if command else None):
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, min_width=_KEY_WIDTH)
+        table.add_column()
+        for key, field in group.items():
+            required = field.is_required() and key not in from_file
+            given = from_file.get(key, field.get_default(call_default_factory=True))
+            default = "required" if required else f"default {_show(given) or 'empty'}"
+            table.add_row(key, escape(f"{field.description} [{allowed(field)}; {default}]"))
+        console.print(f"\n[bold]{escape(title)}[/]", highlight=False)
+        console.print(table, highlight=False)
+
+
+def _groups(
+    config_class: type[BaseModel], command: Command | None
+) -> Iterator[tuple[str, dict[str, FieldInfo]]]:
+    """Every setting once, by title of its group: common ones, other single ones, nested ones."""
+    left = dict(keys(config_class))
+    words, common = (command.words, command.common) if command else ((), ())
+
+    def take(names: Iterable[str]) -> dict[str, FieldInfo]:
+        return {name: left.pop(name) for name in names}
+
+    if first := take([*words, *common]):
+        yield "common settings", first
+    if single := take([name for name in left if "." not in name]):
+        yield "more settings" if first else "settings", single
+    for name, field in config_class.model_fields.items():
+        group = submodel(field)
+        if group is not None and (nested := [key for key in left if key.startswith(f"{name}.")]):
+            yield f"{name}: {_first_paragraph(group)}", take(nested)
+
+
+def _first_paragraph(config_class: type[BaseModel]) -> str:
+    return " ".join(inspect.cleandoc(config_class.__doc__ or "").partition("\n\n")[0].split())
 
 
 def _leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

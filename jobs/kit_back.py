@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
-from model.track.checkpoint import CheckpointError, load_tracker
+from model.track.checkpoint import CheckpointError
+from model.track.tracker import Tracker
 from pipeline.kit.pieces import PieceError
 from pipeline.kit.returning import LOG, SCORE, ReturnError, read_back
 from pipeline.training.run_folder import RunFolder
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for file in (LOG, SCORE):
             if (found := RunFolder(config.input).read(file)) is not None:
                 home.write(f"{name}.{file}", found)
-        _, metadata = load_tracker(output)
+        _, metadata = Tracker.load(output)
     except (ReturnError, PieceError, CheckpointError, OSError) as error:
         fail(str(error), EXIT_FAILED)
     console.print(f"{output}: {metadata.training.get('frames')} frames seen in all", markup=False)

@@ -14,7 +14,8 @@ from model.communicator import Communicator
 from model.learn.training_config import STEPS, TrainingConfig
 from model.learn.training_state import Position, StateError, read_position
 from model.teach.teacher import TeacherSettings
-from model.track.checkpoint import checkpoint_bytes, load_tracker, read_metadata
+from model.track.checkpoint import checkpoint_bytes, read_metadata
+from model.track.tracker import Tracker
 from pipeline.clips.config import ClipConfig
 from pipeline.datasets.shards import Shards, require_train, require_val
 from pipeline.kit.folder import SHARDS, START, STATE, Kit, KitError, Stage, write_kit
@@ -168,7 +169,7 @@ def _started_from(start: str, position: Position) -> bytes:
 
     Of weights that this training made itself, the frames would else be counted twice.
     """
-    tracker, metadata = load_tracker(start)
+    tracker, metadata = Tracker.load(start)
     history = metadata.training
     if (history.get("steps"), "started_from" in history) == (position.step, True):
         before = history["started_from"]

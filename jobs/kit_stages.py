@@ -20,7 +20,7 @@ from jobs.train_job import TrainJob, claim, fit_of, open_clips, score, weights_p
 from model.allocator import keep_large_blocks
 from model.learn.training import Progress, Trainer
 from model.learn.training_state import read_position
-from model.track.checkpoint import load_tracker
+from model.track.tracker import Tracker
 from pipeline.datasets.shards import Shards, require_val
 from pipeline.kit.folder import SHARDS, START, STATE, Kit, KitError, join_kit, read_kit, read_stage
 from pipeline.kit.returning import LOG, SCORE, compact, write_back
@@ -170,7 +170,7 @@ def _train(
         home.report(name, figures)
         if job.training.score:
             # Of what comes back: rounded weights.
-            figures["score"] = score(job, load_tracker(returned, trainer.device)[0])
+            figures["score"] = score(job, Tracker.load(returned, trainer.device)[0])
             home.weights(job, trainer, figures["score"])
         times = _look(job, stream, trainer, figures["step_seconds"], deadline - time.monotonic())
         figures["limit"] = limit(figures["waiting"], times)
@@ -259,7 +259,7 @@ def _with_time(job: TrainJob, seconds: float) -> TrainJob:
 
 def _scoring_seconds(work: Path, device: torch.device) -> float:
     """How long a score takes at most, by a few pictures after as many that warm up."""
-    tracker, _ = load_tracker(work / START, device)
+    tracker, _ = Tracker.load(work / START, device)
     shards = Shards(work / SHARDS)
     seconds = pictures = 0.0
     for _ in range(2):

@@ -9,7 +9,7 @@ import torch
 
 from model.net.backbone import load_imagenet
 from model.net.config import SIZES
-from model.track.checkpoint import CheckpointError, load_tracker
+from model.track.checkpoint import CheckpointError
 from model.track.tracker import Tracker
 
 
@@ -36,7 +36,7 @@ def start_student(
     """
     torch.manual_seed(seed)
     if start:
-        tracker, _ = load_tracker(start)
+        tracker, _ = Tracker.load(start)
         if tracker.config.size != size:
             raise CheckpointError(
                 f"{start}: holds a {tracker.config.size} student, size={size} was asked "

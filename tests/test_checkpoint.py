@@ -10,10 +10,10 @@ from model.track.checkpoint import (
     CheckpointError,
     CheckpointMetadata,
     file_sha256,
-    load_tracker,
     read_metadata,
     save_tracker,
 )
+from model.track.tracker import Tracker
 from tests.tiny import TINY, tiny_tracker
 
 
@@ -28,7 +28,7 @@ def saved(tmp_path):
 
 
 def test_weights_and_metadata_come_back(saved):
-    tracker, metadata = load_tracker(saved)
+    tracker, metadata = Tracker.load(saved)
     assert metadata == read_metadata(saved)
     assert metadata.model == TINY and metadata.metrics == {"HOTA": 12.5}
     assert not tracker.training
@@ -81,7 +81,7 @@ def broken(path, kind):
 def test_unusable_files_are_refused_by_name_and_reason(saved, kind, message):
     path = broken(saved, kind)
     with pytest.raises(CheckpointError, match=message) as caught:
-        load_tracker(path)
+        Tracker.load(path)
     assert str(path) in str(caught.value)
 
 

@@ -118,7 +118,7 @@ def test_help_says_defaults_that_can_be_typed(config_class, capsys):
     with pytest.raises(SystemExit):
         load_config(config_class, ["--help"])
     text = capsys.readouterr().out
-    assert "meaning" in text and "Undefined" not in text
+    assert "default" in text and "Undefined" not in text
 
 
 def test_the_shipped_file_is_valid_and_says_the_defaults():

@@ -23,7 +23,7 @@ from model.net.config import SIZES
 from model.teach.distiller_file import distiller_path, load_distiller
 from model.teach.teacher import TeacherError, load_teacher
 from model.teach.teacher_statistics import measure_statistics
-from model.track.checkpoint import load_tracker
+from model.track.tracker import Tracker
 from pipeline.training.archive_frames import (
     ArchiveFrames,
     FrameConfig,
@@ -69,7 +69,7 @@ def test_a_student_its_projectors_and_what_they_say_of_themselves(job, tmp_path,
     assert [p.step for p in seen] == [1, 2, 3, 4] and seen[0].frames == 4
     assert {"local", "pooled", "relation", "quality"} <= set(seen[0].terms)
     assert "broken.mp4" in capsys.readouterr().out
-    tracker, metadata = load_tracker(path)
+    tracker, metadata = Tracker.load(path)
     assert metadata.teacher == "imagenet-lite2"
     assert metadata.training["videos"] == ["a.mp4", "b.mp4"]
     assert not [name for name in tracker.state_dict() if "project_dense" in name]

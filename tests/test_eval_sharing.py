@@ -52,7 +52,7 @@ def trackers(place, *names):
 
 
 def test_all_that_looks_in_one_pass_says_what_each_says_alone(place, monkeypatch):
-    monkeypatch.setattr(pipeline.eval_look, "open_detector", lambda path: Watched())
+    monkeypatch.setattr(pipeline.benchmark.look, "open_detector", lambda path: Watched())
     sequence = read_data(place / "data").sequences["SYNTH-01"]
     settings = EvalSettings(str(place / "out"), window=4)
     names = ["student", *(f"student:{v}" for v in VARIANTS[1:])]
@@ -73,8 +73,8 @@ def test_all_that_looks_in_one_pass_says_what_each_says_alone(place, monkeypatch
 
 def test_three_peers_ask_their_detector_once_a_frame_and_score_alike_alone(place, monkeypatch):
     detector = Watched()
-    monkeypatch.setattr(pipeline.eval_look, "open_detector", lambda path: detector)
-    pipeline.eval_look._detector.cache_clear()
+    monkeypatch.setattr(pipeline.benchmark.look, "open_detector", lambda path: detector)
+    pipeline.benchmark.look._detector.cache_clear()
     sequence = read_data(place / "data").sequences["SYNTH-01"]
     names = ("bytetrack+seen", "ocsort+seen", "sort+seen")
 
@@ -93,7 +93,7 @@ def test_three_peers_ask_their_detector_once_a_frame_and_score_alike_alone(place
     assert detector.asked == FRAMES
     for name in names:
         assert rows(f"alone-{name}", name)[name] == together[name]
-    pipeline.eval_look._detector.cache_clear()
+    pipeline.benchmark.look._detector.cache_clear()
 
 
 def test_variants_hold_no_weights_twice_and_leave_the_student_as_it_is():

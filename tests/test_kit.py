@@ -27,7 +27,6 @@ from model.net.config import SIZES
 from model.track.checkpoint import (
     CheckpointMetadata,
     checkpoint_bytes,
-    load_tracker,
     read_metadata,
     save_tracker,
 )
@@ -392,7 +391,7 @@ def test_the_fifteen_minutes_on_a_cpu(tmp_path, shards, start, capsys):
     assert code == 0
     back = tmp_path / "home" / "back.safetensors"
     detection, tracking = json.loads((out / "score.json").read_text())["stages"]
-    _, metadata = load_tracker(back)
+    _, metadata = Tracker.load(back)
     assert detection["frames"] > 0 and tracking["frames"] > 0
     assert metadata.training["frames"] == 1000 + detection["frames"] + tracking["frames"]
     assert metadata.metrics["pictures"] == 3 == detection["score"]["pictures"]

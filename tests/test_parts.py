@@ -15,7 +15,7 @@ from model.teach.distillation import DistillationConfig, Distiller
 from model.teach.distiller_file import distiller_path
 from model.teach.teacher import load_teacher
 from model.teach.teacher_statistics import measure_statistics
-from model.track.checkpoint import CheckpointMetadata, checkpoint_bytes, load_tracker
+from model.track.checkpoint import CheckpointMetadata, checkpoint_bytes
 from model.track.tracker import Tracker
 from pipeline.clips.clips import Clips, collate_clips
 from pipeline.datasets.shards import Shards
@@ -90,7 +90,7 @@ def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path, learn, length, m
     )
     seen = []
     path = run(job, seen.append)
-    after, _ = load_tracker(path)
+    after, _ = Tracker.load(path)
     changed = {
         name.split(".")[0]
         for name, value in after.state_dict().items()

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from model.shipped import shipped
 from model.track.checkpoint import file_sha256
 
 STRIDE = 16
 """Pixels of a position of the student's semantic map, to which the dense map is brought."""
 RANDOM, PACKAGE = "random", "package"
-_TEACHERS = Path(__file__).parents[2] / "configs" / "teachers"
+_TEACHERS = shipped("configs/teachers")
 # Where the three families of towers keep their table of positions.
 _POSITIONS = ("positional_embedding", "attnpool.positional_embedding", "trunk.pos_embed")
 

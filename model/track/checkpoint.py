@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.net.config import ModelConfig
-from model.track.tracker import Tracker
+from model.shipped import shipped
 
 FORMAT = 4
 """Version of metadata and tensors. 4: `tf_` backbone; towers for class and box apart."""
@@ -53,7 +52,7 @@ def checkpoint_bytes(state: Mapping[str, Tensor], metadata: CheckpointMetadata) 
     return save(tensors, metadata=block)
 
 
-def save_tracker(path: str | Path, tracker: Tracker, metadata: CheckpointMetadata) -> None:
+def save_tracker(path: str | Path, tracker: nn.Module, metadata: CheckpointMetadata) -> None:
     """Write a tracker's weights whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,27 +67,7 @@ def read_metadata(path: str | Path) -> CheckpointMetadata:
     Raises:
         CheckpointError: no such file, not safetensors, or not written by this project.
     """
-    return _open(path)[0]
-
-
-def load_tracker(
-    path: str | Path, device: torch.device | str = "cpu"
-) -> tuple[Tracker, CheckpointMetadata]:
-    """Build the tracker a file describes and fill it, in eval mode.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, of another format or of other shapes.
-    """
-    metadata, tensors = _open(path)
-    tracker = Tracker(metadata.model)
-    try:
-        tracker.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: its tensors do not fit the model it describes ({error}); "
-            "it was written by another version of the code, so train or fetch it again"
-        ) from error
-    return tracker.to(device).eval(), metadata
+    return read_checkpoint(path)[0]
 
 
 def file_sha256(path: str | Path) -> str:
@@ -97,7 +76,31 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open(path: str | Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
+def pretrained_weights(name: str | Path) -> Path:
+    """Return the file of weights that ship under a name, such as `nano`; a path stays a path.
+
+    Raises:
+        CheckpointError: it is neither; the message lists the names.
+    """
+    path = shipped(f"weights/vsdmot-{name}.safetensors")
+    if path.is_file():
+        return path
+    if Path(name).is_file():
+        return Path(name)
+    found = shipped("weights").glob("vsdmot-*.safetensors")
+    sizes = [file.stem.removeprefix("vsdmot-") for file in found if "." not in file.stem]
+    raise CheckpointError(
+        f"{name}: no such weights file, and no weights ship under this name; give a path, or one "
+        f"of {', '.join(sorted(sizes)) or 'none here'}"
+    )
+
+
+def read_checkpoint(path: str | Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
+    """Read the metadata block and the tensors, on the CPU.
+
+    Raises:
+        CheckpointError: as `read_metadata`.
+    """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such weights file; give one with weights=PATH")
     try:

@@ -5,6 +5,8 @@ S semantic width.
 """
 
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,12 @@ from model.net.geometry import inverse_sigmoid, to_corners
 from model.net.proposals import DenseDetections, DenseHead
 from model.net.quality import FrameQuality, frame_statistics
 from model.net.semantic import SemanticMemory, SemanticStudent
+from model.track.checkpoint import (
+    CheckpointError,
+    CheckpointMetadata,
+    pretrained_weights,
+    read_checkpoint,
+)
 from model.track.query_memory import QueryMemory
 from model.track.tracks import TrackState, Transition, lifecycle, updated_velocity
 from model.track.transport import Transport, Transported
@@ -156,6 +164,41 @@ class Tracker(nn.Module):
         self.track_decoder = Decoder(*decoder, c.track_layers, len(c.classes))
         self.transport = Transport(c.dim)
         self.memory = QueryMemory(c.dim, c.memory_rate)
+
+    @classmethod
+    def from_pretrained(
+        cls, weights: str | Path = "nano", device: torch.device | str = "cpu"
+    ) -> Self:
+        """Build a tracker with its weights, in eval mode.
+
+        Args:
+            weights: name of weights that ship with the code, or path of a file.
+            device: where it is to run.
+
+        Raises:
+            CheckpointError: there are no such weights, or they cannot be used.
+        """
+        return cls.load(pretrained_weights(weights), device)[0]
+
+    @classmethod
+    def load(
+        cls, path: str | Path, device: torch.device | str = "cpu"
+    ) -> tuple[Self, CheckpointMetadata]:
+        """Build the tracker a file describes and fill it, in eval mode.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, of another format or of other shapes.
+        """
+        metadata, tensors = read_checkpoint(path)
+        tracker = cls(metadata.model)
+        try:
+            tracker.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{path}: its tensors do not fit the model it describes ({error}); "
+                "it was written by another version of the code, so train or fetch it again"
+            ) from error
+        return tracker.to(device).eval(), metadata
 
     def train(self, mode: bool = True) -> "Tracker":
         """Switch mode, but keep batch normalisation on its running statistics; see `norms`."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from model.track.checkpoint import load_tracker
 from model.track.tracker import Tracker
 from pipeline.benchmark.plan import EvalSettings
 from pipeline.benchmark.speed import count_gflops, count_parameters
@@ -101,7 +100,7 @@ def look(
 
 @lru_cache(maxsize=8)
 def _student(path: str, device: str) -> tuple[Tracker, dict[str, float]]:
-    tracker, _ = load_tracker(path, device)
+    tracker, _ = Tracker.load(path, device)
     with torch.inference_mode():
         size = {
             "parameters_m": count_parameters(tracker)["total"],

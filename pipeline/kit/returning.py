@@ -69,7 +69,7 @@ def write_back(
 
 
 def read_back(folder: str | Path) -> tuple[bytes, bytes]:
-    """Weights and training state in float32, as `load_tracker` and `Trainer.resume` read them.
+    """Weights and training state in float32, as `Tracker.load` and `Trainer.resume` read them.
 
     Raises:
         ReturnError: pieces are missing or damaged.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ import torch
 
 from model.allocator import keep_large_blocks
 from model.net.letterbox import Letterbox
-from model.track.checkpoint import CheckpointError, file_sha256, load_tracker
+from model.track.checkpoint import CheckpointError, file_sha256
 from model.track.tracker import Tracker
 from pipeline.storage import files as storage
 from pipeline.storage.run_record import code_version
-from pipeline.tracking.tables import VideoTables, window_rows
+from pipeline.tracking.tables import VideoTables, WindowRows, window_rows
 from pipeline.video.decode import Frame, FrameStream
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
@@ -87,7 +87,7 @@ def open_tracker(settings: TrackSettings) -> Tracker:
     """
     keep_large_blocks()
     with local_weights(settings.weights) as path:
-        tracker, _ = load_tracker(path, settings.device)
+        tracker, _ = Tracker.load(path, settings.device)
         if settings.model_sha256 and file_sha256(path) != settings.model_sha256:
             raise CheckpointError(
                 f"{settings.weights} is not the file this run was started with "
@@ -100,7 +100,74 @@ def open_tracker(settings: TrackSettings) -> Tracker:
     return tracker
 
 
-@torch.inference_mode()
+@dataclass(slots=True)
+class Spent:
+    """What a pass over a video has taken so far, and how it ended.
+
+    Attributes:
+        decode_wait_s, decode_busy_s, encode_s, step_s: Seconds.
+        error: Why decoding stopped before the end of the video; None if it did not.
+    """
+
+    decode_wait_s: float = 0.0
+    decode_busy_s: float = 0.0
+    encode_s: float = 0.0
+    step_s: float = 0.0
+    error: str | None = None
+
+
+def tracked_windows(
+    tracker: Tracker,
+    info: VideoInfo,
+    settings: TrackSettings,
+    spent: Spent,
+    deadline: float | None = None,
+) -> Generator[WindowRows]:
+    """Track one whole video from its start; yields the rows of a window of frames after another.
+
+    A decode thread stays ahead of the model; `window` frames are encoded as one batch, then
+    stepped one by one. The thread ends with the iterator, so close one that is left early.
+
+    Args:
+        tracker: On the settings' device.
+        info: The video.
+        settings: Window, queue, limits and device count here.
+        spent: Added to on the way; its error is final at the end.
+        deadline: Moment of `time.monotonic` after which no frame is waited for.
+
+    Raises:
+        DecodeError: Not one frame could be read.
+        DeadlineError: The deadline has passed.
+        StorageError: The video could not be read to its end.
+    """
+    config = tracker.config
+    device = torch.device(settings.device)
+    state = tracker.initial_state(1)
+    canvas = config.input_height, config.input_width
+    with FrameStream(info, *canvas, settings.queue_size, settings.limits, deadline) as stream:
+        frames = iter(stream)
+        while True:
+            mark = time.perf_counter()
+            window = list(islice(frames, settings.window))
+            spent.decode_wait_s += time.perf_counter() - mark
+            if not window:
+                break
+            # Within the window alone: the caller's code runs between two of them.
+            with torch.inference_mode():
+                mark = time.perf_counter()
+                box = stream.letterbox
+                memory = tracker.encode(*batch_window(window, box, device))
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)  # else encoding's time counts as stepping's
+                spent.encode_s += time.perf_counter() - mark
+                mark = time.perf_counter()
+                results, state = tracker.track(memory, state)
+                rows = window_rows(window, memory, results, box, config.classes)
+                spent.step_s += time.perf_counter() - mark
+            yield rows
+        spent.error, spent.decode_busy_s = stream.error, stream.decode_seconds
+
+
 def track_video(
     tracker: Tracker,
     info: VideoInfo,
@@ -110,55 +177,27 @@ def track_video(
 ) -> dict[str, Any]:
     """Track one whole video into its tables; returns its row of `videos`. Publishes nothing.
 
-    A decode thread stays ahead of the model; `window` frames are encoded as one batch, then
-    stepped one by one.
-
     Raises:
         DecodeError: Not one frame could be read.
         DeadlineError: It took longer than `settings.limits` allows.
         StorageError: The video could not be read to its end.
         SpoolError: This machine's temporary folder cannot hold the rows.
     """
-    config = tracker.config
-    device = torch.device(settings.device)
-    state = tracker.initial_state(1)
-    wait_s = encode_s = step_s = write_s = 0.0
+    spent, write_s = Spent(), 0.0
     started = time.perf_counter()
     deadline = time.monotonic() + settings.limits.deadline_s(info)
-    canvas = config.input_height, config.input_width
-    with FrameStream(info, *canvas, settings.queue_size, settings.limits, deadline) as stream:
-        frames = iter(stream)
-        while True:
-            mark = time.perf_counter()
-            window = list(islice(frames, settings.window))
-            wait_s += time.perf_counter() - mark
-            if not window:
-                break
-            mark = time.perf_counter()
-            box = stream.letterbox
-            memory = tracker.encode(*batch_window(window, box, device))
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)  # else encoding's time would count as stepping's
-            encode_s += time.perf_counter() - mark
-            mark = time.perf_counter()
-            results, state = tracker.track(memory, state)
-            rows = window_rows(window, memory, results, box, config.classes)
-            step_s += time.perf_counter() - mark
+    with closing(tracked_windows(tracker, info, settings, spent, deadline)) as windows:
+        for rows in windows:
             mark = time.perf_counter()
             tables.add(rows)
             write_s += time.perf_counter() - mark
             if report is not None:
-                report(info.video_id, window[-1].index + 1)
-        error, busy_s = stream.error, stream.decode_seconds
+                report(info.video_id, int(rows.frames["frame_index"][-1]) + 1)
     return tables.summary(
         settings.low_quality_below,
         {
-            "status": "partial" if error else "ok",
-            "error": error,
-            "decode_wait_s": wait_s,
-            "decode_busy_s": busy_s,
-            "encode_s": encode_s,
-            "step_s": step_s,
+            "status": "partial" if spent.error else "ok",
+            **asdict(spent),
             "write_s": write_s,
             "elapsed_s": time.perf_counter() - started,
             "model_sha256": settings.model_sha256,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.track.checkpoint import CheckpointError, load_tracker
+from model.track.checkpoint import CheckpointError
+from model.track.tracker import Tracker
 from pipeline.storage import files as storage
 from pipeline.storage.files import list_videos
 from pipeline.storage.identity import video_id
@@ -210,7 +211,7 @@ def test_pickled_weights_are_refused_unread(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(CheckpointError):
-        load_tracker(path, "cpu")
+        Tracker.load(path, "cpu")
     assert not (tmp_path / "ran").exists()
 
 

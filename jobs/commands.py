@@ -1,0 +1,114 @@
+"""The commands of `vsdmot`: what each is for, its positional words, an example, its common keys.
+
+Nothing is imported here: the list of commands and the help of one have to be quick.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command.
+
+    Attributes:
+        job: Module of `jobs` that runs it, and name of its file in configs/.
+        line: What it is for, in a line of a terminal.
+        example: A real call.
+        words: Keys whose values may be given by position, in this order.
+        common: Other keys that many calls give; help shows them first.
+    """
+
+    job: str
+    line: str
+    example: str
+    words: tuple[str, ...]
+    common: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "track": Command(
+        "track",
+        "Track the people in a folder of videos, into Parquet tables.",
+        "vsdmot track /my/videos /my/tracks",
+        ("input", "output"),
+        ("weights", "low_quality_below", "cluster.workers"),
+    ),
+    "render": Command(
+        "render",
+        "Draw the tracks of a video on it.",
+        "vsdmot render /my/tracks bikes.mp4",
+        ("output", "video"),
+    ),
+    "export": Command(
+        "export",
+        "Write a run as MOTChallenge files.",
+        "vsdmot export /my/tracks /my/files",
+        ("input", "output"),
+    ),
+    "sample": Command(
+        "sample",
+        "Make a small archive to try things on.",
+        "vsdmot sample runs/sample-archive",
+        ("output",),
+    ),
+    "pack": Command(
+        "pack",
+        "Turn labelled video and stills into training shards.",
+        "vsdmot pack /my/shards 'sequences=[/my/MOT]' 'stills=[/my/coco.json]'",
+        ("output",),
+        ("sequences", "stills", "longest"),
+    ),
+    "train": Command(
+        "train",
+        "Train a student on shards.",
+        "vsdmot train /my/shards /my/student training.minutes=60",
+        ("shards", "output"),
+        ("start", "learn", "training.minutes", "training.batch", "clips.length", "cluster.workers"),
+    ),
+    "distill": Command(
+        "distill",
+        "Distil a student from a teacher, on unlabelled videos.",
+        "vsdmot distill /my/videos /my/student training.steps=5000",
+        ("input", "output"),
+        ("start", "teacher.model", "training.steps", "training.batch", "cluster.workers"),
+    ),
+    "measure": Command(
+        "measure",
+        "Measure detection, semantics or quality of a student.",
+        "vsdmot measure quality /my/sequences",
+        ("what", "data"),
+        ("weights", "stills", "output"),
+    ),
+    "eval": Command(
+        "eval",
+        "Score trackers on sequences with ground truth, clean and degraded.",
+        "vsdmot eval /my/MOT/train runs/eval 'trackers=[student,bytetrack]'",
+        ("data", "output"),
+        ("weights", "trackers", "degradations", "severities", "cluster.workers"),
+    ),
+    "bench": Command(
+        "bench",
+        "Measure size, GFLOPs and speed of a student.",
+        "vsdmot bench /my/videos/bikes.mp4 threads=2",
+        ("video",),
+        ("weights", "threads", "device"),
+    ),
+    "kit": Command(
+        "kit",
+        "Make a folder that a bare GPU machine trains from.",
+        "vsdmot kit /my/shards runs/kit",
+        ("shards", "output"),
+        ("start", "stages", "part_mb", "device"),
+    ),
+    "kit-back": Command(
+        "kit_back",
+        "Join the weights that came back of such a machine.",
+        "vsdmot kit-back /my/returned /my/student.safetensors",
+        ("input", "output"),
+    ),
+}
+
+
+def command_of(job: str) -> tuple[str, Command] | None:
+    """The command that runs a job, by its name; None where the job is no command."""
+    return next(((name, c) for name, c in COMMANDS.items() if c.job == job), None)

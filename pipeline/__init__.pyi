@@ -1,0 +1,2 @@
+from pipeline.tracking.api import TrackedFrame as TrackedFrame
+from pipeline.tracking.api import track as track
