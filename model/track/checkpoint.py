@@ -15,7 +15,7 @@ from model.net.config import ModelConfig
 from model.shipped import shipped
 
 FORMAT = 4
-"""Version of metadata and tensors. 4: `tf_` backbone; towers for class and box apart."""
+"""Version of metadata and tensors. 4: `tf_` backbone, towers apart, a head for whole people."""
 _KEY = "vsdmot"
 
 
