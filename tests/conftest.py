@@ -1,5 +1,6 @@
 """Tests share two cores with each other and with Ray: one thread each is faster than a fight."""
 
+import functools
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,3 +26,29 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_tracker(path, tiny_tracker(lively=True), CheckpointMetadata(model=TINY))
     return path
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory):
+    """Shards of a tiny training set, for all tests that read them and none that changes them."""
+    from tests.training_parts import write_shards
+
+    return write_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory):
+    """Runs commands in children of one process that has imported torch and the jobs."""
+    from tests.warm import WarmServer
+
+    server = WarmServer(tmp_path_factory.mktemp("warm"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def two_processes(warm):
+    """Trains in two processes without Ray."""
+    from tests.two_processes import train_in_two
+
+    return functools.partial(train_in_two, warm)

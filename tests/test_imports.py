@@ -3,11 +3,11 @@
 import ast
 import sys
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 PACKAGES = ("model", "pipeline", "jobs")
 ROOMS = {
     "model": ("net", "track", "teach", "learn"),
@@ -90,6 +90,12 @@ def test_every_module_of_the_pipeline_has_a_room_and_no_room_is_crowded():
             count = len(list((ROOT / package / room).glob("*.py"))) - 1
             assert 1 <= count <= 20, f"{package}/{room} holds {count} modules"
     assert {p.name for p in (ROOT / "pipeline").glob("*.py")} == {"__init__.py"}
+
+
+def test_tests_lie_in_the_rooms_of_what_they_test():
+    for package, rooms in ROOMS.items():
+        folders = {p.name for p in (ROOT / "tests" / package).iterdir() if p.is_dir()}
+        assert folders - {"__pycache__"} == set(rooms)
 
 
 def test_model_is_pure_pytorch():

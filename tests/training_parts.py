@@ -1,18 +1,12 @@
 """A tiny training for tests, made of the real parts; workers of a cluster import it by name."""
 
-import json
 import os
 import signal
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import distributed as dist
-from torch import multiprocessing
 
-from model.communicator import Communicator
 from model.learn.clip_loss import ClipObjective
 from model.learn.training import Objective, Trainer
 from model.learn.training_config import TrainingConfig
@@ -24,8 +18,10 @@ from pipeline.datasets.shards import (
     ShardWriter,
     encode_picture,
 )
+from pipeline.runtime.settings import ClusterConfig
 from pipeline.training.batches import Stream, batches
-from pipeline.training.work import Fit, work
+from pipeline.training.config import WorkerConfig
+from pipeline.training.work import Fit
 from tests.tiny import tiny_tracker
 
 CLIPS = ClipConfig(height=64, width=96, length=2, objects=8)
@@ -67,13 +63,21 @@ def clip_stream(shards, clips=CLIPS, seed=CONFIG.seed):
     return Stream(Clips(Shards(shards), clips, seed), collate_clips)
 
 
+def clip_batches(shards, first=0, steps=CONFIG.steps, loaders=0):
+    return batches(clip_stream(shards), CONFIG.batch, first, steps, loaders)
+
+
+def new_trainer(config=CONFIG, objective=None):
+    return Trainer(tiny_tracker(), objective or ClipObjective(), config, "cpu")
+
+
 class Smooth(Objective):
     """A loss without kinks, where rounding would choose a side."""
 
     def forward(self, tracker, batch):
         inputs = (batch.images, batch.valid, batch.patches)
-        memory = tracker.encode(*(x.flatten(0, 1) for x in inputs))
-        return sum(x.square().mean() for x in (*memory.maps, memory.dense.logits)), {}
+        encoded = tracker.encode(*(x.flatten(0, 1) for x in inputs))
+        return sum(x.square().mean() for x in (*encoded.maps, encoded.dense.logits)), {}
 
 
 def build(config, device, communicator, objective=ClipObjective):
@@ -82,6 +86,10 @@ def build(config, device, communicator, objective=ClipObjective):
 
 def finish(output, trainer, figures):
     Path(output, "finished").write_text(f"{trainer.step}")
+
+
+ALONE = ClusterConfig(workers=0), WorkerConfig(loaders=0, device="cpu")
+"""In this process."""
 
 
 def clip_fit(shards, output, config=CONFIG, clips=CLIPS, objective=ClipObjective, **more):
@@ -93,28 +101,6 @@ def clip_fit(shards, output, config=CONFIG, clips=CLIPS, objective=ClipObjective
         output=str(output),
         **more,
     )
-
-
-def two_processes(shards, folder, config=CONFIG, clips=CLIPS, objective=ClipObjective):
-    """Train in two processes without Ray; what was told of each step, as dicts."""
-    Path(folder).mkdir()
-    given = (str(shards), str(folder), config, clips, objective)
-    multiprocessing.spawn(_part_of_two, given, nprocs=2)
-    return json.loads(Path(folder, "told").read_text())
-
-
-def _part_of_two(rank, shards, folder, config, clips, objective):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    what, told = clip_fit(shards, folder, config, clips, objective), []
-
-    def batches_from(first):
-        return batches(what.stream(), config.batch, first, config.steps, 0, rank, 2)
-
-    work(what, torch.device("cpu"), Communicator(), batches_from, told.append)
-    if rank == 0:
-        Path(folder, "told").write_text(json.dumps([asdict(p) for p in told]))
-    dist.destroy_process_group()
 
 
 class Dying(ClipObjective):

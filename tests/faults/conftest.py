@@ -1,19 +1,14 @@
 """What the fault tests share: an archive, its undisturbed result, warm drivers, the table."""
 
-import json
 import os
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import pytest
 
 from tests.faults import invariant
 from tests.videos import cut, write_text, write_video
-
-ROOT = Path(__file__).parents[2]
+from tests.warm import WarmProcess, WarmServer
 
 # Ray's processes have ten seconds to find each other; it reads this when it is imported.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
@@ -21,50 +16,24 @@ os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
 
 @dataclass
 class Drivers:
-    """Runs of the job, each in a process that may be killed."""
+    """Runs of the tracking job, each in a process that may be killed."""
 
-    server: subprocess.Popen
-    folder: Path
-    logs: dict[int, Path] = field(default_factory=dict)
+    warm: WarmServer
 
-    def start(self, argv, *faults, **environment) -> int:
-        log = self.folder / f"{len(self.logs)}.log"
-        pid = self._say(
-            {"argv": argv, "faults": faults, "environment": environment, "log": str(log)}
-        )
-        self.logs[pid] = log
-        return pid
-
-    def wait(self, pid: int) -> int:
-        return self._say({"wait": pid})
+    def start(self, argv, *faults, **environment) -> WarmProcess:
+        """Start a run with faults of `injected` in it, each a name and arguments."""
+        before = [("tests.faults.injected", name, arguments) for name, arguments in faults]
+        return self.warm.start("jobs.track", argv, env=os.environ | environment, before=before)
 
     def run(self, argv, *faults, **environment) -> tuple[int, str]:
-        pid = self.start(argv, *faults, **environment)
-        code = self.wait(pid)
-        return code, self.said(pid)
-
-    def said(self, pid: int) -> str:
-        return self.logs[pid].read_text()
-
-    def _say(self, command):
-        self.server.stdin.write(json.dumps(command) + "\n")
-        self.server.stdin.flush()
-        return json.loads(self.server.stdout.readline())
+        """The exit code of a run and what it said."""
+        driver = self.start(argv, *faults, **environment)
+        return driver.wait(), driver.said()
 
 
 @pytest.fixture(scope="session")
-def drivers(tmp_path_factory):
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.warm"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    yield Drivers(server, tmp_path_factory.mktemp("logs"))
-    server.stdin.close()
-    server.wait(timeout=30)
+def drivers(warm):
+    return Drivers(warm)
 
 
 @pytest.fixture(scope="session")

@@ -221,6 +221,6 @@ class SlowTracker(worker.VideoTracker):
 
 def log_closes_within(seconds):
     """The patience with MLflow at the end of a job."""
-    from pipeline.runtime import mlflow_run as tracking_log
+    from pipeline.runtime import mlflow_run
 
-    tracking_log._CLOSE_WITHIN_S = seconds
+    mlflow_run._CLOSE_WITHIN_S = seconds

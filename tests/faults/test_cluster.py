@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -16,7 +14,6 @@ from ray.cluster_utils import Cluster
 from jobs.track import main
 from pipeline.tracking import on_ray as pool
 from tests.faults import invariant
-from tests.faults.conftest import ROOT
 from tests.faults.injected import FaultyTracker, SlowTracker
 from tests.videos import write_video
 
@@ -119,10 +116,9 @@ def test_node_lost(long_command, long_reference, holds, stopwatch, tmp_path, mon
     holds(tmp_path, "node killed", stopwatch(), long_reference)
 
 
-def start_driver(argv, log):
-    environment = os.environ | {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
-    command = [sys.executable, "-m", "jobs.track", *argv, "cluster.workers=1"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
+def start_driver(drivers, argv):
+    impatient = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+    return drivers.start([*argv, "cluster.workers=1"], **impatient)
 
 
 def descendant(pid, name):
@@ -133,13 +129,11 @@ def descendant(pid, name):
 def test_process_killed(drivers, long_command, long_reference, holds, stopwatch, tmp_path, what):
     output = tmp_path / "out"
     argv = long_command(output)
-    with (tmp_path / "log").open("w") as log:
-        driver = start_driver(argv, log)
-        wait_for_commit(output, lambda: driver.poll() is None)
-        target = driver.pid if what == "driver" else descendant(driver.pid, what).pid
-        os.kill(target, signal.SIGKILL)
-        code = driver.wait(timeout=240)
-    said = (tmp_path / "log").read_text()
+    driver = start_driver(drivers, argv)
+    wait_for_commit(output, lambda: driver.poll() is None)
+    target = driver.pid if what == "driver" else descendant(driver.pid, what).pid
+    os.kill(target, signal.SIGKILL)
+    code, said = driver.wait(timeout=240), driver.said()
     started = stopwatch()
     if what == "ray::MapWorker":  # Ray starts another, and the run goes on
         assert code == 0, said
@@ -153,12 +147,10 @@ def test_process_killed(drivers, long_command, long_reference, holds, stopwatch,
 def test_sigterm_on_ray(drivers, long_command, long_reference, holds, stopwatch, tmp_path):
     output = tmp_path / "out"
     argv = long_command(output)
-    with (tmp_path / "log").open("w") as log:
-        driver = start_driver(argv, log)
-        wait_for_commit(output, lambda: driver.poll() is None)
-        driver.send_signal(signal.SIGTERM)
-        code = driver.wait(timeout=60)
-    said = (tmp_path / "log").read_text().replace("\n", " ")
+    driver = start_driver(drivers, argv)
+    wait_for_commit(output, lambda: driver.poll() is None)
+    driver.send_signal(signal.SIGTERM)
+    code, said = driver.wait(timeout=60), driver.said().replace("\n", " ")
     assert code == 4, said
     assert "stopped by SIGTERM" in said
     assert not list(output.glob("attempts/*/*.json"))

@@ -1,7 +1,6 @@
 """Drivers killed, stopped, doubled, starved: the output is that of an undisturbed run."""
 
 import json
-import os
 import signal
 import time
 
@@ -57,31 +56,32 @@ def test_killed_inside_a_write(drivers, command, holds, stopwatch, tmp_path):
 
 
 def test_two_drivers_at_once(drivers, command, holds, stopwatch, tmp_path):
-    pids = [drivers.start(command(tmp_path), ("probe_here", ())) for _ in range(2)]
-    codes = [drivers.wait(pid) for pid in pids]
-    assert codes == [3, 3], [drivers.said(pid) for pid in pids]
+    both = [drivers.start(command(tmp_path), ("probe_here", ())) for _ in range(2)]
+    codes = [driver.wait() for driver in both]
+    assert codes == [3, 3], [driver.said() for driver in both]
     holds(tmp_path, "second driver", stopwatch())
 
 
 def test_two_drivers_where_nothing_can_be_created_once(
     drivers, command, holds, stopwatch, tmp_path
 ):
-    pids = [
+    both = [
         drivers.start(command(tmp_path), ("probe_here", ()), ("no_links", ())) for _ in range(2)
     ]
-    codes = [drivers.wait(pid) for pid in pids]
-    assert codes == [3, 3], [drivers.said(pid) for pid in pids]
-    assert "start only one" in drivers.said(pids[0])
+    codes = [driver.wait() for driver in both]
+    assert codes == [3, 3], [driver.said() for driver in both]
+    assert "start only one" in both[0].said()
     holds(tmp_path, "no hard links, second driver", stopwatch())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal(drivers, command, holds, stopwatch, tmp_path, number):
-    pid = drivers.start(command(tmp_path, "decode.window=1"), ("probe_here", ()), ("slow", (0.2,)))
-    wait_for(lambda: list(tmp_path.glob("attempts/*/*.json")), drivers, pid)
-    os.kill(pid, number)
-    assert drivers.wait(pid) == 4, drivers.said(pid)
-    said = drivers.said(pid)
+    faults = ("probe_here", ()), ("slow", (0.2,))
+    driver = drivers.start(command(tmp_path, "decode.window=1"), *faults)
+    wait_for(lambda: list(tmp_path.glob("attempts/*/*.json")), driver)
+    driver.send_signal(number)
+    assert driver.wait() == 4, driver.said()
+    said = driver.said()
     assert f"stopped by {number.name}: 3 videos are left" in said.replace("\n", " ")
     assert not list(tmp_path.glob("attempts/*/*.json"))  # not held against the video
     started = stopwatch()
@@ -90,12 +90,12 @@ def test_signal(drivers, command, holds, stopwatch, tmp_path, number):
 
 
 def test_second_signal_stops_at_once(drivers, command, tmp_path):
-    pid = drivers.start(command(tmp_path), ("probe_here", ()), ("hang_model_on", ("a.mp4",)))
-    wait_for(lambda: list(tmp_path.glob("attempts/a-*/*.json")), drivers, pid)
-    os.kill(pid, signal.SIGTERM)
+    driver = drivers.start(command(tmp_path), ("probe_here", ()), ("hang_model_on", ("a.mp4",)))
+    wait_for(lambda: list(tmp_path.glob("attempts/a-*/*.json")), driver)
+    driver.send_signal(signal.SIGTERM)
     time.sleep(0.5)
-    os.kill(pid, signal.SIGTERM)
-    assert drivers.wait(pid) == 128 + signal.SIGTERM
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait() == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("fault", ["disk_full", "read_only"])
@@ -131,11 +131,11 @@ def test_killed_worker_leaves_no_rows_on_disk(drivers, command, holds, stopwatch
     output, temporary = tmp_path / "out", tmp_path / "temporary"
     temporary.mkdir()
     faults = ("probe_here", ()), ("slow", (0.2,)), ("temporary_folder", (str(temporary),))
-    pid = drivers.start(command(output, "decode.window=1"), *faults)
-    wait_for(lambda: list(output.glob("attempts/*/*.json")), drivers, pid)
+    driver = drivers.start(command(output, "decode.window=1"), *faults)
+    wait_for(lambda: list(output.glob("attempts/*/*.json")), driver)
     time.sleep(0.5)
-    os.kill(pid, signal.SIGKILL)
-    assert drivers.wait(pid) == -signal.SIGKILL
+    driver.send_signal(signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
     assert not list(temporary.iterdir())
     started = stopwatch()
     again(drivers, command(output))
@@ -161,9 +161,7 @@ def test_storage_fails_on_one_file(drivers, command, holds, stopwatch, tmp_path)
 def test_more_memory_than_there_is(drivers, command, tmp_path):
     code, said = drivers.run(command(tmp_path, "decode.queue_size=900000000"), ("probe_here", ()))
     assert code == 2, said
-    assert "Turn down cluster.workers, decode.window or decode.queue_size" in said.replace(
-        "\n", " "
-    )
+    assert "Lower cluster.workers, decode.window or decode.queue_size" in said.replace("\n", " ")
 
 
 def test_run_record_without_the_rest(drivers, command, holds, stopwatch, tmp_path):
@@ -175,8 +173,8 @@ def test_run_record_without_the_rest(drivers, command, holds, stopwatch, tmp_pat
     holds(tmp_path, "SIGKILL after the claim", stopwatch())
 
 
-def wait_for(found, drivers, pid, seconds=60):
+def wait_for(found, driver, seconds=60):
     deadline = time.monotonic() + seconds
     while not found():
-        assert time.monotonic() < deadline, drivers.said(pid)
+        assert time.monotonic() < deadline, driver.said()
         time.sleep(0.02)

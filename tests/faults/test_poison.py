@@ -64,7 +64,7 @@ def test_watchdog_ends_a_job_in_which_nothing_moves(drivers, command, holds, sto
     code, said = drivers.run(argv, ("probe_here", ()), ("hang_model_on", ("b.mkv",)))
     assert code == 1, said
     said = said.replace("\n", " ")
-    assert "nothing has moved for 4 s (limits.watchdog_s); waiting for yard/b.mkv" in said
+    assert "no progress for 4 s (limits.watchdog_s); the run waits for yard/b.mkv" in said
     started = stopwatch()
     code, said = drivers.run(command(tmp_path), ("probe_here", ()))
     assert code == 3, said
@@ -105,7 +105,15 @@ def test_of_a_row_and_a_dead_letter_the_row_counts(tmp_path, first):
     output = str(tmp_path)
 
     def bury():
-        write_dead_letter(output, "v", "/v.mp4", "v.mp4", "track", "deadline", "late")
+        write_dead_letter(
+            output,
+            video_id="v",
+            uri="/v.mp4",
+            relative_path="v.mp4",
+            stage="track",
+            kind="deadline",
+            message="late",
+        )
 
     def commit():
         storage.create_if_absent(table_uri(output, "videos", "v"), b"row")
@@ -116,7 +124,15 @@ def test_of_a_row_and_a_dead_letter_the_row_counts(tmp_path, first):
     assert storage.list_stems(f"{output}/videos") == {"v"}
     assert storage.list_stems(f"{output}/dead_letters") == set()
     bury_alone = "w"
-    write_dead_letter(output, bury_alone, "/w.mp4", "w.mp4", "track", "poison", "boom")
+    write_dead_letter(
+        output,
+        video_id=bury_alone,
+        uri="/w.mp4",
+        relative_path="w.mp4",
+        stage="track",
+        kind="poison",
+        message="boom",
+    )
     settle(output, bury_alone)
     assert storage.list_stems(f"{output}/dead_letters") == {"w"}
 

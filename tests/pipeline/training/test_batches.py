@@ -1,0 +1,26 @@
+"""Batches: the shares of workers make up a step, and clip i is the same from every loader."""
+
+import pytest
+import torch
+
+from pipeline.training.batches import share
+from tests.training_parts import (
+    clip_batches,
+)
+
+
+def test_shares_of_a_step_make_up_the_step():
+    for world in (1, 2, 3):
+        parts = [i for rank in range(world) for i in share(5, 6, rank, world)]
+        assert parts == list(range(30, 36))
+    with pytest.raises(ValueError, match="batch of 6 cannot be shared by 4 workers"):
+        share(0, 6, 0, 4)
+
+
+def test_clip_i_is_the_same_in_every_run_and_loader(shards):
+    one = list(clip_batches(shards, steps=3))
+    other = list(clip_batches(shards, steps=3, loaders=1))
+    later = list(clip_batches(shards, first=2, steps=3))
+    for a, b in [*zip(one, other, strict=True), (one[2], later[0])]:
+        assert a.names == b.names and torch.equal(a.images, b.images)
+        assert torch.equal(a.boxes, b.boxes) and torch.equal(a.severity, b.severity)
