@@ -1,4 +1,4 @@
-"""How the workers of one training speak to each other; a single one speaks to itself."""
+"""Communication between the workers of one training; a single worker needs no process group."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class Communicator:
         return total / self.world
 
     def gather(self, value: Tensor) -> Tensor:
-        """All workers' rows (N, …), one worker's after the other's: (world * N, …).
+        """Rows (N, …) of all workers, in order of rank: (world * N, …).
 
         Gradients flow: a mean over all rows, taken on every worker, has after the gradients are
         averaged the gradient it would have on a single one.
@@ -39,7 +39,7 @@ class Communicator:
         return value if self.world == 1 else torch.cat(all_gather(value.contiguous()))
 
     def gather_objects(self, value: Any) -> list[Any]:
-        """What every worker gave, in order of rank; anything that can be pickled."""
+        """Values of all workers, in order of rank; they must be picklable."""
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -49,8 +49,8 @@ class Communicator:
     def average_gradients(self, parameters: list[nn.Parameter]) -> None:
         """Average gradients over workers, in one message.
 
-        A parameter that got one on no worker keeps none, as if one worker had done it all: an
-        optimizer would decay it.
+        A parameter without a gradient on any worker keeps none, as with a single worker: with a
+        gradient of 0 an optimizer would decay it.
         """
         if self.world == 1:
             return
@@ -63,7 +63,7 @@ class Communicator:
             if not workers:
                 parameter.grad = None
             else:
-                # Into a gradient of the parameter's own layout, which optimizers rely on.
+                # In the memory format of the parameter, which fused optimizers need.
                 own = torch.empty_like(parameter) if parameter.grad is None else parameter.grad
                 parameter.grad = own.copy_(flat[start:end].view_as(parameter))
             start = end

@@ -13,7 +13,7 @@ def shipped(name: str) -> Path:
     this one; a checkout has no such folder.
 
     Args:
-        name: path below the repository, such as `configs/track.yaml`.
+        name: path below the repository, such as `configs/eval.yaml`.
     """
     packaged = _BESIDE / _PACKAGE
     return (packaged if packaged.is_dir() else _BESIDE) / name

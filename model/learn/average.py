@@ -1,4 +1,4 @@
-"""The moving average of a tracker's weights, which is what is shipped."""
+"""The moving average of a tracker's weights; the average is what is shipped."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from model.track.tracker import Tracker
 
 
 class AveragedWeights:
-    """Averages what is trained; running statistics are those of the live tracker.
+    """Average of the trained parameters; running statistics are copied from the live tracker.
 
     Args:
         tracker: the live one; its tensors are read anew at each update, and must stay the same
@@ -23,7 +23,7 @@ class AveragedWeights:
         live = tracker.state_dict()  # shares storage with the tracker
         self.values: dict[str, Tensor] = {name: value.clone() for name, value in live.items()}
         trained = [name for name, p in tracker.named_parameters() if p.requires_grad]
-        # Buffers are statistics, but for counters, which nobody moves.
+        # Floating-point buffers are statistics; counters do not change.
         kept = [n for n, b in tracker.named_buffers() if n in live and b.is_floating_point()]
         self._trained = [self.values[name] for name in trained]
         self._kept = [self.values[name] for name in kept]
@@ -32,17 +32,17 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Follow the live tracker, keeping `decay` of what was."""
+        """Move the average towards the live tracker by a share of `1 - decay`."""
         torch._foreach_lerp_(self._trained, self._live_trained, 1 - decay)
         torch._foreach_copy_(self._kept, self._live_kept)
 
     @torch.no_grad()
     def restore_statistics(self) -> None:
-        """Give the live tracker the running statistics it had at the last update."""
+        """Set the live tracker's running statistics to those of the last update."""
         torch._foreach_copy_(self._live_kept, self._kept)
 
     @torch.no_grad()
     def load(self, values: Mapping[str, Tensor]) -> None:
-        """Take another average of the same names and shapes."""
+        """Replace the average by values of the same names and shapes."""
         for name, value in self.values.items():
             value.copy_(values[name])

@@ -1,4 +1,4 @@
-"""Batch normalisation by the statistics of the whole batch, whoever shares it.
+"""Batch normalisation by the statistics of the whole batch, over all workers.
 
 `torch.nn.SyncBatchNorm` does the same, but on GPUs alone.
 """
@@ -11,19 +11,19 @@ from model.communicator import Communicator
 from model.track.tracker import Tracker
 
 MOMENTUM = 0.02
-"""Share of a step's statistics in the running ones: batches are small, and maps are alike."""
+"""Share of a step's statistics in the running ones; small, because batches are small."""
 
 
 class BatchStatistics(nn.Module):
-    """Takes the place of a `BatchNorm2d`, with its weights, buffers and their names.
+    """Replacement of a `BatchNorm2d`, with its weights, buffers and their names.
 
     In training mode it normalises by the batch of all workers and moves the running statistics
-    towards it, in eval mode by these. It is no `BatchNorm2d`, which `Tracker.train` keeps in eval
-    mode.
+    towards it. In eval mode it normalises by the running statistics. It is no subclass of
+    `BatchNorm2d`, because `Tracker.train` keeps those in eval mode.
 
     Args:
-        norm: the one it replaces; its tensors are taken over.
-        communicator: how to speak to the other workers.
+        norm: the module to replace; its tensors are shared.
+        communicator: of this worker with the others.
     """
 
     running_mean: Tensor
@@ -38,7 +38,7 @@ class BatchStatistics(nn.Module):
         self._communicator = communicator
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C, h, w); padding counts like everything else."""
+        """Normalise (N, C, h, w), padding included."""
         if self.training and self._communicator.world > 1:
             return self._shared(x)
         return F.batch_norm(
@@ -71,9 +71,9 @@ class BatchStatistics(nn.Module):
 
 
 def use_batch_statistics(tracker: Tracker, communicator: Communicator) -> None:
-    """Let a tracker normalise by the batch when it trains, where its layers are trained.
+    """Make the trained layers of a tracker normalise by the batch in training mode.
 
-    The backbone keeps the statistics that came with its weights, and so does what is frozen.
+    The backbone and frozen layers keep the statistics that came with their weights.
     """
     for path, parent in list(tracker.named_modules()):
         if path.split(".")[0] == "backbone":

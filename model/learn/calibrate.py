@@ -1,9 +1,9 @@
-"""The statistics that batch normalisation starts from, and keeps unless it is told otherwise.
+"""Measures the statistics of batch normalisation once, for a new student.
 
-Clips are few and their frames alike, and workers see different clips: statistics of a batch
-would say something else in training than at inference, and something else on two machines than on
-one. So they are measured once, for a new student, and stay; scale and shift are trained as ever.
-Wide batches of single frames are another matter: `batch_statistics`.
+They stay fixed while scale and shift are trained. Statistics of a batch would not do for clips:
+clips in a batch are few, their frames are alike, and each worker has other clips, so training
+would differ from inference and two workers from one. For wide batches of single frames there is
+`batch_statistics`.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""A batch of labelled clips, and what one frame of it says.
+"""A batch of labelled clips, and the labels of its frames.
 
 Shapes: B clips, T frames a clip, G objects a frame at most (padded), P patches, S patch side.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from model.net.geometry import to_centres
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClipBatch:
     """A batch of labelled clips.
 
@@ -24,12 +24,12 @@ class ClipBatch:
         boxes: (B, T, G, 4) corners in canvas pixels.
         ids: (B, T, G) int64, the same object the same id through a clip; -1 is padding.
         labels: (B, T, G) int64.
-        ignore: (B, T, G) bool: neither object nor background.
-        whole: (B, T, G) bool: the box is of the whole person, also where hidden; False: of what
-            is seen.
+        ignore: (B, T, G) bool: the box counts as neither object nor background.
+        whole: (B, T, G) bool: the box is of the whole person, hidden parts included; False: of
+            the visible part.
         severity: (B, T) of the degradation we applied, 0 for none, -1 where unknown.
-        seeds: (B,) int64, for what is drawn while tracking through a clip: the same whoever
-            else is in the batch, so that a clip counts alike on one worker and on many.
+        seeds: (B,) int64, for random draws while tracking through a clip. They belong to the
+            clip, so its loss does not depend on the rest of the batch or on the worker.
         names: where each clip came from.
         clean: images before they were degraded, for the teacher; None without one.
         problems: lines about pictures that could not be read.
@@ -50,12 +50,12 @@ class ClipBatch:
     problems: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> "ClipBatch":
-        """Return the batch on a device; seeds stay on the host, which is where they are used."""
+        """Return the batch on a device; seeds stay on the host, where they are used."""
         moved = self._each(lambda x: x.to(device, non_blocking=True))
         return replace(moved, seeds=self.seeds)
 
     def pin_memory(self) -> "ClipBatch":
-        """Return the batch in memory that a GPU copies from while it computes."""
+        """Return the batch in page-locked memory, from which copies to a GPU are asynchronous."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "ClipBatch":
@@ -67,17 +67,17 @@ class ClipBatch:
         return replace(self, **changed)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameLabels:
-    """What is in N frames; rows of objects are padded to one length.
+    """Labels of N frames; rows of objects are padded to one length.
 
     Attributes:
         corners: (N, G, 4) canvas pixels. centres: (N, G, 4) centre form in [0, 1].
         ids, labels: (N, G) int64.
-        real: (N, G) bool: an object to find; neither padding nor ignored.
-        ignore: (N, G) bool: a box to leave alone, neither object nor background.
-        whole: (N, G) bool: the box is of the whole person, else of what is seen. Even of somebody
-            in the open the two differ: sources of whole boxes leave some room above the head.
+        real: (N, G) bool: an object to find, neither padding nor ignored.
+        ignore: (N, G) bool: the box counts as neither object nor background.
+        whole: (N, G) bool: the box is of the whole person, else of the visible part. The two
+            differ even if nothing is hidden: sources of whole boxes leave room above the head.
     """
 
     corners: Tensor
@@ -103,13 +103,13 @@ def frame_labels(batch: ClipBatch) -> FrameLabels:
     ids, ignored = batch.ids.flatten(0, 1), batch.ignore.flatten(0, 1)
     given = ids >= 0
     return FrameLabels(
-        corners,
-        to_centres(corners / corners.new_tensor([width, height, width, height])),
-        ids,
-        batch.labels.flatten(0, 1),
-        given & ~ignored,
-        given & ignored,
-        batch.whole.flatten(0, 1),
+        corners=corners,
+        centres=to_centres(corners / corners.new_tensor([width, height, width, height])),
+        ids=ids,
+        labels=batch.labels.flatten(0, 1),
+        real=given & ~ignored,
+        ignore=given & ignored,
+        whole=batch.whole.flatten(0, 1),
     )
 
 

@@ -18,19 +18,19 @@ from model.teach.teacher import Teacher, TeacherFeatures
 from model.track.tracker import Tracker
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameBatch:
-    """A batch of frames, each as it came and degraded.
+    """A batch of frames, each clean and degraded.
 
     Attributes:
-        images: (N, 3, H, W) uint8 RGB on the canvas, degraded: what the student sees.
-        clean: (N, 3, H, W) uint8, the same before: what the teacher sees.
+        images: (N, 3, H, W) uint8 RGB on the canvas, degraded: input of the student.
+        clean: (N, 3, H, W) uint8, the same before degradation: input of the teacher.
         valid: (N, 2) height and width in pixels of the picture on the canvas.
         patches: (N, P, S, S) uint8 of the degraded frame.
         severity: (N,) of the degradation we applied, 0 for none.
         names: the video of each frame.
-        features: the teacher's, out of a cache; None if the teacher is to look for itself.
-        problems: what could not be read while the batch was made, a line each.
+        features: the teacher's, from a cache; None if the teacher computes them.
+        problems: a line for each picture that could not be read.
     """
 
     images: Tensor
@@ -47,7 +47,7 @@ class FrameBatch:
         return self._each(lambda x: x.to(device, non_blocking=True))
 
     def pin_memory(self) -> "FrameBatch":
-        """Return the batch in memory that a GPU copies from while it computes."""
+        """Return the batch in page-locked memory, from which copies to a GPU are asynchronous."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "FrameBatch":
@@ -63,11 +63,11 @@ class FrameBatch:
 
 
 class DistillObjective(Objective):
-    """Distillation alone. Nothing else pulls at the shared layers, so no share is held.
+    """Distillation alone. It has the whole gradient of the shared layers, so its weight is 1.
 
     Args:
         distiller: projectors and terms; trained along.
-        teacher: on the tracker's device; None if every batch brings cached features.
+        teacher: on the tracker's device; None if every batch has cached features.
     """
 
     def __init__(self, distiller: Distiller, teacher: Teacher | None) -> None:
@@ -78,14 +78,14 @@ class DistillObjective(Objective):
 
     def forward(self, tracker: Tracker, batch: FrameBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss of a batch on the tracker's device, and its terms."""
-        memory = tracker.encode(batch.images, batch.valid, batch.patches)
+        encoded = tracker.encode(batch.images, batch.valid, batch.patches)
         features, (teacher,) = batch.features, self._teacher
         if features is None:
             if teacher is None:
                 raise ValueError("the batch holds no cached features and there is no teacher")
             features = teacher(batch.clean, batch.valid)
-        boxes = confident_boxes(memory, self.distiller.config.box_score)
-        loss, terms = self.distiller.terms(memory, self.distiller.targets(features), boxes)
-        everyone = self.communicator.gather
-        quality = quality_loss(everyone(memory.quality), everyone(batch.severity))
+        boxes = confident_boxes(encoded, self.distiller.config.box_score)
+        loss, terms = self.distiller.terms(encoded, self.distiller.targets(features), boxes)
+        gather = self.communicator.gather
+        quality = quality_loss(gather(encoded.quality), gather(batch.severity))
         return loss + quality, terms | {"quality": quality.detach()}

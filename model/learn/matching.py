@@ -1,4 +1,4 @@
-"""Which query answers for which object: dense, one-to-one, and by identity.
+"""Assignment of objects to positions and queries: dense (one to many) and one to one.
 
 Shapes: L layers, N frames, S positions, Q queries, G objects a frame (padded), C classes.
 """
@@ -11,8 +11,14 @@ from model.net.geometry import generalized_iou, pairwise_iou, to_corners
 
 try:
     from scipy.optimize import linear_sum_assignment
-except ImportError:  # a machine with PyTorch alone: `assign_one_to_one` does the same, slower
+except ImportError:  # without SciPy `assign_one_to_one` does the same, slower
     linear_sum_assignment = None
+
+
+_CENTRAL = 2.5
+"""Strides from the middle of an object within which a position may answer for it (YOLOX)."""
+_NEAREST = 0.75
+"""Strides from it within which one may answer that lies outside a tiny object."""
 
 
 @torch.no_grad()
@@ -31,15 +37,17 @@ def assign_dense(
 ) -> tuple[Tensor, Tensor]:
     """Task-aligned one-to-many assignment (Feng et al., "TOOD", ICCV 2021).
 
-    Each object takes the `top` positions inside it with the greatest score^alpha * IoU^beta; a
-    position wanted twice goes to the object it overlaps more.
+    Each object takes the `top` positions near its middle with the greatest score^alpha * IoU^beta.
+    A position that two objects take goes to the one it overlaps more. Only positions near the
+    middle may answer (YOLOX): which of all positions inside an object has the best box is chance
+    while boxes are rough, and scores cannot learn it.
 
     Args:
         scores: (N, S, C) probabilities.
         boxes: (N, S, 4) predicted corners in pixels.
         centres: (S, 2) pixels. strides: (S,) pixels.
         gt_boxes: (N, G, 4) corners in pixels. gt_labels: (N, G) int64.
-        real: (N, G) bool, False for padding and boxes that are no objects.
+        real: (N, G) bool, False for padding and ignored boxes.
 
     Returns:
         index (N, S) of each position's object, -1 for background; quality (N, S) in [0, 1], the
@@ -50,10 +58,10 @@ def assign_dense(
     align = scores.transpose(1, 2).gather(1, labels).pow(alpha) * overlap.pow(beta)
     low, high = gt_boxes[:, :, None, :2], gt_boxes[:, :, None, 2:]
     inside = ((centres > low) & (centres < high)).all(-1)
-    # An object smaller than a cell may hold no centre: the nearest cells still answer for it.
     middle = (gt_boxes[..., :2] + gt_boxes[..., 2:]) / 2
-    near = (centres - middle[:, :, None]).abs().amax(-1) < strides * 0.75
-    candidate = (inside | near) & real[..., None]
+    away = (centres - middle[:, :, None]).abs().amax(-1) / strides
+    # An object smaller than a cell may hold no centre; it takes the nearest cells.
+    candidate = ((inside & (away < _CENTRAL)) | (away < _NEAREST)) & real[..., None]
     align = (align + 1e-9) * candidate
     best = align.topk(min(top, align.shape[2]), dim=2).indices
     chosen = torch.zeros_like(candidate).scatter_(2, best, True) & candidate
@@ -96,12 +104,12 @@ def match(
     Args:
         logits: (L, N, Q, C). boxes: (L, N, Q, 4) centre form in [0, 1].
         gt_boxes: (N, G, 4) centre form in [0, 1]. gt_labels: (N, G).
-        real: (N, G) bool, False for padding and boxes that are no objects.
+        real: (N, G) bool, False for padding and ignored boxes.
     """
     layers = len(logits)
     labels = gt_labels.expand(layers, -1, -1)
     cost = matching_cost(logits.float(), boxes, gt_boxes.expand(layers, -1, -1, -1), labels)
-    # A row of booleans travels along, as the last query.
+    # The mask is sent in the same transfer, as a last row.
     sent = torch.cat([cost, real.to(cost.dtype).expand(layers, -1, -1)[:, :, None]], 2)
     received = sent.cpu().numpy()
     index = np.full((*received.shape[:2], logits.shape[2]), -1, np.int64)
@@ -116,7 +124,7 @@ def match(
 
 def solve(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cheapest one-to-one assignment of (Q, G) costs: query and object indices of the pairs."""
-    # A network that has diverged gives NaN here; its loss says so right after.
+    # A network that has diverged gives NaN here. The training stops at its loss right after.
     cost = np.nan_to_num(cost.astype(np.float64))
     if linear_sum_assignment is None:
         return assign_one_to_one(cost)

@@ -1,9 +1,8 @@
-"""Parts of a student trained alone, while the rest of it stays as it is.
+"""Training of parts of a student while the rest of it stays as it is.
 
-What a student says of a frame, its semantics and its quality, leaves from features that are
-there already, and so do its tracks. Trained alone they need no gradient through the backbone, so
-many more frames are seen in the same time, and clips can be long enough for people to go out of
-sight and come back.
+Semantics, quality and tracks are computed from features of the backbone and the encoder. Trained
+alone they need no gradient through these. So many more frames are seen in the same time, and clips
+can be long enough for people to go out of sight and come back.
 """
 
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ PARTS = {
 
 
 class PartObjective(Objective):
-    """Severity of frames, what a teacher sees in them, tracks through them: what is to be learned.
+    """Loss of the parts to be trained: quality, semantics, tracks.
 
     Args:
         parts: out of `PARTS`.
@@ -58,10 +57,12 @@ class PartObjective(Objective):
         if set(self.parts) == {"tracks"}:
             return loss, terms
         valid = batch.valid.flatten(0, 1)
-        said = tracker.describe(batch.images.flatten(0, 1), valid, batch.patches.flatten(0, 1))
+        with torch.no_grad():
+            features = tracker.features(batch.images.flatten(0, 1), valid)
+        percept = tracker.describe(features, batch.patches.flatten(0, 1))
         if "quality" in self.parts:
-            everyone = self.communicator.gather
-            quality = quality_loss(everyone(said.quality), everyone(batch.severity.flatten()))
+            gather = self.communicator.gather
+            quality = quality_loss(gather(percept.quality), gather(batch.severity.flatten()))
             loss, terms = loss + quality, terms | {"quality": quality.detach()}
         if "semantics" in self.parts:
             (teacher,) = self._teacher
@@ -69,13 +70,13 @@ class PartObjective(Objective):
                 raise ValueError("semantics needs a teacher, and batches with clean frames")
             features = teacher(batch.clean.flatten(0, 1), valid)
             wanted = self.distiller.targets(features)
-            semantics, more = self.distiller.terms(said, wanted, labelled_boxes(batch))
+            semantics, more = self.distiller.terms(percept, wanted, labelled_boxes(batch))
             loss, terms = loss + semantics, terms | more
         return loss, terms
 
 
 def train_only(tracker: Tracker, parts: Sequence[str]) -> None:
-    """Stop training everything but these parts."""
+    """Train these parts alone."""
     tracker.requires_grad_(False)
     for part in parts:
         for module in PARTS[part]:

@@ -1,4 +1,4 @@
-"""The loss of tracks through clips: step as at inference, with labels deciding fate.
+"""The loss of tracks through clips: steps as at inference, but labels decide what is carried on.
 
 Shapes: B clips, T frames a clip, G objects a frame (padded), M slots, K detection queries,
 Q = M + K.
@@ -10,20 +10,21 @@ import torch
 from torch import Tensor
 
 from model.learn.clip_batch import FrameLabels
-from model.learn.query_terms import add, query_terms
+from model.learn.losses import query_loss
 from model.net.decoder import DecoderOutput
 from model.net.geometry import iou, to_corners
-from model.track.tracker import Decoded, Memory, Tracker
+from model.track.frames import Decoded, EncodedFrames
+from model.track.tracker import Tracker
 from model.track.tracks import TrackState, Transition, place_newborns
 from model.track.transport import Transported
 
-_FORGET = 0.15  # chance that a matched newborn is not carried on, so that newborns come later too
-_PHANTOM = 0.02  # chance that a detection of nothing is carried on, so that tracks learn to end
+_FORGET = 0.15  # chance that a matched newborn is dropped, so that tracks also begin late
+_PHANTOM = 0.02  # chance that a false detection is carried on, so that tracks learn to end
 
 
 def track_terms(
     tracker: Tracker,
-    memory: Memory,
+    encoded: EncodedFrames,
     found: Tensor,
     labels: FrameLabels,
     seeds: Tensor,
@@ -33,10 +34,10 @@ def track_terms(
 
     Args:
         tracker: in training mode.
-        memory: of the B * T frames, clip by clip.
+        encoded: the B * T frames, clip by clip.
         found: (B * T, K) object of each detection, -1 for none.
         labels: of the B * T frames.
-        seeds: (B,) for what is drawn on the way.
+        seeds: (B,) for the random draws of each clip.
         canvas: height and width in pixels.
     """
     count = len(seeds)
@@ -44,19 +45,19 @@ def track_terms(
     sums: dict[str, Tensor] = {}
     state = tracker.initial_state(count)
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds.tolist()]
-    # The last frame's fates matter to nobody, and a single frame has no tracks at all.
+    # A single frame has no tracks.
     for t in range(length if length > 1 else 0):
         frames = torch.arange(count, device=found.device) * length + t
-        now, current, seen = memory[frames], labels[frames], found[frames]
+        now, current, seen = encoded[frames], labels[frames], found[frames]
         decoded = tracker.decode(now, state)
         owned = _owned(state, current)
         if t > 0:
             layers = owned.expand(len(decoded.tracks.logits), -1, -1)
             known = current.whole
-            terms = query_terms(decoded.tracks, layers, state.active, current, canvas, known)
-            add(sums, {f"track_{name}": value for name, value in terms.items()})
-            asked = _associate(decoded.transported, state, owned, seen, now.people, current)
-            add(sums, {"associate": asked})
+            terms = query_loss(decoded.tracks, layers, state.active, current, canvas, known)
+            _add(sums, {f"track_{name}": value for name, value in terms.items()})
+            loss = _associate(decoded.transported, state, owned, seen, now.people, current)
+            _add(sums, {"associate": loss})
         if t < length - 1:
             target = torch.cat([owned, _unowned(seen, owned)], 1)
             transition = _carry(state, decoded, target, current, generators)
@@ -65,7 +66,7 @@ def track_terms(
 
 
 def _owned(state: TrackState, labels: FrameLabels) -> Tensor:
-    """Object of each slot, (B, M); -1 for empty slots and tracks whose object is out of sight."""
+    """Object of each slot, (B, M); -1 for empty slots and for objects not in the frame."""
     same = (state.track_id[..., None] == labels.ids[:, None]) & labels.real[:, None]
     same &= state.active[..., None]
     return torch.where(same.any(2), same.long().argmax(2), -1)
@@ -85,7 +86,7 @@ def _associate(
     detections: DecoderOutput,
     labels: FrameLabels,
 ) -> Tensor:
-    """Cross-entropy of both sides of transport: whom a track follows, whose a detection is.
+    """Cross-entropy of transport in both directions: detection of a track, track of a detection.
 
     Args:
         transported, detections: of B frames.
@@ -93,21 +94,21 @@ def _associate(
     """
     slots, count = owned.shape[1], found.shape[1]
     boxes = to_corners(detections.boxes[-1].detach())
-    # A detection that does not lie on its object is no place to follow anybody to.
-    lies = iou(boxes, to_corners(_rows(labels.centres, found.clamp(min=0)))) > 0.5
-    good = (found >= 0) & lies
-    # Detection of each object; the last column takes what is written for no object.
+    # A track must not learn to follow a detection that is off its object.
+    on_object = iou(boxes, to_corners(_rows(labels.centres, found.clamp(min=0)))) > 0.5
+    good = (found >= 0) & on_object
+    # Detection of each object. The last column collects detections without an object.
     objects = labels.ids.shape[1]
     where = torch.full((len(found), objects + 1), count, device=found.device)
     numbers = torch.arange(count, device=found.device).expand_as(found)
     where.scatter_(1, torch.where(good, found, objects), numbers)
     where[:, objects] = count
-    # One that holds nobody has no right answer; one whose object is gone has to stay.
+    # False tracks have no right answer. A track whose object is gone must match no detection.
     known = state.active & (state.track_id >= 0) & labels.real.any(1, keepdim=True)
     follow = torch.where(owned >= 0, where.gather(1, owned.clamp(min=0)), count)
     tracks = transported.of_track.gather(2, follow[..., None]).squeeze(2)
-    mine = (owned[:, :, None] == found[:, None, :]) & good[:, None]
-    owner = torch.where(mine.any(1), mine.long().argmax(1), slots)
+    same = (owned[:, :, None] == found[:, None, :]) & good[:, None]
+    owner = torch.where(same.any(1), same.long().argmax(1), slots)
     claimed = transported.of_detection.gather(1, owner[:, None]).squeeze(1)
     return -torch.where(known, tracks, 0.0).sum() - torch.where(good, claimed, 0.0).sum()
 
@@ -120,12 +121,12 @@ def _carry(
     labels: FrameLabels,
     generators: Sequence[torch.Generator],
 ) -> Transition:
-    """Decide what goes on to the next frame: labels instead of thresholds.
+    """Decide what is carried to the next frame, by labels instead of thresholds.
 
-    Matched queries go on as what they matched; queries that wrongly score over a half go on as
-    false positives; a track that drifted off its object (IoU <= 1/2) loses it (MOTRv2, MeMOTR).
-    These are the mistakes of inference, at the rate the model makes them; a few detections of
-    nothing are added, as the model soon makes too few to learn from.
+    A matched query is carried on as its object. A query that wrongly scores over 1/2 is carried on
+    as a false track. A track that drifted off its object (IoU <= 1/2) loses it (MOTRv2, MeMOTR).
+    So training has the mistakes of inference at the rate the model makes them. A few false
+    detections are added, because the model soon makes too few to learn from.
     """
     slots = state.active.shape[1]
     scores = decoded.logits.sigmoid().amax(-1) * decoded.standing
@@ -139,7 +140,7 @@ def _carry(
     drifted = followed & (overlap[:, :slots] <= 0.5)
     wrong = ~matched & (scores > 0.5)
     visible = state.active & ((followed & ~drifted) | wrong[:, :slots])
-    # A track whose object is out of sight waits for it; one that followed somebody else is over.
+    # A track whose object is out of sight waits for it. A drifted track ends.
     waiting = state.active & ~visible & ~drifted & (state.track_id >= 0)
     active = visible | waiting
     kept_id = torch.where(active, state.track_id, -1)
@@ -163,3 +164,9 @@ def _carry(
 def _rows(x: Tensor, index: Tensor) -> Tensor:
     """Rows of x (B, G, 4) at index (B, Q): (B, Q, 4)."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def _add(sums: dict[str, Tensor], terms: dict[str, Tensor]) -> None:
+    """Add terms to sums by name."""
+    for name, value in terms.items():
+        sums[name] = sums[name] + value if name in sums else value

@@ -1,10 +1,10 @@
 """The training loop in plain PyTorch: optimizer, averaged weights, resumable state.
 
-It knows neither Ray nor files of videos. Whatever is random belongs to its batch, so a
-run that was killed goes on with the loss curve of one that was not. Several workers, each with
-its part of every batch, take the steps that one would take with the whole of it.
+It knows neither Ray nor video files. Random draws belong to their batch, so a resumed run has the
+loss curve of an uninterrupted one. Several workers, each with its part of every batch, take the
+steps that one worker would take with the whole batch.
 
-Nothing of a step waits for the device but one transfer at its end, of all that is to be told.
+A step waits for the device once, at its end, when all figures of the step are transferred.
 """
 
 import math
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from model.communicator import Communicator
 from model.learn.average import AveragedWeights
 from model.learn.batch_statistics import use_batch_statistics
+from model.learn.optimizer import MuonAdamW, suits_muon
 from model.learn.training_config import TrainingConfig, rate_at, share_used
 from model.learn.training_state import Position, StateError, pack_state, unpack_state
 from model.track.tracker import Tracker
@@ -28,15 +29,15 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One step, for whoever watches.
+    """Figures of one step, for logs and displays.
 
     Attributes:
         step: steps done. loss: total. terms: its parts. learning_rate: of this step.
         frames: frames seen in this step, by all workers.
         seconds: this step took, data included. data_seconds: of them, waiting for data.
-        problems: what could not be read while the batch was made, a line each.
+        problems: a line for each picture that could not be read.
         frames_seen: in all steps so far.
         budget_used: share of the training's steps or minutes.
     """
@@ -54,11 +55,11 @@ class Progress:
 
 
 class Batch(Protocol):
-    """What a step is trained on; one that has `problems`, lines of text, gets them reported.
+    """A batch of training data. Its `problems`, lines of text, are reported if it has any.
 
     Attributes:
         valid: (…, 2) height and width of each frame on the canvas.
-        names: where it came from.
+        names: where its frames came from.
     """
 
     @property
@@ -69,12 +70,12 @@ class Batch(Protocol):
 
 
 class Objective(nn.Module):
-    """What is minimised. The trainer trains its parameters along and saves its whole state.
+    """A loss to minimise. The trainer also trains its parameters and saves its state.
 
     Attributes:
-        communicator: how to speak to the other workers; set by the trainer. A loss must be that
+        communicator: of this worker with the others; set by the trainer. A loss must be that
             of the whole batch: sums over a worker's part are divided by `communicator.mean` of
-            the count, and what compares frames with each other gathers them first.
+            the count, and terms that compare frames with each other gather them first.
     """
 
     communicator: Communicator
@@ -91,7 +92,7 @@ class Objective(nn.Module):
             batch: on the tracker's device.
 
         Returns:
-            the loss, and scalars on the same device without gradient; nothing waits for them.
+            the loss, and terms: scalars on the same device, without gradient.
         """
         raise NotImplementedError
 
@@ -106,7 +107,7 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What a worker tells the others of its part of a step; `seconds` is since the last one."""
+    """Figures of one worker's part of a step; `seconds` is the time since the step before."""
 
     terms: dict[str, float]
     frames: int
@@ -115,17 +116,17 @@ class _Part:
 
 
 class Trainer:
-    """A tracker in training: weights, their average, optimizer, and how far they are.
+    """A tracker in training: weights, their average, optimizer and position.
 
     Args:
-        tracker: what is trained; the same weights on every worker.
-        objective: what is minimised; its parameters too are the same on every worker.
-        config: how.
-        device: where.
-        communicator: how to speak to the other workers; None for a single one.
+        tracker: the model to train; equal weights on every worker.
+        objective: the loss to minimise; equal parameters on every worker.
+        config: of the training.
+        device: of the training.
+        communicator: of this worker with the others; None for a single worker.
 
     Attributes:
-        position: how far it is; the same on every worker.
+        position: how far the training has come; equal on every worker.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class Trainer:
         if config.batch_statistics:
             use_batch_statistics(tracker, self.communicator)
         if self.device.type == "cuda":
-            # What bfloat16 kernels of convolutions want.
+            # Convolutions in bfloat16 are fastest in this format.
             tracker.to(memory_format=torch.channels_last)
             if config.compile:
                 tracker.backbone.compile()
@@ -163,14 +164,14 @@ class Trainer:
 
     @property
     def budget_used(self) -> float:
-        """Share of the steps or minutes that are used; 1 is the end."""
+        """Used share of the steps or minutes; the training ends at 1."""
         return share_used(self.position.step, self.position.seconds, self.config)
 
     def run(self, batches: Iterable[Batch]) -> Iterator[Progress]:
         """Train on batches, which must begin with that of step `self.step`.
 
-        The time that is used runs from the first call for a batch on, with all that happens
-        between the steps; that of the first worker counts for all.
+        Used time is measured from the first call for a batch on, and includes all that happens
+        between steps. The time of the first worker counts for all workers.
 
         Raises:
             TrainingError: loss or gradient is not finite; names the clips. Weights are left as
@@ -218,7 +219,7 @@ class Trainer:
         return rate_at(self.position.step, self.config, self.position.seconds)
 
     def _update(self, batch: Batch, rate: float) -> dict[str, float]:
-        """Take a step at this share of the rate; returns what is to be told of it."""
+        """Take a step at this share of the learning rate; return its figures."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -229,20 +230,20 @@ class Trainer:
         self.communicator.average_gradients(self._trained)
         norm = nn.utils.clip_grad_norm_(self._trained, self.config.clip_gradient)
         everywhere = self.communicator.mean(loss.detach())
-        # A step along an infinite gradient would spoil the weights, and then the checkpoint: fused
-        # optimizers leave them alone where this is 1, and nobody waits to learn whether it is.
+        # A step along an infinite gradient would spoil the weights. Fused optimizers skip the step
+        # if this is 1, without a wait for the device.
         spoilt = ~(everywhere.isfinite() & norm.isfinite())
         self.optimizer.found_inf = spoilt.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         values = {"everywhere": everywhere, "loss": loss.detach(), "gradient_norm": norm} | terms
-        told = torch.stack([value.float() for value in values.values()]).tolist()
-        figures = dict(zip(values, told, strict=True))
+        transferred = torch.stack([value.float() for value in values.values()]).tolist()
+        figures = dict(zip(values, transferred, strict=True))
         self._check("loss", figures.pop("everywhere"), figures["loss"], batch.names)
         self._check("gradient", figures["gradient_norm"], figures["gradient_norm"], batch.names)
         return figures
 
     def _check(self, what: str, everywhere: float, here: float, names: tuple[str, ...]) -> None:
-        """Stop, on all workers or on none, when a number is not finite; name whose clips."""
+        """Raise on all workers if a number is not finite, and name the clips it came from."""
         if math.isfinite(everywhere):
             return
         self.average.restore_statistics()
@@ -255,7 +256,7 @@ class Trainer:
         )
 
     def _update_average(self) -> None:
-        # Young averages follow fast: the first weights are noise.
+        # At first the average follows fast, because the first weights are noise.
         self.average.update(min(self.config.average, (1 + self.step) / (10 + self.step)))
 
     def averaged(self) -> Tracker:
@@ -270,15 +271,15 @@ class Trainer:
         return pack_state(self.position, config, self._sections(), self.optimizer)
 
     def resume(self, data: bytes, name: str) -> None:
-        """Take up the state that `save` made.
+        """Resume from the state that `save` made.
 
         Args:
             data: the file.
-            name: where it came from, for messages.
+            name: of the file, for messages.
 
         Raises:
             TrainingError: it is damaged, or belongs to another model, another objective or
-                another choice of frozen stages. Nothing is changed then.
+                another choice of frozen stages. Nothing has changed then.
         """
         config = self.tracker.config.to_dict()
         try:
@@ -323,23 +324,21 @@ def _mean_terms(parts: list[dict[str, float]]) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in values.items()}
 
 
-def _optimizer(
-    tracker: Tracker, objective: Objective, config: TrainingConfig
-) -> torch.optim.Optimizer:
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+def _optimizer(tracker: Tracker, objective: Objective, config: TrainingConfig) -> MuonAdamW:
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in [*tracker.named_parameters(), *objective.named_parameters()]:
         if parameter.requires_grad:
-            key = (name.startswith("backbone."), parameter.ndim > 1)
+            key = (name.startswith("backbone."), parameter.ndim > 1, suits_muon(name, parameter))
             groups.setdefault(key, []).append(parameter)
-    return torch.optim.AdamW(
+    return MuonAdamW(
         [
             {
                 "params": parameters,
                 "base_lr": config.learning_rate * (config.backbone_rate if backbone else 1.0),
                 "weight_decay": config.weight_decay if decays else 0.0,
+                "muon": muon,
             }
-            for (backbone, decays), parameters in groups.items()
+            for (backbone, decays, muon), parameters in groups.items()
         ],
         lr=config.learning_rate,
-        fused=True,
     )

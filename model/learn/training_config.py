@@ -2,6 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from model.settings import Range, check
 
 STEPS = 10_000
 """Optimizer steps of a training that is given no budget."""
@@ -32,9 +35,9 @@ class TrainingConfig:
         seed: of everything random.
     """
 
-    steps: int = STEPS
-    minutes: float = 0.0
-    batch: int = 4
+    steps: Annotated[int, Range(0)] = STEPS
+    minutes: Annotated[float, Range(0, math.inf, below=True)] = 0.0
+    batch: Annotated[int, Range(1)] = 4
     learning_rate: float = 4e-4
     backbone_rate: float = 0.25
     weight_decay: float = 0.01
@@ -46,12 +49,11 @@ class TrainingConfig:
     batch_statistics: bool = False
     compile: bool = False
     score: bool = False
-    checkpoint_every: int = 200
+    checkpoint_every: Annotated[int, Range(1)] = 200
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.minutes < math.inf:
-            raise ValueError(f"minutes must be a positive number, or 0, got {self.minutes}")
+        check(self)
         if self.minutes:
             if self.steps not in (0, STEPS):
                 raise ValueError(
@@ -59,10 +61,8 @@ class TrainingConfig:
                     "is the budget: set the other to 0"
                 )
             object.__setattr__(self, "steps", 0)  # the default is no budget beside minutes
-        least = {"batch": 1, "checkpoint_every": 1, "steps": 0 if self.minutes else 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
+        elif not self.steps:
+            raise ValueError("steps: 0 was given; without minutes it must be 1 or more")
 
 
 def share_used(step: int, seconds: float, config: TrainingConfig) -> float:

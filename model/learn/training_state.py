@@ -1,4 +1,4 @@
-"""The state of a training in one safetensors file: named tensors, optimizer, how far it is."""
+"""The state of a training in one safetensors file: tensors, optimizer, position."""
 
 import json
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-FORMAT = 3
-"""Version of the file. 3: it also holds the model's config, frames seen and time used."""
+FORMAT = 4
+"""Version of the file. 4: matrices of hidden layers have the state of Muon."""
 _INFERENCE = (
     "input_height",
     "input_width",
@@ -20,24 +20,24 @@ _INFERENCE = (
     "duplicate_iou",
     "miss_tolerance",
 )
-"""Of the model's config: nothing that a training depends on, so it may be set anew meanwhile."""
+"""Settings of the model that training does not depend on; they may change between runs."""
 _KEY = "vsdmot-training"
 
 Sections = Mapping[str, Mapping[str, Tensor]]
 
 
 class StateError(ValueError):
-    """A state that cannot be taken up; the message says why and what to do."""
+    """A state that cannot be resumed; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a training is.
+    """How far a training has come.
 
     Attributes:
         step: optimizer steps done.
         frames: frames seen, by all workers.
-        seconds: of training, waits for data included.
+        seconds: of training, including waits for data.
     """
 
     step: int = 0
@@ -54,7 +54,7 @@ def pack_state(
     """Serialize. Names are `section/tensor` and `optimizer/parameter/entry`.
 
     Args:
-        position: how far the training is.
+        position: how far the training has come.
         model: the model's config.
         sections: tensors by name, by the name of their section.
         optimizer: whose state is kept.
@@ -74,16 +74,16 @@ def pack_state(
 def unpack_state(
     data: bytes, model: Mapping[str, Any], like: Sections, optimizer: torch.optim.Optimizer
 ) -> tuple[Position, dict[str, dict[str, Tensor]]]:
-    """Read what `pack_state` made; fills the optimizer, which is touched only if all fits.
+    """Read what `pack_state` made, and fill the optimizer if everything fits.
 
     Args:
         data: the file.
         model: the config of the model here.
-        like: sections as they are here: the file's must have these names and shapes.
+        like: sections of this training; the file's must have the same names and shapes.
         optimizer: of the same parameters in the same order.
 
     Returns:
-        how far the training is, and the sections.
+        the position and the sections.
 
     Raises:
         StateError: not such a file, of another format, of another model, or of other shapes.
@@ -113,15 +113,15 @@ def unpack_state(
                 "its optimizer trained other parameters; keep frozen_stages, or start from its "
                 "weights in another output"
             )
-        for key in ("exp_avg", "exp_avg_sq"):
-            # In the parameter's own layout, channels last or not, as fused kernels want it.
+        for key in {"exp_avg", "exp_avg_sq"} & entry.keys():
+            # In the parameter's own memory format, which fused kernels need.
             entry[key] = torch.empty_like(parameters[number]).copy_(entry[key])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
     return Position(**block["position"]), sections
 
 
 def read_position(data: bytes) -> Position:
-    """How far the training is whose state this is.
+    """Return the position of the training with this state.
 
     Raises:
         StateError: not such a file.

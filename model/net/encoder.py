@@ -1,4 +1,4 @@
-"""Hybrid encoder: self-attention on the coarsest map, then a pyramid up and down again.
+"""Hybrid encoder: self-attention on the coarsest map, then a top-down and a bottom-up pyramid.
 
 After Zhao et al., "DETRs beat YOLOs on real-time object detection" (RT-DETR), CVPR 2024, with
 depthwise-separable blocks. Shapes: N frames, D width.
@@ -65,7 +65,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Backbone maps at strides 8, 16, 32 to visual memory of one width at the same strides."""
+    """Turns backbone maps at strides 8, 16, 32 into visual maps of one width."""
 
     def __init__(
         self, channels: Sequence[int], dim: int, heads: int, layers: int, feedforward: int
@@ -82,7 +82,7 @@ class Encoder(nn.Module):
         self.merge = nn.ModuleList(SeparableBlock(dim) for _ in channels[1:])
 
     def forward(self, features: Sequence[Tensor], valid: Sequence[Tensor]) -> list[Tensor]:
-        """Return visual memory.
+        """Return visual maps.
 
         Args:
             features: maps (N, C_l, h_l, w_l), finest first.

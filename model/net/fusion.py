@@ -1,4 +1,4 @@
-"""Dynamic semantic weight regulation (DSWR): quality decides how much semantics counts.
+"""Dynamic semantic weight regulation (DSWR): frame quality sets the weight of semantics.
 
 Shapes: N frames, B streams, Q queries, D width, L maps.
 """
@@ -13,9 +13,9 @@ from torch.nn import functional as F
 class SemanticGate(nn.Module):
     """`w = sigmoid(b - softplus(a) * k * (q - 1/2) + r(query))`, never rising with quality q.
 
-    The slope is negative by construction, and the residual of a query does not know q, so all
-    else equal a worse picture never gets a smaller weight. Quality is detached: the gate must
-    not bend the measurement to please the tracker.
+    The slope is negative by construction, and the residual of a query does not depend on q, so
+    with all else equal a worse picture never gets a smaller weight. Quality is detached: the
+    tracking loss must not change how quality is measured.
     """
 
     _SLOPE = 4.0
@@ -50,11 +50,11 @@ class SemanticGate(nn.Module):
         return (logit[:, None] + residual).sigmoid()
 
 
-class MemoryFusion(nn.Module):
-    """Mix visual and semantic memory: `(1 - w c) visual + w c semantic`.
+class SemanticFusion(nn.Module):
+    """Mix visual maps with semantics: `(1 - w c) visual + w c semantic`.
 
-    The learned ceiling c in (0, 1) of each channel keeps some of the picture even where nothing
-    but semantics is trusted: place can only come from pixels.
+    Each channel has a learned ceiling c in (0, 1). It keeps a part of the visual map even at
+    w = 1, because the location of a person comes from the visual map alone.
     """
 
     def __init__(self, dim: int, semantic_dim: int, levels: int) -> None:
@@ -72,7 +72,7 @@ class MemoryFusion(nn.Module):
         """
         fused = []
         for level, features in enumerate(visual):
-            # Projecting first makes the map to be resized no wider than it has to be.
+            # Projected before it is resized: fewer channels to resize.
             meaning = self.project[level](semantic)
             if meaning.shape[2:] != features.shape[2:]:
                 meaning = F.interpolate(

@@ -1,4 +1,4 @@
-"""Boxes: conversions, overlaps, and their place in inverse-sigmoid space. All in float32."""
+"""Boxes: conversions, overlaps, and the inverse sigmoid of their coordinates. All in float32."""
 
 import torch
 from torch import Tensor

@@ -1,16 +1,19 @@
 """Fit a picture of any size on the model's canvas without distortion, and map boxes back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
     """Geometry of one picture on one canvas.
 
-    The picture is scaled to fit, anchored at the top left and padded on the right and below:
-    a corner anchor keeps the map a pure scaling, so there is no offset to forget.
+    The picture is scaled to fit, placed at the top left and padded on the right and below. So
+    the mapping of boxes is a scaling without an offset.
 
     Attributes:
         source_height, source_width: displayed frame in pixels (rotation applied).
@@ -59,3 +62,17 @@ class Letterbox:
         """Map boxes (N, 4) xyxy from source pixels to canvas pixels."""
         vertical, horizontal = self.scale
         return boxes * np.array([horizontal, vertical, horizontal, vertical])
+
+
+def valid_positions(valid: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """Mark positions of a map that see any of the picture: (N, h, w) bool.
+
+    Args:
+        valid: (N, 2) height and width in pixels of the picture on the canvas.
+        size: height and width of the map.
+        stride: canvas pixels a position.
+    """
+    height, width = size
+    rows = torch.arange(height, device=valid.device) * stride < valid[:, :1]
+    columns = torch.arange(width, device=valid.device) * stride < valid[:, 1:]
+    return rows[:, :, None] & columns[:, None, :]

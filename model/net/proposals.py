@@ -1,4 +1,4 @@
-"""Dense detection on every position of the memory, and the best of it as detection queries.
+"""Dense detection at every position of the maps; the best become detection queries.
 
 Shapes: N frames, D width, C classes, S positions over all maps, K proposals.
 """
@@ -19,7 +19,7 @@ _DEPTH = 2  # blocks of a tower
 
 @dataclass(frozen=True, slots=True)
 class DenseDetections:
-    """What the dense head says of every position.
+    """Output of the dense head at every position.
 
     Attributes:
         logits: (N, S, C).
@@ -58,11 +58,11 @@ class Proposals:
 
 
 class DenseHead(nn.Module):
-    """One-to-many detection: several positions answer for one object, so it learns fast.
+    """One-to-many detection: several positions are trained to find one object.
 
-    Class and box have towers of their own, shared by the levels but for their normalisations:
-    under one normalisation of three levels, training by statistics of a batch and inference by
-    running averages are two different networks.
+    Class and box have a tower each. The levels share the convolutions and have normalisations of
+    their own: with one normalisation for three levels, training with batch statistics and
+    inference with running averages would give different results.
     """
 
     def __init__(self, dim: int, classes: int, proposals: int) -> None:
@@ -84,31 +84,31 @@ class DenseHead(nn.Module):
         """Detect everywhere and pick the proposals.
 
         Args:
-            maps: memory (N, D, h_l, w_l), finest first.
+            maps: fused maps (N, D, h_l, w_l), finest first.
             valid: (N, h_l, w_l) bool.
         """
         logits, boxes, centres, strides, peaks, features = [], [], [], [], [], []
         for level, (x, mask) in enumerate(zip(maps, valid, strict=True)):
             stride = STRIDES[level]
-            told, lies = x, x
+            class_map, box_map = x, x
             for block in self.class_tower:
-                told = block(told, level)
+                class_map = block(class_map, level)
             for block in self.box_tower:
-                lies = block(lies, level)
-            logit = self.classify(told).float()
-            distance = F.softplus(self.regress(lies).float() * self.level_scale[level]) * stride
+                box_map = block(box_map, level)
+            logit = self.classify(class_map).float()
+            distance = F.softplus(self.regress(box_map).float() * self.level_scale[level]) * stride
             centre = _centres(x.shape[2], x.shape[3], stride, x.device)
             distance = distance.flatten(2).transpose(1, 2)
             boxes.append(torch.cat([centre - distance[..., :2], centre + distance[..., 2:]], -1))
             logits.append(logit.flatten(2).transpose(1, 2))
             centres.append(centre)
             strides.append(torch.full((len(centre),), stride, device=x.device))
-            # Neighbours answer for the same object: only local maxima are proposed, or a crowd
-            # would use the queries up on a few of its people.
+            # Neighbouring positions find the same object. Only local maxima are proposed, or a
+            # few people of a crowd would use up the queries.
             best = logit.amax(1, keepdim=True).masked_fill(~mask[:, None], -1e4)
             is_peak = best >= F.max_pool2d(best, 3, stride=1, padding=1)
             peaks.append(best.masked_fill(~is_peak, -1e4).flatten(1))
-            features.append((x + (told + lies) / 2).flatten(2).transpose(1, 2))
+            features.append((x + (class_map + box_map) / 2).flatten(2).transpose(1, 2))
         dense = DenseDetections(
             torch.cat(logits, 1),
             torch.cat(boxes, 1),

@@ -1,8 +1,8 @@
-"""Frame quality: five measured statistics and a learned read-out, mapped to one number.
+"""Frame quality in [0, 1], from five measured statistics and early features of the backbone.
 
-Statistics are taken at native resolution, on a fixed number of small luma patches: what a codec
-or a sensor did to the picture is gone once it has been scaled to the model's canvas, and a fixed
-number makes the cost the same for every video.
+Statistics are measured at native resolution: scaling to the model's canvas hides the traces of
+codec and sensor. They are measured on a fixed number of small luma patches, so the cost is the
+same for every video.
 
 Shapes: N frames, P patches a frame, S pixels a patch side.
 """
@@ -45,12 +45,12 @@ def sample_patches(luma: np.ndarray) -> np.ndarray:
 
 
 def frame_statistics(patches: Tensor) -> Tensor:
-    """Measure what can be measured of a frame without learning.
+    """Measure five statistics of frames that need no learning.
 
     - noise: standard deviation of the grey levels that a local plane does not explain, under the
       kernel of Immerkaer, "Fast noise variance estimation", CVIU 64(2), 1996; in [0, 1] of full
-      scale. Its median over pixels and lower quartile over patches: edges and texture raise a
-      mean, flat places tell the truth.
+      scale. Taken as the median over pixels and the lower quartile over patches, because edges
+      and texture would raise a mean.
     - sharpness: root mean square gradient beyond what that noise alone would give, over the
       contrast: blur spreads an edge out, which keeps its sum and lowers its energy.
     - blockiness: mean step across block borders over the mean step elsewhere, as log2.
@@ -94,7 +94,7 @@ def _median(values: Tensor) -> Tensor:
     """Lower median over the last axis, as `torch.median` has it."""
     if values.device.type != "cpu":
         return values.median(dim=-1).values
-    # Half of the time of all quality is torch's selection on a CPU; this one takes a tenth.
+    # On a CPU NumPy's selection takes a tenth of the time of torch's.
     middle = (values.shape[-1] - 1) // 2
     return torch.from_numpy(np.partition(values.numpy(), middle, axis=-1)[..., middle].copy())
 
@@ -118,9 +118,9 @@ class FrameQuality(nn.Module):
             statistics: (N, 5) from `frame_statistics`.
 
         Returns:
-            (N,) float in [0, 1]; 1 is clean, 0 means nothing is left to see.
+            (N,) float in [0, 1]; 1 is clean, 0 is the worst.
         """
-        # Strided twice over: a mean over a quarter of the positions says the same for less.
+        # A quarter of the positions is enough for a mean, and costs less.
         read = F.relu(self.read(early[:, :, ::2, ::2]))
         mask = valid[:, None, ::4, ::4].to(read.dtype)
         count = mask.sum(dim=(2, 3)).clamp(min=1)

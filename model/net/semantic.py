@@ -1,4 +1,4 @@
-"""The semantic student: a light branch that learns to see what the teacher sees."""
+"""The semantic student: a light branch that is distilled from the teacher."""
 
 import torch
 from torch import Tensor, nn
@@ -7,14 +7,14 @@ from model.net.encoder import SeparableBlock
 
 
 class SemanticStudent(nn.Module):
-    """Stride-16 visual memory in, a dense semantic map and a global semantic vector out."""
+    """Turns the visual map at stride 16 into a dense semantic map and a global semantic vector."""
 
     def __init__(self, dim: int, semantic_dim: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
             SeparableBlock(dim), SeparableBlock(dim), nn.Conv2d(dim, semantic_dim, 1)
         )
-        self.attend = nn.Conv2d(semantic_dim, 1, 1, bias=False)  # a softmax hears no bias
+        self.attend = nn.Conv2d(semantic_dim, 1, 1, bias=False)  # softmax cancels a bias
         self.pool = nn.Linear(semantic_dim, semantic_dim)
 
     def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,8 +34,8 @@ class SemanticStudent(nn.Module):
         return dense * valid[:, None].to(dense.dtype), self.pool(pooled)
 
 
-class SemanticMemory(nn.Module):
-    """Semantics as the decoders read them: every place, and in every place the scene."""
+class SemanticProjection(nn.Module):
+    """Semantics as the decoders read them: the semantic map, with the scene vector added."""
 
     def __init__(self, dim: int, semantic_dim: int) -> None:
         super().__init__()

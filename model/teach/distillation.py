@@ -1,67 +1,45 @@
-"""Dual-constraint semantic distillation (DCSD): the student learns to see what the teacher sees.
+"""Dual-constraint semantic distillation (DCSD) of a teacher's features into the student.
 
-The student sees the degraded frame, the teacher the clean one. Local constraint: position by
-position. Global constraint: the scene, and which scenes are like which; `distillation_terms` has
-them. The projectors to the teacher's width live here, so the shipped student has none of them.
+The student sees the degraded frame, the teacher the clean one. The local constraint compares
+features position by position. The global one compares pooled features and their similarities
+between frames. The terms are in `distillation_terms`. The projectors to the teacher's width are
+here, and on disk in a file beside the weights, so the shipped student has none.
 
 Shapes: N frames, S semantic width, C and Cp widths of the teacher's dense and pooled features,
 (h, w) the stride-16 map.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from model.communicator import Communicator
+from model.teach.config import DistillationConfig
 from model.teach.distillation_terms import box_weights, local_loss, pooled_loss, relation_loss
 from model.teach.teacher import TeacherFeatures, TeacherInfo
 from model.teach.teacher_statistics import TeacherStatistics
-from model.track.tracker import Memory
+from model.track.checkpoint import CheckpointError
+from model.track.frames import EncodedFrames
 
 _FORGET = 0.9  # of the gradient norms from one step to the next
 _WEIGHT_RANGE = (1e-4, 1e4)
-
-
-@dataclass(frozen=True, slots=True)
-class DistillationConfig:
-    """How distillation pulls.
-
-    Attributes:
-        share: of the gradient on the shared layers that is distillation's, beside the task's.
-        local, pooled, relation: weights of the terms among themselves.
-        box_weight: weight of a position inside an object's box; outside it is 1.
-        box_score: score from which the tracker's own boxes count where there are no labels.
-        temperature: of the similarities in the relation term; low looks at the nearest only.
-    """
-
-    share: float = 0.12
-    local: float = 1.0
-    pooled: float = 0.5
-    relation: float = 0.5
-    box_weight: float = 4.0
-    box_score: float = 0.5
-    temperature: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ValueError(f"share must lie between 0 and 1, got {self.share}")
-        if self.temperature <= 0 or self.box_weight <= 0:
-            raise ValueError(
-                f"temperature and box_weight must be positive, got {self.temperature} and "
-                f"{self.box_weight}"
-            )
+_KEY = "vsdmot_distiller"  # of the metadata block in a file of projectors
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherTargets:
-    """What the teacher sees in the clean frames, normalised.
+    """Normalised features of the teacher, of clean frames.
 
     Attributes:
         dense: (N, C, h, w). pooled: (N, Cp).
-        valid: (N, h, w) bool, False on padding and in frames whose dense features are not known.
+        valid: (N, h, w) bool, False on padding and in frames without dense features.
     """
 
     dense: Tensor
@@ -70,7 +48,7 @@ class TeacherTargets:
 
 
 class Semantics(Protocol):
-    """What a student makes of N frames: map (N, S, h, w) at stride 16, and vector (N, S)."""
+    """Semantics of N frames by a student: map (N, S, h, w) at stride 16, and vector (N, S)."""
 
     @property
     def semantic_map(self) -> Tensor: ...  # noqa: D102
@@ -79,17 +57,18 @@ class Semantics(Protocol):
 
 
 class Distiller(nn.Module):
-    """Projectors to the teacher's width, the three terms, and the weight that they get.
+    """Projectors to the teacher's width, the three terms, and their weight against the task.
 
-    The weight is such that distillation has the configured share of the gradient on
-    `memory.visual`, the activation the semantic branch leaves from: exact, cheap (only the
-    branch is gone through once more), and independent of how losses are scaled.
+    The weight is set so that distillation has the configured share of the gradient on
+    `EncodedFrames.visual`, the activation that the semantic branch starts from. This share does
+    not depend on how losses are scaled. To measure it costs one more backward pass through the
+    semantic branch.
 
     Args:
-        config: how it pulls.
+        config: settings.
         semantic_dim: the student's S.
-        teacher: the teacher it is made for.
-        statistics: of that teacher's features; None if a state dict will bring them.
+        teacher: whose features are distilled.
+        statistics: of that teacher's features; None if a state dict will be loaded.
     """
 
     dense_mean: Tensor
@@ -119,45 +98,45 @@ class Distiller(nn.Module):
         for name in ("dense_mean", "dense_scale", "pooled_mean", "pooled_scale"):
             self.register_buffer(name, getattr(s, name).clone())
         self.register_buffer("weight", torch.ones(()))
-        # Squared norms on memory.visual, averaged over steps: the task's, distillation's.
+        # Squared norms on `EncodedFrames.visual`, averaged over steps: the task's, distillation's.
         self.register_buffer("norms", torch.zeros(2))
-        self._pull: Tensor | None = None
-        self._total: Tensor | None = None
+        self._own_gradient: Tensor | None = None
+        self._total_gradient: Tensor | None = None
 
     def targets(self, features: TeacherFeatures) -> TeacherTargets:
-        """Normalise what the teacher said."""
+        """Normalise a teacher's features."""
         dense = (features.dense - self.dense_mean[:, None, None]) / self.dense_scale[:, None, None]
         pooled = (features.pooled - self.pooled_mean) / self.pooled_scale
         return TeacherTargets(dense, pooled, features.valid)
 
-    def project(self, memory: Semantics) -> tuple[Tensor, Tensor]:
+    def project(self, student: Semantics) -> tuple[Tensor, Tensor]:
         """The student's dense map (N, C, h, w) and vector (N, Cp) in the teacher's space."""
-        # Cosines of long vectors in bfloat16 would lose what is being learned.
-        with torch.autocast(memory.scene.device.type, enabled=False):
-            dense = self.project_dense(memory.semantic_map.float())
-            return dense, self.project_pooled(memory.scene.float())
+        # In float32: cosines of long vectors are too coarse in bfloat16.
+        with torch.autocast(student.scene.device.type, enabled=False):
+            dense = self.project_dense(student.semantic_map.float())
+            return dense, self.project_pooled(student.scene.float())
 
     def terms(
-        self, memory: Semantics, targets: TeacherTargets, boxes: Sequence[Tensor] | None
+        self, student: Semantics, targets: TeacherTargets, boxes: Sequence[Tensor] | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss before it is weighted against other losses, and its terms for the log.
+        """The loss before it is weighted against the task, and its terms for the log.
 
         Args:
-            memory: of N degraded frames.
-            targets: of the same frames, clean. Every worker brings equally many.
+            student: of N degraded frames.
+            targets: of the same frames, clean; equally many on every worker.
             boxes: for each frame (n, 4) corners in canvas pixels, of objects; None weighs all
                 positions alike.
 
         Raises:
             ValueError: student and teacher maps differ in size.
         """
-        if targets.dense.shape[2:] != memory.semantic_map.shape[2:]:
+        if targets.dense.shape[2:] != student.semantic_map.shape[2:]:
             raise ValueError(
                 f"teacher {self.teacher.id} gives maps of {tuple(targets.dense.shape[2:])}, the "
-                f"student of {tuple(memory.semantic_map.shape[2:])}; both must see one canvas"
+                f"student of {tuple(student.semantic_map.shape[2:])}; both must see one canvas"
             )
         c, workers = self.config, Communicator()
-        dense, pooled = self.project(memory)
+        dense, pooled = self.project(student)
         weight = torch.ones_like(dense[:, 0])
         if boxes is not None:
             height, width = weight.shape[1:]
@@ -174,44 +153,89 @@ class Distiller(nn.Module):
         return loss, {name: value.detach() for name, value in parts.items()}
 
     def forward(
-        self, memory: Memory, targets: TeacherTargets, boxes: Sequence[Tensor] | None
+        self, student: EncodedFrames, targets: TeacherTargets, boxes: Sequence[Tensor] | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss times its weight, to be added to the task's; call `after_backward` next.
 
         Arguments and errors are those of `terms`.
         """
-        loss, parts = self.terms(memory, targets, boxes)
-        self._pull = self._total = None
-        if memory.visual.requires_grad:
-            (self._pull,) = torch.autograd.grad(loss, memory.visual, retain_graph=True)
-            memory.visual.register_hook(self._keep_total)
+        loss, parts = self.terms(student, targets, boxes)
+        self._own_gradient = self._total_gradient = None
+        if student.visual.requires_grad:
+            (self._own_gradient,) = torch.autograd.grad(loss, student.visual, retain_graph=True)
+            student.visual.register_hook(self._keep_total)
         return self.weight * loss, parts
 
     def _keep_total(self, gradient: Tensor) -> None:
-        self._total = gradient.detach()
+        self._total_gradient = gradient.detach()
 
     @torch.no_grad()
     def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Measure the share distillation had of this step's gradient, and move the weight.
+        """Measure distillation's share of this step's gradient, and adjust the weight.
 
         Args:
             mean: averages a tensor over all workers. Their gradients are of different frames,
-                so squared norms add up, and their ratio is that of the whole batch.
+                so the ratio of the mean squared norms is that of the whole batch.
 
         Returns:
             `distill_share` of this step and `distill_weight` of the next.
         """
-        if self._pull is None or self._total is None:
+        if self._own_gradient is None or self._total_gradient is None:
             return {}
-        pull, total = self._pull.float(), self._total.float()
-        self._pull = self._total = None
-        task = total - self.weight * pull
-        now = mean(torch.stack([task.square().sum(), pull.square().sum()]))
-        pulled, pushed = self.weight * now[1].sqrt(), now[0].sqrt()
-        share = pulled / (pulled + pushed).clamp(min=1e-20)
+        own, total = self._own_gradient.float(), self._total_gradient.float()
+        self._own_gradient = self._total_gradient = None
+        task = total - self.weight * own
+        now = mean(torch.stack([task.square().sum(), own.square().sum()]))
+        ours, others = self.weight * now[1].sqrt(), now[0].sqrt()
+        share = ours / (ours + others).clamp(min=1e-20)
         keep = _FORGET * (self.norms.sum() > 0)
         self.norms.copy_(keep * self.norms + (1 - keep) * now)
         ratio = (self.norms[0] / self.norms[1].clamp(min=1e-20)).sqrt()
         wanted = ratio * self.config.share / (1 - self.config.share)
         self.weight.copy_(wanted.clamp(*_WEIGHT_RANGE))
         return {"distill_share": share, "distill_weight": self.weight.clone()}
+
+
+def distiller_path(weights: str | Path) -> Path:
+    """Where the projectors that belong to a weights file lie: beside it."""
+    path = Path(weights)
+    return path.with_name(f"{path.stem}.distiller.safetensors")
+
+
+def distiller_bytes(distiller: Distiller) -> bytes:
+    """Projectors, statistics and the teacher's name as one file."""
+    block = {
+        "config": asdict(distiller.config),
+        "semantic_dim": distiller.semantic_dim,
+        "teacher": asdict(distiller.teacher),
+    }
+    tensors = {name: t.detach().cpu().contiguous() for name, t in distiller.state_dict().items()}
+    return save(tensors, metadata={_KEY: json.dumps(block, sort_keys=True)})
+
+
+def load_distiller(path: str | Path) -> Distiller:
+    """Read a file that `distiller_bytes` made.
+
+    Raises:
+        CheckpointError: no such file, or not one of these.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"{path}: no such file; vsdmot distill writes it beside the weights it makes"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            block = json.loads((file.metadata() or {})[_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        teacher = block["teacher"]
+        distiller = Distiller(
+            DistillationConfig(**block["config"]),
+            block["semantic_dim"],
+            TeacherInfo(teacher["id"], tuple(teacher["levels"]), teacher["pooled_dim"]),
+        )
+        distiller.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"{path}: holds no projectors that this code can read ({error}); distil again"
+        ) from error
+    return distiller.eval()

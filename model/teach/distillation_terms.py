@@ -1,4 +1,4 @@
-"""The terms of dual-constraint semantic distillation (DCSD), each for itself.
+"""The terms of dual-constraint semantic distillation (DCSD).
 
 Shapes: N frames, C and Cp widths of the teacher's dense and pooled features, (h, w) the stride-16
 map.
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.teach.teacher import STRIDE
-from model.track.tracker import Memory
+from model.track.frames import EncodedFrames
 
 
 def local_loss(
@@ -42,9 +42,9 @@ def pooled_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def relation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL divergence between the rows of both similarity matrices: what is like what.
+    """KL divergence between the rows of both matrices of similarities between frames.
 
-    The similarity of a frame to itself says nothing and is left out.
+    The similarity of a frame to itself is always 1 and is left out.
 
     Args:
         student, teacher: (N, Cp), of the whole batch.
@@ -68,7 +68,7 @@ def relation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
 def box_weights(
     boxes: Sequence[Tensor], height: int, width: int, weight: float, like: Tensor
 ) -> Tensor:
-    """`weight` where a position sees any of a box, else 1: (N, height, width).
+    """`weight` where a position overlaps a box, else 1: (N, height, width).
 
     Args:
         boxes: for each frame (n, 4) corners in canvas pixels.
@@ -88,8 +88,8 @@ def box_weights(
     return out
 
 
-def confident_boxes(memory: Memory, score: float) -> list[Tensor]:
+def confident_boxes(encoded: EncodedFrames, score: float) -> list[Tensor]:
     """The tracker's own boxes of each frame that score more than `score`, in canvas pixels."""
-    dense = memory.dense
-    sure = (dense.logits.detach().sigmoid().amax(-1) > score) & dense.valid
-    return [boxes[keep].detach() for boxes, keep in zip(dense.boxes, sure, strict=True)]
+    dense = encoded.dense
+    confident = (dense.logits.detach().sigmoid().amax(-1) > score) & dense.valid
+    return [boxes[keep].detach() for boxes, keep in zip(dense.boxes, confident, strict=True)]

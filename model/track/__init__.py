@@ -1,1 +1,1 @@
-"""What follows: the tracker, its state and its weights on disk."""
+"""The tracker, the state of its tracks, and its weights on disk."""

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with everything needed to rebuild the model in the header."""
+"""Weights on disk: safetensors whose header holds all that is needed to rebuild the model."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointMetadata:
-    """What a weights file says of itself.
+    """Metadata of a weights file.
 
     Attributes:
         model: the model's config.
@@ -47,13 +47,14 @@ class CheckpointMetadata:
 def checkpoint_bytes(state: Mapping[str, Tensor], metadata: CheckpointMetadata) -> bytes:
     """Serialize weights and their metadata block."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    # One key: the order of several is not kept, and equal weights are to have equal bytes.
+    # One key, because safetensors does not keep the order of several. Equal weights must give
+    # equal bytes.
     block = {_KEY: json.dumps(asdict(metadata), sort_keys=True)}
     return save(tensors, metadata=block)
 
 
 def save_tracker(path: str | Path, tracker: nn.Module, metadata: CheckpointMetadata) -> None:
-    """Write a tracker's weights whole or not at all."""
+    """Write a tracker's weights; a reader never finds a partial file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

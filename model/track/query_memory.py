@@ -1,6 +1,6 @@
-"""How what a query has seen becomes the query of the next frame.
+"""Track memory: turns a query's output in one frame into its content for the next frame.
 
-After Gao & Wang, "MeMOTR", ICCV 2023: a short memory of the last frame and a long one that moves
+After Gao & Wang, "MeMOTR", ICCV 2023: a short memory of the last frame and a long one that changes
 slowly. Shapes: B streams, M slots, D width.
 """
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class QueryMemory(nn.Module):
-    """Short and long memory of a track, the long one written less the worse the picture."""
+    """Short and long memory of tracks; a poor picture changes the long one little."""
 
     def __init__(self, dim: int, rate: float) -> None:
         super().__init__()
@@ -32,9 +32,9 @@ class QueryMemory(nn.Module):
         Args:
             embedding: (B, M, D) decoder output of each slot's query in this frame.
             content, long: (B, M, D) as they were.
-            visible: (B, M) bool; what a query saw is believed only where its object was seen.
-            born: (B, M) bool; new tracks start their long memory here.
-            semantic_weight: (B, M); a poor frame writes little into long memory.
+            visible: (B, M) bool; both stay as they were where the object was not seen.
+            born: (B, M) bool; the long memory of a new track starts as its embedding.
+            semantic_weight: (B, M); a high weight, as of a poor frame, writes little.
         """
         rate = self.rate * (1 - semantic_weight)[..., None].to(long.dtype)
         slow = torch.lerp(long, embedding, rate.expand_as(long))

@@ -1,150 +1,43 @@
 """The student on one screen: encode frames without state, step tracks through them.
 
-Shapes: N frames, B streams, M slots, K detection queries, Q = M + K, C classes, D width,
-S semantic width.
+Shapes: N frames, B streams, M slots, K detection queries, Q = M + K, D width.
 """
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from model.net.backbone import Backbone
+from model.net.backbone import EARLY_STRIDE, Backbone
 from model.net.config import STRIDES, ModelConfig
 from model.net.decoder import Decoder, DecoderOutput, Queries, zeroed
 from model.net.encoder import Encoder
-from model.net.fusion import MemoryFusion, SemanticGate
+from model.net.fusion import SemanticFusion, SemanticGate
 from model.net.geometry import inverse_sigmoid, to_corners
-from model.net.proposals import DenseDetections, DenseHead
+from model.net.letterbox import valid_positions
+from model.net.proposals import DenseHead
 from model.net.quality import FrameQuality, frame_statistics
-from model.net.semantic import SemanticMemory, SemanticStudent
+from model.net.semantic import SemanticProjection, SemanticStudent
 from model.track.checkpoint import (
     CheckpointError,
     CheckpointMetadata,
     pretrained_weights,
     read_checkpoint,
 )
+from model.track.frames import Decoded, EncodedFrames, Features, FrameResult, Percept
 from model.track.query_memory import QueryMemory
 from model.track.tracks import TrackState, Transition, lifecycle, updated_velocity
-from model.track.transport import Transport, Transported
+from model.track.transport import Transport
 
-_PRIOR = 2.0  # greatest logit that a track brings into a frame
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """All that tracking needs of N frames; slice it to take some of them.
-
-    Attributes:
-        maps: fused memory at strides 8, 16, 32, each (N, D, h_l, w_l).
-        visual: (N, D, h, w) at stride 16 before fusion, from which the semantic branch leaves.
-        semantic: (N, D, h, w) semantics at stride 16 as the decoders read them.
-        semantic_map, scene: (N, S, h, w) and (N, S), what distillation compares.
-        detections: decoded detection queries, (L, N, K, …); their boxes are of what is seen.
-        whole: (N, K, 4) centre form in [0, 1], boxes of whole people, also where hidden.
-        dense: the dense head's output.
-        quality, frame_weight: (N,) quality and semantic weight.
-        statistics: (N, 5) in the order of `quality.STATISTICS`.
-    """
-
-    maps: tuple[Tensor, ...]
-    visual: Tensor
-    semantic: Tensor
-    semantic_map: Tensor
-    scene: Tensor
-    detections: DecoderOutput
-    whole: Tensor
-    dense: DenseDetections
-    quality: Tensor
-    frame_weight: Tensor
-    statistics: Tensor
-
-    @property
-    def people(self) -> DecoderOutput:
-        """The last layer of the detections, with boxes of whole people: what is tracked."""
-        seen = self.detections
-        return DecoderOutput(seen.logits[-1:], self.whole[None], seen.embedding)
-
-    def __len__(self) -> int:
-        return len(self.quality)
-
-    def __getitem__(self, index: slice | Tensor) -> "Memory":
-        """Take frames by a slice or by an index tensor."""
-        taken = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "maps"}
-        return Memory(
-            maps=tuple(m[index] for m in self.maps), **{k: v[index] for k, v in taken.items()}
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What is said of N frames apart from who is in them.
-
-    Attributes:
-        semantic_map, scene: (N, S, h, w) at stride 16 and (N, S).
-        quality: (N,).
-        statistics: (N, 5) in the order of `quality.STATISTICS`.
-    """
-
-    semantic_map: Tensor
-    scene: Tensor
-    quality: Tensor
-    statistics: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class FrameResult:
-    """What one frame of B streams says.
-
-    Attributes:
-        track_id: (B, M) int64, -1 where the slot shows nothing in this frame.
-        boxes: (B, M, 4) corners in canvas pixels. scores: (B, M). labels: (B, M) int64.
-        semantic_weight: (B, M); frame_weight: (B,).
-        detections_boxes, detections_scores, detections_labels: (B, Q, 4), (B, Q), (B, Q) of all
-            queries before the lifecycle, for average precision; 0 in empty slots and for tracks
-            that no detection answers, and for detections by how far they are nobody's yet.
-    """
-
-    track_id: Tensor
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    semantic_weight: Tensor
-    frame_weight: Tensor
-    detections_boxes: Tensor
-    detections_scores: Tensor
-    detections_labels: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """All queries of one frame of B streams, track slots first.
-
-    Attributes:
-        transported: where the detections say the tracks are.
-        tracks: all layers of the track queries, (L, B, M, …).
-        logits, boxes, embedding: (B, Q, C), (B, Q, 4) centre form in [0, 1], (B, Q, D).
-        standing: (B, Q) in [0, 1], how far a query may speak: 1 for tracks that a detection
-            answers, 0 for those that none does and empty slots; for detections how far they are
-            nobody's.
-        semantic_weight: (B, Q).
-        quality: (B,) smoothed over time.
-    """
-
-    transported: Transported
-    tracks: DecoderOutput
-    logits: Tensor
-    boxes: Tensor
-    embedding: Tensor
-    standing: Tensor
-    semantic_weight: Tensor
-    quality: Tensor
+_PRIOR = 2.0  # greatest absolute logit that a track brings into a frame
 
 
 class Tracker(nn.Module):
-    """backbone -> encoder -> (semantics, quality) -> fusion -> detections -> tracks -> memory."""
+    """backbone -> encoder -> (semantics, quality) -> fusion -> detections -> tracks -> memory.
+
+    Names of modules are those of the tensors in weights files.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -155,10 +48,10 @@ class Tracker(nn.Module):
         self.semantics = SemanticStudent(c.dim, c.semantic_dim)
         self.quality = FrameQuality(early)
         self.gate = SemanticGate(c.dim)
-        self.fusion = MemoryFusion(c.dim, c.semantic_dim, len(STRIDES))
+        self.fusion = SemanticFusion(c.dim, c.semantic_dim, len(STRIDES))
         self.head = DenseHead(c.dim, len(c.classes), c.detection_queries)
         decoder = (c.dim, c.heads, c.points, len(STRIDES), c.feedforward)
-        self.semantic_memory = SemanticMemory(c.dim, c.semantic_dim)
+        self.semantic_memory = SemanticProjection(c.dim, c.semantic_dim)
         self.detection_decoder = Decoder(*decoder, c.decoder_layers, len(c.classes))
         self.whole = nn.Sequential(nn.Linear(c.dim, c.dim), nn.ReLU(), zeroed(nn.Linear(c.dim, 4)))
         self.track_decoder = Decoder(*decoder, c.track_layers, len(c.classes))
@@ -214,7 +107,7 @@ class Tracker(nn.Module):
         c = self.config
         return TrackState.empty(batch, c.slots, c.dim, len(c.classes), device)
 
-    def encode(self, images: Tensor, valid: Tensor, patches: Tensor) -> Memory:
+    def encode(self, images: Tensor, valid: Tensor, patches: Tensor) -> EncodedFrames:
         """Encode frames; stateless, so frames of a window and of several videos go together.
 
         Args:
@@ -222,91 +115,111 @@ class Tracker(nn.Module):
             valid: (N, 2) height and width in pixels of the picture on the canvas.
             patches: (N, P, S, S) uint8 from `quality.sample_patches`.
         """
-        early, *features = self.backbone(images)
-        quality, statistics = self._assess(early, valid, patches)
-        masks = [_valid_mask(valid, f, s) for f, s in zip(features, STRIDES, strict=True)]
-        visual = self.encoder(features, masks)
-        semantic_map, scene = self.semantics(visual[1], masks[1])
-        weight = self.gate(quality)
-        maps = self.fusion(visual, semantic_map, weight)
-        semantic = self.semantic_memory(semantic_map, scene)
-        dense, proposals = self.head(maps, masks)
-        maps = tuple(m * k[:, None].to(m.dtype) for m, k in zip(maps, masks, strict=True))
+        return self.detect(self.perceive(images, valid, patches))
+
+    def perceive(self, images: Tensor, valid: Tensor, patches: Tensor) -> Percept:
+        """Compute what does not depend on the gate; arguments as of `encode`."""
+        return self.describe(self.features(images, valid), patches)
+
+    def features(self, images: Tensor, valid: Tensor) -> Features:
+        """Run backbone and encoder; arguments as of `encode`."""
+        early, *levels = self.backbone(images)
+        masks = tuple(
+            valid_positions(valid, level.shape[2:], stride)
+            for level, stride in zip(levels, STRIDES, strict=True)
+        )
+        return Features(
+            early=early,
+            early_mask=valid_positions(valid, early.shape[2:], EARLY_STRIDE),
+            visual=tuple(self.encoder(levels, masks)),
+            masks=masks,
+        )
+
+    def describe(self, features: Features, patches: Tensor) -> Percept:
+        """Measure the quality of N frames and compute their semantics.
+
+        Args:
+            features: of the N frames.
+            patches: (N, P, S, S) uint8 from `quality.sample_patches`.
+        """
+        statistics = frame_statistics(patches)
+        semantic_map, scene = self.semantics(features.visual[1], features.masks[1])
+        return Percept(
+            visual=features.visual,
+            masks=features.masks,
+            semantic_map=semantic_map,
+            scene=scene,
+            quality=self.quality(features.early, features.early_mask, statistics),
+            statistics=statistics,
+        )
+
+    def detect(self, percept: Percept) -> EncodedFrames:
+        """Fuse semantics as the gate decides, and detect people in each frame alone."""
+        p = percept
+        weight = self.gate(p.quality)
+        fused = self.fusion(p.visual, p.semantic_map, weight)
+        semantic = self.semantic_memory(p.semantic_map, p.scene)
+        dense, proposals = self.head(fused, p.masks)
+        maps = tuple(m * k[:, None].to(m.dtype) for m, k in zip(fused, p.masks, strict=True))
         queries = Queries(
             proposals.content,
             proposals.boxes,
             proposals.logits,
             torch.ones_like(proposals.logits[..., 0], dtype=torch.bool),
-            self.gate(quality, proposals.content),
+            self.gate(p.quality, proposals.content),
         )
         detections = self.detection_decoder(queries, maps, semantic)
-        return Memory(
-            maps,
-            visual[1],
-            semantic,
-            semantic_map,
-            scene,
-            detections,
-            self._whole(detections),
-            dense,
-            quality,
-            weight,
-            statistics,
+        return EncodedFrames(
+            maps=maps,
+            visual=p.visual[1],
+            semantic=semantic,
+            semantic_map=p.semantic_map,
+            scene=p.scene,
+            detections=detections,
+            whole=self._whole(detections),
+            dense=dense,
+            quality=p.quality,
+            frame_weight=weight,
+            statistics=p.statistics,
         )
-
-    def describe(self, images: Tensor, valid: Tensor, patches: Tensor) -> Description:
-        """What is said of frames apart from who is in them; arguments as of `encode`.
-
-        Backbone and encoder get no gradient: what describes a frame is trained alone here.
-        """
-        with torch.no_grad():
-            early, *features = self.backbone(images)
-            masks = [_valid_mask(valid, f, s) for f, s in zip(features, STRIDES, strict=True)]
-            visual = self.encoder(features, masks)
-        quality, statistics = self._assess(early, valid, patches)
-        semantic_map, scene = self.semantics(visual[1], masks[1])
-        return Description(semantic_map, scene, quality, statistics)
 
     def _whole(self, detections: DecoderOutput) -> Tensor:
         """Boxes (N, K, 4) of whole people, from those of what is seen of them."""
         seen = inverse_sigmoid(detections.boxes[-1].detach())
         return (seen + self.whole(detections.embedding).float()).sigmoid()
 
-    def _assess(self, early: Tensor, valid: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
-        statistics = frame_statistics(patches)
-        return self.quality(early, _valid_mask(valid, early, 4), statistics), statistics
-
-    def decode(self, memory: Memory, state: TrackState) -> Decoded:
-        """Find the tracks of each stream in its new frame, before anything is decided.
+    def decode(self, encoded: EncodedFrames, state: TrackState) -> Decoded:
+        """Decode the track queries of each stream in its new frame.
 
         Args:
-            memory: B frames, one a stream.
+            encoded: B frames, one a stream.
             state: of the same B streams.
         """
         past = self.config.quality_smoothing
-        smooth = torch.lerp(memory.quality, state.quality, past)
-        smooth = torch.where(state.quality < 0, memory.quality, smooth)
-        found = memory.people
+        smooth = torch.lerp(encoded.quality, state.quality, past)
+        smooth = torch.where(state.quality < 0, encoded.quality, smooth)
+        found = encoded.people
         moved = self.transport(state, found)
         content = state.content.to(found.embedding.dtype)
         weight = self.gate(smooth, content)
         queries = Queries(content, moved.boxes, moved.logits, state.active, weight)
-        tracks = self.track_decoder(queries, memory.maps, memory.semantic, found)
+        tracks = self.track_decoder(queries, encoded.maps, encoded.semantic, found)
         newborn = self.gate(smooth, found.embedding)
+        # Unanswered, a track query would drift to a neighbour, who has a track already.
+        answered = state.active & moved.answered
         return Decoded(
-            moved,
-            tracks,
-            torch.cat([tracks.logits[-1], found.logits[-1]], 1),
-            torch.cat([tracks.boxes[-1], found.boxes[-1]], 1),
-            torch.cat([tracks.embedding, found.embedding], 1),
-            # A track that looks around for itself finds somebody near, who has a track already.
-            torch.cat([(state.active & moved.answered).to(moved.newness.dtype), moved.newness], 1),
-            torch.cat([weight, newborn], 1),
-            smooth,
+            transported=moved,
+            tracks=tracks,
+            logits=torch.cat([tracks.logits[-1], found.logits[-1]], 1),
+            boxes=torch.cat([tracks.boxes[-1], found.boxes[-1]], 1),
+            embedding=torch.cat([tracks.embedding, found.embedding], 1),
+            standing=torch.cat([answered.to(moved.newness.dtype), moved.newness], 1),
+            semantic_weight=torch.cat([weight, newborn], 1),
+            quality=smooth,
         )
 
     def advance(self, state: TrackState, transition: Transition, decoded: Decoded) -> TrackState:
-        """Carry what each slot's query saw into the next frame's state.
+        """Return the state for the next frame.
 
         Args:
             state: before the frame.
@@ -324,7 +237,7 @@ class Tracker(nn.Module):
         )
         seen = t.visible[..., None]
         boxes = _take(decoded.boxes.detach(), t.source)
-        # Unbounded, the logits of a long seen track would need as long to fade.
+        # Bounded, so that the logits of an old track go down as fast as those of a new one.
         logits = _take(decoded.logits.detach(), t.source).clamp(-_PRIOR, _PRIOR)
         return TrackState(
             content=content,
@@ -339,18 +252,18 @@ class Tracker(nn.Module):
             quality=decoded.quality.detach(),
         )
 
-    def step(self, memory: Memory, state: TrackState) -> tuple[FrameResult, TrackState]:
+    def step(self, encoded: EncodedFrames, state: TrackState) -> tuple[FrameResult, TrackState]:
         """Track one frame of each stream.
 
         Args:
-            memory: B frames, one a stream.
+            encoded: B frames, one a stream.
             state: of the same B streams.
         """
         c = self.config
-        decoded = self.decode(memory, state)
+        decoded = self.decode(encoded, state)
         scores, labels = decoded.logits.sigmoid().max(-1)
         scores = scores * decoded.standing
-        height, width = (side * STRIDES[0] for side in memory.maps[0].shape[2:])
+        height, width = (side * STRIDES[0] for side in encoded.maps[0].shape[2:])
         size = scores.new_tensor([width, height, width, height])
         boxes = to_corners(decoded.boxes) * size
         transition = lifecycle(
@@ -364,23 +277,25 @@ class Tracker(nn.Module):
         )
         source = transition.source
         result = FrameResult(
-            torch.where(transition.visible, transition.track_id, -1),
-            _take(boxes, source),
-            scores.gather(1, source),
-            labels.gather(1, source),
-            decoded.semantic_weight.gather(1, source),
-            self.gate(decoded.quality),
-            boxes,
-            scores,
-            labels,
+            track_id=torch.where(transition.visible, transition.track_id, -1),
+            boxes=_take(boxes, source),
+            scores=scores.gather(1, source),
+            labels=labels.gather(1, source),
+            semantic_weight=decoded.semantic_weight.gather(1, source),
+            frame_weight=self.gate(decoded.quality),
+            detections_boxes=boxes,
+            detections_scores=scores,
+            detections_labels=labels,
         )
         return result, self.advance(state, transition, decoded)
 
-    def track(self, memory: Memory, state: TrackState) -> tuple[list[FrameResult], TrackState]:
+    def track(
+        self, encoded: EncodedFrames, state: TrackState
+    ) -> tuple[list[FrameResult], TrackState]:
         """Track a window of N consecutive frames of one stream, one after the other."""
         results = []
-        for index in range(len(memory)):
-            result, state = self.step(memory[index : index + 1], state)
+        for index in range(len(encoded)):
+            result, state = self.step(encoded[index : index + 1], state)
             results.append(result)
         return results, state
 
@@ -388,11 +303,3 @@ class Tracker(nn.Module):
 def _take(x: Tensor, index: Tensor) -> Tensor:
     """Rows of x (B, Q, d) at index (B, M): (B, M, d)."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
-
-
-def _valid_mask(valid: Tensor, features: Tensor, stride: int) -> Tensor:
-    """Positions of a map (N, C, h, w) that see any of the picture of valid (N, 2) pixels."""
-    height, width = features.shape[2:]
-    rows = torch.arange(height, device=valid.device) * stride < valid[:, :1]
-    columns = torch.arange(width, device=valid.device) * stride < valid[:, 1:]
-    return rows[:, :, None] & columns[:, None, :]

@@ -14,7 +14,7 @@ from model.net.geometry import pairwise_iou
 _PERSISTENCE = 0.9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrackState:
     """All tracks of B streams between two frames.
 
@@ -26,7 +26,7 @@ class TrackState:
         track_id: (B, M) int64, -1 in free slots.
         active: (B, M) bool.
         misses: (B, M) int64, consecutive frames unseen.
-        next_id: (B,) int64, the next identity to give away; identities are never reused.
+        next_id: (B,) int64, the next new identity; identities are never reused.
         quality: (B,) smoothed frame quality, negative before the first frame.
     """
 
@@ -65,10 +65,10 @@ class TrackState:
 
 
 def expected_boxes(state: TrackState) -> Tensor:
-    """Where the tracks are in the next frame if they go on as before: (B, M, 4) centre form.
+    """Boxes of the tracks in the next frame at their last velocity: (B, M, 4) centre form.
 
-    The longer a person has been out of sight, the less his last velocity says of him: each
-    further frame counts `_PERSISTENCE` of the one before.
+    The velocity decays while a person is out of sight: in each further frame it is
+    `_PERSISTENCE` of that in the frame before.
     """
     frames = (state.misses + 1).to(state.boxes.dtype)[..., None]
     travelled = (1 - _PERSISTENCE**frames) / (1 - _PERSISTENCE)
@@ -79,7 +79,7 @@ def expected_boxes(state: TrackState) -> Tensor:
 def updated_velocity(
     state: TrackState, boxes: Tensor, visible: Tensor, born: Tensor, rate: float
 ) -> Tensor:
-    """Velocity after a frame, (B, M, 2): a moving average, from rest where a track began.
+    """Velocity after a frame, (B, M, 2): a moving average that starts at 0.
 
     Args:
         state: before the frame.
@@ -94,14 +94,14 @@ def updated_velocity(
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What one frame does to the slots; all (B, M) but `next_id` (B,).
+    """What one frame changes in the slots; all (B, M) but `next_id` (B,).
 
     Attributes:
         source: index of the query whose output the slot takes, in [0, M + K).
         track_id, active, misses: the new state.
         visible: the slot's object was seen in this frame.
         born: the slot's track began in this frame.
-        next_id: next identity to give away.
+        next_id: the next new identity.
     """
 
     source: Tensor
@@ -125,12 +125,11 @@ def lifecycle(
 ) -> Transition:
     """Decide which tracks were seen, missed, ended, and which began.
 
-    A track is seen where its score reaches `keep_threshold`, unless a better one that is seen
-    overlaps it by more than `duplicate_iou`: two that have slid onto one person do not both
-    stay. One unseen for more than `miss_tolerance` consecutive frames ends and its identity is
-    gone for good. A detection of at least `birth_threshold` begins a track unless it overlaps a
-    seen track, or a better newborn, by more than `duplicate_iou`. When slots run out the best
-    newborns get them.
+    A track is seen if its score reaches `keep_threshold` and no better track that is seen
+    overlaps it by more than `duplicate_iou`. A track that is unseen for more than
+    `miss_tolerance` consecutive frames ends, and its identity is not used again. A detection of
+    at least `birth_threshold` begins a track unless it overlaps a seen track, or a better
+    newborn, by more than `duplicate_iou`. When slots run out the best newborns get them.
 
     Args:
         state: the tracks before this frame.
@@ -148,7 +147,7 @@ def lifecycle(
         detection_scores, boxes[:, slots:], boxes[:, :slots], visible, duplicate_iou
     )
     source, born = place_newborns(active, newborn, detection_scores)
-    # Identities go up in slot order: deterministic, and never given twice.
+    # Identities go up in slot order, so they are deterministic and unique.
     order = born.long().cumsum(1) - 1
     track_id = torch.where(active, state.track_id, -1)
     track_id = torch.where(born, state.next_id[:, None] + order, track_id)
@@ -175,8 +174,8 @@ def _worse(scores: Tensor, boxes: Tensor, threshold: float) -> Tensor:
     """Mark queries (B, Q) that overlap a better one by more than the threshold."""
     overlaps = pairwise_iou(boxes, boxes) > threshold
     rank = torch.arange(scores.shape[1], device=scores.device)
-    mine, other = scores[:, :, None], scores[:, None, :]
-    better = (other > mine) | ((other == mine) & (rank[None, :] < rank[:, None]))
+    own, other = scores[:, :, None], scores[:, None, :]
+    better = (other > own) | ((other == own) & (rank[None, :] < rank[:, None]))
     return (overlaps & better).any(2)
 
 

@@ -1,9 +1,8 @@
-"""Which detection of a new frame each track is: attention in both directions.
+"""Association of tracks with the detections of a new frame, inside the model.
 
-A track query brings the box of the last frame. Refining it by regression alone has to be learned
-from nothing, and a track that lags behind reads the wrong place. Here tracks first ask the
-detections of the new frame, which are where people are now, and take over what they say; and
-detections ask the tracks whether anybody is them, which is what makes a newborn.
+A track query has the box of the last frame. A decoder that only refines this box reads the wrong
+place when the track lags behind. So a track first moves to the detection that it is associated
+with. A detection that is associated with no track can start a new one.
 
 Shapes: B streams, M slots, K detections, C classes, D width.
 """
@@ -24,13 +23,13 @@ _AGREED = 0.05  # least product of both shares; 0.02 to 0.25 track alike
 
 @dataclass(frozen=True, slots=True)
 class Transported:
-    """Where the tracks of the last frame are in this one.
+    """The tracks of the last frame at their place in this one.
 
     Attributes:
         boxes: (B, M, 4) centre form in [0, 1], references for the track queries.
-        logits: (B, M, C) what the new frame's detections say of each track's class.
-        answered: (B, M) bool, a detection and the track chose each other.
-        newness: (B, K) in [0, 1], how far a detection is nobody's.
+        logits: (B, M, C) class logits of each track, from its detection and its past.
+        answered: (B, M) bool, the track has a detection.
+        newness: (B, K) in [0, 1], probability that a detection belongs to no track.
         of_track: (B, M, K + 1) log-probabilities of a track's detections; the last: none.
         of_detection: (B, M + 1, K) log-probabilities of a detection's tracks; the last: new.
     """
@@ -44,21 +43,20 @@ class Transported:
 
 
 class Transport(nn.Module):
-    """Soft association inside the model, trained with everything else.
+    """Mutual-best association, trained with the rest of the model.
 
-    A softmax over detections times a softmax over tracks (Rocco et al., "NCNet", NeurIPS 2018):
-    only where both sides choose each other before all others does a track move, and it moves all
-    the way. A mean of two places is a third one where nobody is, and two tracks cannot both
-    follow one person.
+    The score of a pair is a softmax over detections times a softmax over tracks (Rocco et al.,
+    "NCNet", NeurIPS 2018). A track takes a detection if each is the other's best. The choice is
+    hard: a weighted mean of two boxes would lie where nobody is. No detection goes to two tracks.
     """
 
     def __init__(self, dim: int, hidden: int = 16) -> None:
         super().__init__()
         self.query, self.key = nn.Linear(dim, dim // 2), nn.Linear(dim, dim // 2)
         judge = nn.Linear(hidden, 1)
-        # How the boxes lie, and for how long the track has not been seen.
+        # Geometry and scores of the pair, and for how long the track has not been seen.
         self.relation = nn.Sequential(nn.Linear(8, hidden), nn.ReLU(), judge)
-        # Looks and relations start silent: at first only overlap and score mean something.
+        # Appearance and relation start at 0: at first only overlap and score count.
         for layer in (self.key, judge):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -70,19 +68,20 @@ class Transport(nn.Module):
         self.inertia = nn.Parameter(torch.tensor(-1.0))
 
     def forward(self, state: TrackState, detections: DecoderOutput) -> Transported:
-        """Ask both sides.
+        """Associate tracks and detections.
 
         Args:
-            state: before the frame; its tracks stay, and fade, where nothing answers them.
+            state: before the frame. A track without a detection keeps its expected box, and its
+                logits go down.
             detections: of the new frame.
         """
         boxes, logits = detections.boxes[-1].detach(), detections.logits[-1].detach()
         score = logits.sigmoid().amax(-1)
         expected = expected_boxes(state)
         affinity = self._affinity(state, expected, detections.embedding, boxes, score)
-        asked = affinity + self.score * torch.log(score + 1e-4)[:, None]
-        stay = self.stay.expand(*asked.shape[:2], 1)
-        of_track = torch.cat([asked, stay], dim=-1).log_softmax(-1)
+        wanted = affinity + self.score * torch.log(score + 1e-4)[:, None]
+        stay = self.stay.expand(*wanted.shape[:2], 1)
+        of_track = torch.cat([wanted, stay], dim=-1).log_softmax(-1)
         claims = affinity.masked_fill(~state.active[..., None], -1e4)
         new = self.new.expand(len(claims), 1, claims.shape[2])
         of_detection = torch.cat([claims, new], dim=1).log_softmax(1)
@@ -90,12 +89,12 @@ class Transport(nn.Module):
         moved = _mutual((of_track[..., :-1] + of_detection[:, :-1]).exp())
         answered = moved.sum(-1, keepdim=True)
         stayed = 1 - answered
-        # A person seen a moment ago is believed in through a frame that shows him badly.
+        # Past logits keep a track alive through a single poor frame.
         past = self.inertia.sigmoid()
-        heard = torch.lerp(moved @ logits, (1 - stayed) * state.logits, past)
+        found = torch.lerp(moved @ logits, (1 - stayed) * state.logits, past)
         return Transported(
             (moved @ boxes + stayed * expected).clamp(1e-4, 1 - 1e-4),
-            heard + stayed * (state.logits - F.softplus(self.fade)),
+            found + stayed * (state.logits - F.softplus(self.fade)),
             answered.squeeze(-1) > 0,
             of_detection[:, -1].exp(),
             of_track,
@@ -105,23 +104,23 @@ class Transport(nn.Module):
     def _affinity(
         self, state: TrackState, expected: Tensor, embedding: Tensor, boxes: Tensor, score: Tensor
     ) -> Tensor:
-        """How much each track and each detection look like one person: (B, M, K)."""
+        """Affinity of each track and each detection: (B, M, K)."""
         key = self.key(embedding).float()
-        looks = self.query(state.content).float() @ key.transpose(1, 2) / key.shape[-1] ** 0.5
+        appearance = self.query(state.content).float() @ key.transpose(1, 2) / key.shape[-1] ** 0.5
         pairs = pair_features(expected, state.logits.sigmoid().amax(-1), boxes, score)
         unseen = torch.log1p(state.misses.to(pairs.dtype))[:, :, None, None]
         pairs = torch.cat([pairs, unseen.expand(*pairs.shape[:3], 1)], -1)
         relation = self.relation(pairs).squeeze(-1).float()
         overlap = pairwise_iou(to_corners(expected), to_corners(boxes))
-        return looks + relation + self.overlap * overlap
+        return appearance + relation + self.overlap * overlap
 
 
 def _mutual(agreed: Tensor) -> Tensor:
-    """One where a track (B, M, K) and a detection agree on each other best, else zero.
+    """1 where a track and a detection are each other's best, else 0: (B, M, K).
 
-    Of equals the first is best, so that nobody has two partners.
+    Of equal scores the first is the best, so that each has one partner at most.
     """
-    nobody = torch.zeros_like(agreed, dtype=torch.bool)
-    of_track = nobody.scatter(2, agreed.argmax(2, keepdim=True), True)
-    of_detection = nobody.scatter(1, agreed.argmax(1, keepdim=True), True)
+    none = torch.zeros_like(agreed, dtype=torch.bool)
+    of_track = none.scatter(2, agreed.argmax(2, keepdim=True), True)
+    of_detection = none.scatter(1, agreed.argmax(1, keepdim=True), True)
     return (of_track & of_detection & (agreed > _AGREED)).to(agreed.dtype)

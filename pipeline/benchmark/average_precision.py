@@ -31,24 +31,24 @@ SIZES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class DetectionScores:
-    """How well detections find the ground truth's boxes, in percent."""
+    """Scores of detections against ground truth, in percent."""
 
     ap50: float
-    recall: float  # of all detections, however low their score
-    recall_at_score: float  # of those at or above the score asked for
+    recall: float  # of all detections, with any score
+    recall_at_score: float  # of detections at or above a given score
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PictureScores:
-    """How well people are found in pictures, in percent; NaN where there is nobody to find.
+    """Scores of detections in pictures, in percent; NaN without people.
 
     Attributes:
         people: boxes to be found. people_small, people_medium, people_large: of each of `SIZES`.
         ap50: average precision at an overlap of 0.5 (COCO's, at 101 points of recall).
         ap: its mean over overlaps of 0.5, 0.55, …, 0.95.
         ap50_small, ap50_medium, ap50_large: of each of `SIZES`.
-        recall, precision: of the detections at or above the score asked for, at 0.5; precision is
-            NaN where there are none.
+        recall, precision: of detections at or above a given score, at an overlap of 0.5; precision
+            is NaN without such detections.
     """
 
     people: int
@@ -96,11 +96,11 @@ def detection_scores(
 
 
 def picture_scores(pictures: Sequence[tuple[People, Found, float]], score: float) -> PictureScores:
-    """Scores of detections in single pictures, some of which may hold nobody.
+    """Scores of detections in single pictures, with people or without.
 
     Args:
-        pictures: who is in them; what was found; canvas pixels per picture pixel, vertically, as
-            sizes are taken on the canvas.
+        pictures: ground truth, detections, and canvas pixels per picture pixel, vertically:
+            sizes are measured on the canvas.
         score: `recall` and `precision` are of detections at or above it.
     """
     truth: list[dict[str, Any]] = []
@@ -141,7 +141,7 @@ def picture_scores(pictures: Sequence[tuple[People, Found, float]], score: float
 
 
 def _percent(precisions: Array) -> list[float]:
-    """Percent of each; NaN for -1, by which pycocotools says that there was nobody to find."""
+    """Percent of each; NaN for -1, pycocotools' value without ground truth."""
     return [100 * float(value) if value >= 0 else float("nan") for value in precisions]
 
 

@@ -1,4 +1,4 @@
-"""What computes a cell of a benchmark: the code that it imports, and versions of libraries."""
+"""Identity of the code behind a cell: our modules that compute it, and versions of libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.trackers.spec import DETECTOR, STUDENT, TrackerSpec
 
 ENTRY = "pipeline.benchmark.unit"
-"""The module that computes cells: what it imports, and what that imports, decides them."""
+"""The module that computes cells; they depend on all that it imports, at any depth."""
 _ROOT = Path(__file__).resolve().parents[2]
 _OURS = ("model", "pipeline")
 _ALWAYS = ("motmetrics", "trackeval", "pycocotools", "numpy", "scipy", "av", "pillow")
@@ -60,13 +60,13 @@ def imported_modules(entry: str, root: Path = _ROOT) -> dict[str, ast.Module]:
 
 
 def library_versions(tracker: TrackerSpec) -> dict[str, str | None]:
-    """Versions of the libraries that decide a tracker's cells; None where one is missing."""
+    """Versions of the libraries that a tracker's cells depend on; None for a missing one."""
     names = [*_ALWAYS]
     if tracker.kind == STUDENT:
         names += ["torch", "torchvision", "timm"]
     if tracker.kind == DETECTOR:
         runtime = "openvino" if tracker.path.endswith(".xml") else "onnxruntime"
-        names += ["torch", "torchvision", runtime]  # torchvision drops duplicates
+        names += ["torch", "torchvision", runtime]  # torchvision does non-maximum suppression
     if tracker.peer:
         names += ["trackers", "supervision"]
     return {name: _version(name) for name in names}

@@ -1,8 +1,8 @@
 """Cells of a benchmark: one sequence under one condition by one tracker, each computed once.
 
 A cell is one Parquet file: its boxes (tracks, and the detections they were made from) as rows, its
-figures and their provenance as JSON in the file's metadata. Its name ends in a hash of all that
-decides its content, so what is there is never computed again and never mistaken.
+figures and their provenance as JSON in the file's metadata. Its name ends in a hash of all that its
+content depends on, so a file of this name is up to date and not computed again.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ _ROW = b"row"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What identifies a cell: names to read, and a key that stands for its content.
+    """Identity of a cell: readable names, and hashes.
 
-    `data_sha256` is of the sequence, `key` of all that decides the cell.
+    Attributes:
+        data_sha256: hash of the sequence.
+        key: hash of all that the cell depends on.
     """
 
     sequence: str
@@ -47,12 +49,12 @@ class Cell:
 
 
 def file_name(tracker: str) -> str:
-    """A tracker's name as part of a path: a colon is none on every system."""
+    """A tracker's name as part of a path, without the colon that some systems forbid."""
     return tracker.replace(":", ".")
 
 
 def cell_key(deciding: dict[str, Any]) -> str:
-    """12 hex digits that stand for what decides a cell."""
+    """Hash of all that a cell depends on, 12 hex digits."""
     text = json.dumps({"format": FORMAT, **deciding}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -60,7 +62,7 @@ def cell_key(deciding: dict[str, Any]) -> str:
 def write_cell(
     uri: str, row: dict[str, Any], tracks: Boxes | None, detections: Boxes | None
 ) -> None:
-    """Publish a cell, whole or not at all; one that is there stays."""
+    """Publish a cell atomically; an existing one stays as it is."""
     parts = [(TRACK, tracks), (DETECTION, detections)]
     given = [(kind, boxes) for kind, boxes in parts if boxes is not None]
     columns: dict[str, Any] = {
@@ -71,7 +73,7 @@ def write_cell(
     }
     xywh = np.concatenate([b.xywh for _, b in given])
     columns |= {name: xywh[:, i] for i, name in enumerate("xywh")}
-    # JSON has no NaN: what does not exist is null.
+    # JSON has no NaN, so a missing figure is null.
     plain = {k: None if isinstance(v, float) and v != v else v for k, v in row.items()}
     metadata = {_ROW: json.dumps(plain, allow_nan=False).encode()}
     table = pa.table(columns).replace_schema_metadata(metadata)

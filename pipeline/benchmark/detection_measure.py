@@ -1,8 +1,8 @@
-"""How well people are found in single pictures: students and foreign detectors on the same ones.
+"""Measures detection in single pictures, of students and foreign detectors on the same pictures.
 
-Validation stills and as many of the training half stand apart, as the gap between the two says
-what is missing: data, or training. Frames of sequences are looked at as if they were stills, but
-for their boxes, which are of whole people.
+Validation stills and as many training stills are scored separately: a large gap between them asks
+for more data, a small one for more training. Frames of sequences are treated as stills, except
+that their boxes are of whole people.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ SEQUENCES, APART = "sequences", "apart"
 POOLED, MEAN = "ALL", "MEAN"
 DECODER, DENSE, FOREIGN = "decoder", "dense head", "detector"
 FOREIGN_FLOOR = 0.05
-"""Score from which a foreign detector's detections count; a student's all do."""
-_BATCH = 16  # PyTorch's convolutions on one thread are slow below
+"""Least score of a foreign detector's detections; a student's detections all count."""
+_BATCH = 16  # with fewer, PyTorch's convolutions on one thread are slow
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture to look at.
+    """One labelled picture.
 
     Attributes:
         split: "val" or "train" of a still, `SEQUENCES` or `APART` of a frame.
         source: data set of a still, name of a sequence.
-        camera: where it is known, else "".
-        people: who is in it.
+        camera: if it is known, else "".
+        people: ground truth.
         pixels: (H, W, 3) uint8 RGB.
     """
 
@@ -69,7 +69,7 @@ class Picture:
 
 
 def still_pictures(stills: Iterable[Still], left_out: dict[str, str]) -> Iterator[Picture]:
-    """Open stills one after the other; one that cannot be read gets its reason in `left_out`."""
+    """Open stills one after the other; `left_out` gets the reason for each unreadable one."""
     for still in stills:
         try:
             with Image.open(still.path) as image:
@@ -86,7 +86,7 @@ def sequence_pictures(
 ) -> Iterator[Picture]:
     """Every `stride`-th frame of a sequence from its first, by the rule of MOT16/17.
 
-    What is wrong with its video goes into `left_out`; frames before that are given.
+    A problem of its video goes into `left_out`; frames before it are given.
     """
     try:
         shots = SequenceFrames(sequence, Condition(), None, canvases=(), native=True, cache="")
@@ -105,14 +105,14 @@ def sequence_pictures(
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """All detections of all who looked, and what they are held against.
+class Detections:
+    """Detections of all students and detectors in all pictures, with the ground truth.
 
     Attributes:
-        pictures: (split, source, camera) of each picture, in the order they were looked at.
-        people: of each picture.
+        pictures: (split, source, camera) of each picture, in the order of detection.
+        people: ground truth of each picture.
         scales: canvas pixels per pixel of each, vertically.
-        found: by (name, part), of each picture.
+        found: of each picture, by (name, part).
     """
 
     pictures: list[tuple[str, str, str]]
@@ -121,14 +121,14 @@ class Looked:
     found: dict[tuple[str, str], list[Found]]
 
 
-def look(
+def detect_all(
     pictures: Iterable[Picture],
     students: Mapping[str, Tracker],
     detectors: Mapping[str, Detector],
     device: str,
     advance: Callable[[int], None] = lambda count: None,
-) -> Looked:
-    """Let everybody look at the pictures, which are held in memory a few at a time.
+) -> Detections:
+    """Run all students and detectors on pictures, which are held in memory a few at a time.
 
     Args:
         pictures: in any order.
@@ -138,49 +138,50 @@ def look(
         device: of the students.
         advance: called with the number of pictures done.
     """
-    looked = Looked([], [], [], defaultdict(list))
+    detections = Detections([], [], [], defaultdict(list))
     first = next(iter(students.values())).config
     waiting = iter(pictures)
     while batch := list(islice(waiting, _BATCH)):
         for picture in batch:
-            looked.pictures.append((picture.split, picture.source, picture.camera))
-            looked.people.append(picture.people)
+            detections.pictures.append((picture.split, picture.source, picture.camera))
+            detections.people.append(picture.people)
             height, width = picture.pixels.shape[:2]
             box = Letterbox(height, width, first.input_height, first.input_width)
-            looked.scales.append(box.scale[0])
+            detections.scales.append(box.scale[0])
         for name, tracker in students.items():
             prepared = [prepare(picture.pixels, tracker.config) for picture in batch]
-            memory = encode(tracker, prepared, device)
+            encoded = encode(tracker, prepared, device)
             whole = [picture.split in (SEQUENCES, APART) for picture in batch]
-            looked.found[name, DECODER] += decoder_detections(memory, prepared, whole)
-            looked.found[name, DENSE] += dense_detections(memory, prepared)
+            detections.found[name, DECODER] += decoder_detections(encoded, prepared, whole)
+            detections.found[name, DENSE] += dense_detections(encoded, prepared)
         for name, detector in detectors.items():
             seen = [Found(*detector(picture.pixels)).above(FOREIGN_FLOOR) for picture in batch]
-            looked.found[name, FOREIGN] += seen
+            detections.found[name, FOREIGN] += seen
         advance(len(batch))
-    return looked
+    return detections
 
 
-def detection_rows(looked: Looked, birth: Mapping[str, float]) -> list[Row]:
+def detection_rows(detections: Detections, birth: Mapping[str, float]) -> list[Row]:
     """Scores by split and source, and of each split as a whole.
 
     Args:
-        looked: what `look` returned.
+        detections: from `detect_all`.
         birth: by name, the score that recall and precision are taken at.
 
     Returns:
-        for everybody who looked, a row for each source of each split, by name; for stills one over
-            all pictures of the split (source `ALL`); means (source `MEAN …`) over the sequences
-            that are not apart, and, as pictures of one camera are alike, over the cameras of each
-            source of split val. Figures that do not exist are None.
+        rows of each student and detector, by name: one for each source of each split; for stills
+            one over all pictures of the split (source `ALL`); one mean (source `MEAN …`) over the
+            sequences that are not apart; and, because pictures of one camera are alike, one mean
+            over the cameras of each source of split val. A figure without a value is None.
     """
-    groups = _groups(looked.pictures)
+    groups = _groups(detections.pictures)
     rows = []
-    for (name, part), found in looked.found.items():
+    for (name, part), found in detections.found.items():
         for (split, source), sets in groups.items():
             scores = [
                 picture_scores(
-                    [(looked.people[i], found[i], looked.scales[i]) for i in members], birth[name]
+                    [(detections.people[i], found[i], detections.scales[i]) for i in members],
+                    birth[name],
                 )
                 for members in sets
             ]
@@ -191,7 +192,7 @@ def detection_rows(looked: Looked, birth: Mapping[str, float]) -> list[Row]:
 
 
 def _groups(pictures: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str], list[list[int]]]:
-    """What each row is of, by (split, source): pictures by index, in sets to be averaged over."""
+    """Sets of pictures by (split, source), as indices. A row is the mean over its sets."""
     splits: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     cameras: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, (split, source, camera) in enumerate(pictures):
@@ -213,7 +214,7 @@ def _groups(pictures: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str], l
 
 
 def _mean(scores: Sequence[PictureScores]) -> Row:
-    """People added up; means of figures over those that have them, None if nobody has."""
+    """Sums of people; means of each figure over the sets that have it, None if none has."""
     row: Row = {}
     for field in fields(PictureScores):
         values = [v for v in (getattr(s, field.name) for s in scores) if not math.isnan(v)]

@@ -1,6 +1,6 @@
-"""Tracks in the formats of others: MOTChallenge result files, as its server takes them.
+"""Export of tracks as MOTChallenge result files, as its server takes them.
 
-A run is one of `jobs.track`, with tables a video, or of `jobs.eval`, with cells.
+A run is one of `vsdmot track`, with tables for each video, or of `vsdmot eval`, with cells.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _MOT17 = re.compile(r"^(MOT17-\d{2})(-(DPM|FRCNN|SDP))?$")
 
 
 class ExportError(ValueError):
-    """There is nothing to export, or not under this name; the message says what to do."""
+    """Nothing to export, or an ambiguous name; the message says what to do."""
 
 
 def sequence_name(relative_path: str) -> str:
-    """The sequence that a video belongs to: its folder where the file is just called video.mp4."""
+    """The sequence of a video: its file name, or its folder if the file is called video.mp4."""
     path = PurePosixPath(relative_path)
     if path.stem.lower() in _CONTAINERS and path.parent.name:
         return path.parent.name
@@ -38,7 +38,7 @@ def sequence_name(relative_path: str) -> str:
 
 
 def is_benchmark(run: str) -> bool:
-    """Whether a folder or URL is a run of jobs.eval.
+    """Whether a folder or URL is a run of `vsdmot eval`.
 
     Raises:
         StorageError: It cannot be read.
@@ -47,7 +47,7 @@ def is_benchmark(run: str) -> bool:
 
 
 def benchmark_tracks(run: str) -> dict[str, dict[str, Boxes]]:
-    """The tracks of a run of jobs.eval: by folder TRACKER/CONDITION/seed-N, then by sequence.
+    """The tracks of a run of `vsdmot eval`, by folder TRACKER/CONDITION/seed-N, then by sequence.
 
     Raises:
         ExportError: The run has no tracks.
@@ -61,13 +61,13 @@ def benchmark_tracks(run: str) -> dict[str, dict[str, Boxes]]:
             found.setdefault(place, {})[row["sequence"]] = boxes
     if not found:
         raise ExportError(
-            f"{run}: holds detections alone; name a tracker in trackers= of jobs.eval"
+            f"{run}: has detections alone; name a tracker in trackers= of vsdmot eval"
         )
     return found
 
 
 def run_tracks(run: str, class_name: str) -> dict[str, Boxes]:
-    """The tracks of a run of jobs.track by sequence, frames from 1; ids as the run has them.
+    """The tracks of a run of `vsdmot track` by sequence, with frames from 1 and the run's ids.
 
     Raises:
         ExportError: No video is done, or two have one name.
@@ -92,15 +92,15 @@ def run_tracks(run: str, class_name: str) -> dict[str, Boxes]:
             columns["score"],
         )
     if not found:
-        raise ExportError(f"{run}: no video is tracked; run python -m jobs.track into it first")
+        raise ExportError(f"{run}: no video is tracked; run vsdmot track into it first")
     return found
 
 
 def motchallenge_files(tracks: dict[str, Boxes]) -> dict[str, bytes]:
-    """Result files by name. Ids are counted from 1, which the server wants; frames are already.
+    """Result files by name. Ids and frames are counted from 1, as the server requires.
 
-    MOT17 shows each video three times, with other public detections; whoever does not use those
-    hands in the same tracks three times.
+    MOT17 has each video three times, with different public detections. Without use of those the
+    same tracks are handed in three times.
     """
     files: dict[str, bytes] = {}
     for name, boxes in sorted(tracks.items()):
@@ -113,7 +113,7 @@ def motchallenge_files(tracks: dict[str, Boxes]) -> dict[str, bytes]:
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """The files in one archive without folders, the same bytes every time."""
+    """The files in one archive without folders; equal files give equal bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(files.items()):

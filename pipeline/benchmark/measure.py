@@ -1,17 +1,19 @@
-"""Two measures on sequences: does the student see through dirt, and is quality true?
+"""Two measures on degraded sequences: agreement with the teacher, and quality against severity.
 
-Frames are degraded at native size, as a worse camera would have taken them, in short runs of
-consecutive frames; the seed of each cell is that of the benchmark, `sequence_seed`.
+Frames are degraded at native size, in short runs of consecutive frames. The seed of each cell is
+that of the benchmark, `sequence_seed`.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -22,12 +24,14 @@ from model.teach.distillation import Distiller, TeacherTargets
 from model.teach.teacher import Teacher
 from model.track.tracker import Tracker
 from pipeline.degrade.kinds import KINDS, SEVERITIES, degrade, frame_severities, sequence_seed
+from pipeline.storage.files import write_atomic
+from pipeline.storage.schema import to_parquet_bytes
 from pipeline.video.canvas import grey, letterboxed
 from pipeline.video.decode import iterate_frames
 from pipeline.video.info import VideoInfo
 
 CLEAN, OVERALL = "clean", "ALL"
-_RUN = 4  # consecutive frames degraded together: a codec needs a past
+_RUN = 4  # consecutive frames degraded together, because a codec needs past frames
 
 Row = dict[str, Any]
 
@@ -68,7 +72,7 @@ def frame_runs(name: str, info: VideoInfo, frames: int) -> list[Run]:
 
 
 def cells(run: Run, kinds: Sequence[str]) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
-    """Kind, severity, pixels (T, H, W, 3), true severity of each frame (T,); clean comes first."""
+    """Yield kind, severity, pixels (T, H, W, 3) and frames' severity (T,); clean comes first."""
     yield CLEAN, 0, run.pixels, np.zeros(len(run.pixels))
     for kind in kinds:
         for severity in SEVERITIES:
@@ -87,13 +91,13 @@ def semantic_rows(
     kinds: Sequence[str] = KINDS,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Row]:
-    """Measure 1: cosine to the teacher's view of the clean frame, of both on the degraded one.
+    """Measure 1: cosine of student and teacher, on degraded frames, to the teacher on clean ones.
 
     Args:
         tracker, distiller: a student and the projectors it was trained with.
-        teacher: the one it was distilled from.
-        runs: what is looked at.
-        device: where all three are.
+        teacher: of the student's distillation.
+        runs: frames to measure on.
+        device: of all three.
         kinds: of degradation.
         advance: called after each cell.
 
@@ -110,7 +114,7 @@ def semantic_rows(
                 images, valid, patches = _inputs(tracker, pixels, device)
                 seen = distiller.targets(teacher(images, valid))
                 wanted = wanted or seen  # the clean cell is the first
-                student = distiller.project(tracker.describe(images, valid, patches))
+                student = distiller.project(tracker.perceive(images, valid, patches))
                 values = [
                     _agreement(dense, pooled, wanted)
                     for dense, pooled in (student, (seen.dense, seen.pooled))
@@ -138,32 +142,32 @@ def quality_rows(
 
     Args:
         tracker: the student.
-        runs: what is looked at.
-        device: where it is.
+        runs: frames to measure on.
+        device: of the student.
         kinds: of degradation.
         advance: called after each cell.
 
     Returns:
         a row per sequence and kind, and per sequence over all kinds (kind `ALL`), then the same
         over all sequences (sequence `ALL`). Clean frames belong to every kind, with severity 0.
-        `frames` is how many were ranked; `correlation` None where quality never changes.
+        `frames` is the number of ranked frames; `correlation` is None if quality is constant.
     """
     truth: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
-    said: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
+    measured: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     with torch.inference_mode():
         for run in runs:
             for kind, _, pixels, severity in cells(run, kinds):
-                found = tracker.describe(*_inputs(tracker, pixels, device))
+                found = tracker.perceive(*_inputs(tracker, pixels, device))
                 quality = found.quality.float().cpu().numpy()
                 for sequence in (run.sequence, OVERALL):
                     for member in (*kinds, OVERALL) if kind == CLEAN else (kind, OVERALL):
                         truth[sequence, member].append(severity)
-                        said[sequence, member].append(quality)
+                        measured[sequence, member].append(quality)
                 advance()
     rows = []
     for (sequence, kind), severities in sorted(truth.items(), key=lambda x: x[0][0] == OVERALL):
         levels = np.concatenate(severities)
-        quality = np.concatenate(said[sequence, kind])
+        quality = np.concatenate(measured[sequence, kind])
         spread = len(np.unique(quality)) > 1
         value = float(spearmanr(levels, -quality).statistic) if spread else None
         row = {"sequence": sequence, "kind": kind, "frames": len(levels), "correlation": value}
@@ -181,9 +185,25 @@ def _inputs(tracker: Tracker, pixels: np.ndarray, device: str) -> tuple[Tensor, 
 
 
 def _agreement(dense: Tensor, pooled: Tensor, wanted: TeacherTargets) -> tuple[float, float]:
-    """Mean cosine over valid positions, and of the vectors."""
+    """Mean cosine over valid positions, and mean cosine of the vectors."""
     cosine = F.cosine_similarity(dense, wanted.dense, dim=1)
     return (
         float(cosine[wanted.valid].mean()),
         float(F.cosine_similarity(pooled, wanted.pooled, dim=1).mean()),
     )
+
+
+def write_rows(output: str, what: str, rows: Sequence[Row], record: dict[str, Any]) -> str:
+    """Write `<what>.parquet` and `<what>.json` below `output`; returns the URL of the latter.
+
+    Raises:
+        StorageError: the output cannot be written.
+    """
+    target = f"{output.rstrip('/')}/{what}"
+    stamped = pa.Table.from_pylist(list(rows)).replace_schema_metadata(
+        {"provenance": json.dumps(record)}
+    )
+    write_atomic(f"{target}.parquet", to_parquet_bytes(stamped))
+    text = json.dumps({"provenance": record, "rows": rows}, indent=2)
+    write_atomic(f"{target}.json", (text + "\n").encode())
+    return f"{target}.json"

@@ -1,10 +1,9 @@
-"""Peak memory of a tracker: each has a process of its own, because in a shared one nobody can say
-whose memory it was.
+"""Peak RAM of a tracker, measured in a process of its own.
 
-The process loads what every worker loads, then opens the tracker and lets it track the first
-frames of a clean sequence as a worker would, decoding beside it. Its resident memory is sampled
-all the time. `added_mb` is the highest sample less the one before anything was opened: weights,
-activations, decoded frames that wait, and the code of the runtime. It is host memory on the CPU.
+The process loads the code of a worker, then opens the tracker and tracks the first frames of a
+clean sequence, with decoding in a thread as in a worker. Its resident memory is sampled all the
+time. `added_mb` is the highest sample less the one before the tracker was opened: weights,
+activations, decoded frames that wait, and code of the runtime. It is host memory on the CPU.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ import psutil
 import torch
 
 from model.allocator import keep_large_blocks
-from pipeline.benchmark.look import look
 from pipeline.benchmark.plan import EvalSettings, plan_cells
+from pipeline.benchmark.run_trackers import run_trackers
 from pipeline.datasets.mot import Sequence as Clip
 from pipeline.degrade.conditions import Condition
 from pipeline.storage import files as storage
@@ -31,16 +30,16 @@ from pipeline.trackers.peers import track_detections
 from pipeline.trackers.runners import joined
 from pipeline.trackers.spec import FILES, PUBLIC, TrackerSpec
 
-_FRAMES = 24  # windows after the first reuse its memory
+_FRAMES = 24  # enough, because windows after the first reuse its memory
 _EVERY_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """Megabytes (10^6 bytes) of resident memory at the peak.
+    """Megabytes (10^6 bytes) of resident memory (RAM) at the peak.
 
     Attributes:
-        added_mb: beyond what the process had before the tracker was opened.
+        added_mb: above the memory of the process before the tracker was opened.
         process_mb: all of it.
     """
 
@@ -54,12 +53,12 @@ def peak_memories(
     settings: EvalSettings,
     warn: Callable[[str], None],
 ) -> dict[str, MemoryUse]:
-    """What each tracker takes on the sequence with the largest pictures.
+    """Peak memory of each tracker on the sequence with the largest pictures.
 
-    Measured once and kept below the output. Trackers that could not be measured are told to `warn`
-    and missing, as are result files, which nobody ran.
+    Measured once and kept below the output. A tracker that could not be measured is missing, and
+    `warn` is called with the reason. Result files are missing too.
     """
-    # Not above: what scores need is no part of a tracker's process.
+    # Imported here, so that a tracker's process does not load the libraries for scores.
     from pipeline.benchmark.unit import EXPECTED
 
     found = {}
@@ -85,7 +84,7 @@ def _peak_memory(tracker: TrackerSpec, clip: Clip, settings: EvalSettings) -> Me
     )
     uri = f"{settings.output}/memory/{cell.name}.json"
     if not storage.exists(uri):
-        # A fork would start with this process's memory, and count it.
+        # Spawned, because a fork would start with the memory of this process.
         spawned = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=spawned) as process:
             found = process.submit(_measure, tracker, clip, settings).result()
@@ -94,7 +93,7 @@ def _peak_memory(tracker: TrackerSpec, clip: Clip, settings: EvalSettings) -> Me
 
 
 def _measure(tracker: TrackerSpec, clip: Clip, settings: EvalSettings) -> MemoryUse:
-    """In the process of its own."""
+    """Body of the process: run the tracker and return its peak memory."""
     torch.set_num_threads(1)
     keep_large_blocks()
     before = psutil.Process().memory_info().rss
@@ -102,8 +101,8 @@ def _measure(tracker: TrackerSpec, clip: Clip, settings: EvalSettings) -> Memory
         if tracker.kind == PUBLIC:
             detections = clip.detections
         else:
-            said = look(clip, Condition(), [tracker.source], settings)
-            detections = joined(said.seen[tracker.source.name].detections)
+            runs = run_trackers(clip, Condition(), [tracker.source], settings)
+            detections = joined(runs.outputs[tracker.source.name].detections)
         if tracker.peer:
             assert detections is not None
             track_detections(
@@ -114,7 +113,7 @@ def _measure(tracker: TrackerSpec, clip: Clip, settings: EvalSettings) -> Memory
 
 @contextmanager
 def _peak() -> Iterator[Sequence[int]]:
-    """The most resident memory of this process while the block runs, bytes, as one element."""
+    """Sample the resident memory of this process; the one element is the peak in bytes so far."""
     process, over = psutil.Process(), threading.Event()
     highest = [process.memory_info().rss]
 

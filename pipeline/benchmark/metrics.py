@@ -1,10 +1,9 @@
 """Scores against ground truth, by the reference implementations.
 
 MOTA, IDF1, MOTP, switches, fragmentations, mostly tracked and lost: motmetrics. HOTA, DetA, AssA,
-LocA: trackeval. Ours are only the intersection over union they are given, and the MOT16/17
-preprocessing rule.
+LocA: trackeval. The intersection over union and the MOT16/17 preprocessing rule are our own code.
 
-Ratios are percent; NaN where a figure does not exist (localisation without one match). A match
+Ratios are percent; NaN if a figure has no value (localisation without a match). A match
 needs an intersection over union of at least 0.5 (HOTA averages over its own thresholds).
 """
 
@@ -21,16 +20,16 @@ from pipeline.datasets.boxes import Boxes, evaluated
 
 Array = np.ndarray[Any, Any]
 
-# MOT16/17: person on vehicle, static person, distractor, reflection. Nobody is asked to track
-# them, and nobody is punished for tracking them.
+# MOT16/17: person on vehicle, static person, distractor, reflection. Tracks of them count neither
+# as hits nor as errors.
 DISTRACTORS = (2, 7, 8, 12)
 _MATCH_IOU = 0.5
 _EPSILON = float(np.finfo(float).eps)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrackingScores:
-    """How well tracks follow the ground truth; ratios in percent, the rest are counts."""
+    """Scores of tracks against ground truth; ratios in percent, the rest are counts."""
 
     hota: float
     det_a: float
@@ -62,8 +61,8 @@ def iou_matrix(a: Array, b: Array) -> Array:
 def preprocess(gt: Boxes, predictions: Boxes) -> tuple[Boxes, Boxes]:
     """MOT16/17's rule: the evaluated ground truth, and predictions without those on distractors.
 
-    Predictions are matched to all ground truth, whatever its class or flag, at 0.5; those whose
-    match is a distractor are dropped.
+    Predictions are matched at 0.5 to all ground truth of any class or flag. Those whose match is a
+    distractor are dropped.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -85,7 +84,7 @@ def tracking_scores(
     """Scores of (evaluated ground truth, predictions) by sequence, and of all of them combined.
 
     Raises:
-        ValueError: No sequence is given, or an id stands twice in one frame.
+        ValueError: No sequence is given, or an id is twice in one frame.
     """
     if not sequences:
         raise ValueError("tracking scores: no sequence to evaluate")
@@ -101,7 +100,7 @@ def tracking_scores(
         accumulators,
         names=list(sequences),
         metrics=[*motmetrics.metrics.motchallenge_metrics, "num_objects"],
-        generate_overall=len(sequences) > 1,  # of one it is the same again, for as much time
+        generate_overall=len(sequences) > 1,  # for one sequence it would be the same
     )
     clear = clear.to_dict("index")
     each = {name: _scores(clear[name], hotas[name]) for name in sequences}

@@ -21,18 +21,20 @@ from pipeline.datasets.mot import Sequence as Clip
 from pipeline.trackers.sequence_frames import SequenceFrames
 
 _COUNT = 10
-_APART = 10  # frames between two moments of one cell, so that they are not the same one
-_SWITCH_COST = 3.0  # misses that an id switch is as bad as
+_APART = 10  # least number of frames between two moments of one cell
+_SWITCH_COST = 3.0  # misses that count as much as an id switch
 _WIDTH = 300
 _GREEN, _RED, _YELLOW = "#39d353", "#ff5555", "#ffd33d"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """One frame where much went wrong, and a strip of the frames before, at and after it.
+    """A frame with many errors, and a strip of the frames before, at and after it.
 
-    `picture` is a JPEG as a data URL: green boxes are ground truth that was found, yellow ground
-    truth that was missed, red what was tracked and is nobody.
+    Attributes:
+        switches, misses, false: errors in the frame.
+        picture: JPEG as a data URL. Green boxes are ground truth that was found, yellow ones
+            ground truth that was missed, red ones tracks without ground truth.
     """
 
     sequence: str
@@ -54,9 +56,9 @@ def worst_moments(
     """The ten worst frames of the first tracker of the table, over all its cells."""
     tracker = results.trackers[0]
     shown = {row["cell"] for row in results.rows if not row["apart"]}
-    mine = [c for c in cells if c.tracker.name == tracker and c.name in shown]
+    own = [c for c in cells if c.tracker.name == tracker and c.name in shown]
     ranked: list[tuple[float, Cell, int, dict[str, int]]] = []
-    for cell in mine:
+    for cell in own:
         gt, tracks = scored_pair(cell, sequences[cell.sequence], settings)
         counts = frame_errors(gt, tracks)
         taken: list[int] = []
@@ -69,21 +71,21 @@ def worst_moments(
     ranked.sort(key=lambda item: -item[0])
     return [
         Moment(
-            cell.sequence,
-            cell.condition.name,
-            tracker,
-            frame,
-            counts["SWITCH"],
-            counts["MISS"],
-            counts["FP"],
-            _strip(cell, sequences[cell.sequence], settings, frame),
+            sequence=cell.sequence,
+            condition=cell.condition.name,
+            tracker=tracker,
+            frame=frame,
+            switches=counts["SWITCH"],
+            misses=counts["MISS"],
+            false=counts["FP"],
+            picture=_strip(cell, sequences[cell.sequence], settings, frame),
         )
         for _, cell, frame, counts in ranked[:_COUNT]
     ]
 
 
 def frame_errors(gt: Boxes, tracks: Boxes) -> dict[int, dict[str, int]]:
-    """How many switches, misses and false boxes each frame has, by motmetrics' events."""
+    """Switches, misses and false boxes of each frame, by motmetrics' events."""
     accumulator = motmetrics.MOTAccumulator()
     last = int(max([0, *gt.frame[-1:], *tracks.frame[-1:]]))
     for frame in range(1, last + 1):
@@ -104,7 +106,7 @@ def _badness(counts: dict[str, int]) -> float:
 
 
 def scored_pair(cell: Cell, clip: Clip, settings: EvalSettings) -> tuple[Boxes, Boxes]:
-    """The ground truth and the tracks of a cell that its scores are of."""
+    """The ground truth and the tracks of a cell, as they are scored."""
     tracks = read_boxes(cell_uri(settings.output, cell), TRACK)
     gt = clip.gt[clip.gt.frame <= (settings.frames or clip.length)]
     return preprocess(gt, tracks) if settings.preprocessing else (evaluated(gt), tracks)
@@ -115,7 +117,7 @@ def _strip(cell: Cell, clip: Clip, settings: EvalSettings, frame: int) -> str:
     gt, tracks = scored_pair(cell, clip, settings)
     last = min(clip.length, settings.frames or clip.length)
     wanted = [f for f in (frame - 2, frame, frame + 2) if 1 <= f <= last]
-    # A codec's clip was kept at the length it was evaluated at; others need no more than this.
+    # The re-encoded file of a codec condition is kept by this limit; others need no more frames.
     limit = settings.frames if cell.condition.kind == "codec" else wanted[-1]
     shots = SequenceFrames(
         replace(clip, gt=gt), cell.condition, limit, (), True, f"{settings.output}/codec"

@@ -1,4 +1,4 @@
-"""Spread the units of a benchmark over a Ray cluster, or compute them here."""
+"""Compute the units of a benchmark on a Ray cluster, or in this process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.benchmark.plan import EvalSettings, Unit
 from pipeline.benchmark.unit import UnitResult, run_unit
 from pipeline.storage.files import list_stems
 
-_TRIES = 3  # a unit whose worker dies runs elsewhere; cells it had published stay
+_TRIES = 3  # of a unit whose worker dies; cells it has published stay
 
 
 def missing_units(
     cells: Sequence[Cell], sequences: dict[str, Any], settings: EvalSettings
 ) -> list[Unit]:
-    """What is left to do, most work first."""
+    """Units of the missing cells, the longest first."""
     there = list_stems(f"{settings.output.rstrip('/')}/cells")
     groups: dict[tuple[str, str, int], list[Cell]] = {}
     for cell in cells:
@@ -35,24 +35,24 @@ def missing_units(
 
 
 def compute_here(units: Sequence[Unit], progress: Callable[[float], None]) -> Iterator[UnitResult]:
-    """One unit after the other in this process; `progress` is told of `Unit.core_s` done."""
+    """Compute units in this process; `progress` is called with the parts of `Unit.core_s` done."""
     for unit in units:
-        told = 0.0
+        reported = 0.0
 
         def frames_done(frames: int, unit: Unit = unit) -> None:
-            nonlocal told
-            told += (share := unit.core_s * frames / max(1, unit.frames))
+            nonlocal reported
+            reported += (share := unit.core_s * frames / max(1, unit.frames))
             progress(share)
 
         yield run_unit(unit, frames_done)
-        progress(unit.core_s - told)  # what no frame was looked at for
+        progress(unit.core_s - reported)  # the rest: work that is not counted by frames
 
 
 def compute_on_ray(units: Sequence[Unit], workers: int | None) -> Iterator[UnitResult]:
-    """On the connected cluster, at most `workers` at a time (None: as many as there is room for).
+    """Compute units on the connected cluster, `workers` at a time (None: as many as fit).
 
-    A unit whose worker or node dies is tried again elsewhere; one that keeps killing its workers
-    comes back with that as the reason.
+    A unit whose worker or node dies is tried again on another one. If that fails too often, its
+    result has the failure as the reason.
     """
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))

@@ -1,4 +1,4 @@
-"""Everything a benchmark leaves behind: rows in Parquet, Markdown, the HTML page, comparisons."""
+"""Outputs of a benchmark: Parquet, Markdown, the HTML page, comparisons, MLflow."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from pipeline.benchmark.metrics import tracking_scores
 from pipeline.benchmark.moments import scored_pair, worst_moments
 from pipeline.benchmark.plan import EvalSettings, cell_uri
 from pipeline.benchmark.report import render_report
-from pipeline.benchmark.results import Results, Row
+from pipeline.benchmark.results import DEGRADED, Results, Row
 from pipeline.benchmark.table import against, markdown, markdown_table
 from pipeline.datasets.layouts import DataSet
 from pipeline.datasets.mot import MotError
 from pipeline.degrade.conditions import CLEAN
+from pipeline.runtime.mlflow_run import MlflowRun
 from pipeline.storage import files as storage
 from pipeline.storage.schema import to_parquet_bytes
+
+_LOGGED = ("mota", "idf1", "ap50", "frames_per_second", "peak_memory_mb")
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What the benchmark says beside the cells.
+    """Findings of a benchmark beside its cells.
 
     Attributes:
         apart: sequences that are in no mean because the settings say so.
-        damaged: sequences that are in no mean because their data is bad, and how; for every
-            tracker, as means over other sequences cannot be compared.
-        left_out: what has no cell, and why.
+        damaged: sequences with bad data, and the reason. They are in no mean of any tracker, so
+            that all means are over the same sequences.
+        left_out: sequences and trackers without cells, and the reason.
         memory: peak memory by tracker.
     """
 
@@ -47,7 +50,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was made: results, Markdown, files by name; and sequences in no mean for bad data."""
+    """Published results: rows, Markdown, files by name; and sequences in no mean for bad data."""
 
     results: Results
     markdown: str
@@ -64,7 +67,7 @@ def publish(
     baseline: str | None,
     pictures: bool,
 ) -> Published | None:
-    """Make rows.parquet, table.md and report.html below the output; None where no cell is there.
+    """Make rows.parquet, table.md and report.html below the output; None without any cell.
 
     `name`: rows are kept as runs/NAME.parquet too. `baseline`: such a name, or a path of rows.
 
@@ -82,7 +85,7 @@ def publish(
             row["peak_memory_mb"] = memory and memory.added_mb
             row["process_memory_mb"] = memory and memory.process_mb
             rows.append(row | {"cell": cell.name})
-    # A sequence whose frames are not those of its ground truth tells nothing about a tracker.
+    # If its frames do not fit its ground truth, a sequence has no valid scores.
     damaged = {row["sequence"]: row["problem"] for row in rows if row["problem"]}
     damaged |= findings.damaged
     for row in rows:
@@ -107,6 +110,33 @@ def publish(
     if name:
         storage.write_atomic(f"{output}/runs/{name}.parquet", stored)
     return Published(results, text, files, sorted(damaged))
+
+
+def log_results(
+    log: MlflowRun, settings: Mapping[str, object], results: Results, files: Mapping[str, bytes]
+) -> None:
+    """Log a benchmark in MLflow and end the run.
+
+    Args:
+        log: Open; closed here.
+        settings: By dotted key.
+        results: HOTA goes in for every condition, other figures for clean.
+        files: By name: the rows, the table with its comparisons, the page with its figures.
+    """
+    log.params(settings)
+    metrics = {}
+    for tracker in results.trackers:
+        plain = tracker.replace(":", "/").replace("+", "-")
+        for condition in (*results.conditions, DEGRADED):
+            if (found := results.estimate(tracker, condition)) is not None:
+                metrics[f"{plain}/hota/{condition}"] = found.mean
+        for figure in _LOGGED:
+            if (found := results.estimate(tracker, CLEAN, figure)) is not None:
+                metrics[f"{plain}/{figure}/clean"] = found.mean
+    log.metrics(metrics, step=0)
+    for name, content in files.items():
+        log.file(name, content)
+    log.close("FINISHED")
 
 
 def read_rows(uri: str) -> list[Row]:
@@ -156,8 +186,8 @@ def _combined(
         if mine:
             scores = _pooled(mine, data, settings)
             lines.append((tracker, *(f"{scores[figure]:.4g}" for figure in figures)))
-    said = "All boxes as one sequence: long and crowded sequences weigh more."
-    return f"{said}\n\n" + markdown_table(head, lines)
+    note = "All boxes as one sequence: long and crowded sequences weigh more."
+    return f"{note}\n\n" + markdown_table(head, lines)
 
 
 def _pooled(cells: Sequence[Cell], data: DataSet, settings: EvalSettings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a benchmark computes: its cells, what decides each of them, and units of work."""
+"""Plan of a benchmark: its cells, their keys, and units of work."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from pipeline.trackers.detectors import DetectorError, detector_files
 from pipeline.trackers.spec import DETECTOR, FILES, PUBLIC, STUDENT, TrackerSpec
 from pipeline.trackers.variants import variant_exists
 
-# Core-seconds a frame, as one core of a small server took them (`jobs.eval` prints its own at its
-# end), and a cell's own. They order the work and say beforehand how long it is, no more.
+# Core-seconds a frame and a cell on a small server; `vsdmot eval` prints the real ones.
+# They are used only to order the work and to estimate its time.
 _FRAME_S, _STUDENT_S, _VARIANT_S, _DETECTOR_S, _SCORE_S = 0.09, 0.25, 0.09, 0.06, 0.005
 _CELL_S = 0.07
 
 
 @dataclass(frozen=True, slots=True)
 class EvalSettings:
-    """What every cell is computed with.
+    """Settings of all cells.
 
     Attributes:
-        output: folder or URL; cells go below it, re-encoded videos too.
+        output: folder or URL of cells and re-encoded videos.
         frames: from the start of each sequence; None is all of them.
         preprocessing: the MOT16/17 rule.
-        trusted: score that makes a detector's detection high for a peer; students bring their own.
+        trusted: score from which a detector's detection is high for a peer; a student has its own.
         window: frames encoded as one batch.
         device: "cpu" or "cuda".
-        synthetic: whether the sequences are drawn, not filmed.
+        synthetic: whether the sequences are drawn instead of filmed.
     """
 
     output: str
@@ -63,18 +63,18 @@ class Unit:
 
     @property
     def frames(self) -> int:
-        """Frames that are looked at."""
+        """Frames to process."""
         return self.settings.length(self.sequence)
 
     @property
     def core_s(self) -> float:
         """Roughly how many core-seconds it takes."""
-        looking = [c.tracker for c in self.cells if not c.tracker.peer]
-        students = [t.path for t in looking if t.kind == STUDENT]
-        detectors = sum(t.kind == DETECTOR for t in looking)
+        sources = [c.tracker for c in self.cells if not c.tracker.peer]
+        students = [t.path for t in sources if t.kind == STUDENT]
+        detectors = sum(t.kind == DETECTOR for t in sources)
         each = len(set(students)) * _STUDENT_S + len(students) * _VARIANT_S
         each += detectors * _DETECTOR_S + len(self.cells) * _SCORE_S
-        each += _FRAME_S if looking else 0.0
+        each += _FRAME_S if sources else 0.0
         return self.frames * each + len(self.cells) * _CELL_S
 
 
@@ -86,11 +86,11 @@ def plan_cells(
 ) -> list[Cell]:
     """Every cell of the benchmark, sources of detections among them.
 
-    A seed that changes neither pixels nor tracker gives no cell of its own; nor has a tracker that
-    only knows the clean video one under a degradation.
+    A further seed gives a cell only if it changes the pixels or the tracker. Result files and
+    public detections are of the clean video, so they have no cells under degradations.
 
     Raises:
-        CheckpointError, DetectorError: What a tracker is made of is not there.
+        CheckpointError, DetectorError: A file of a tracker is missing.
     """
     sources = {t.source.name: t.source for t in trackers}
     wanted = list({t.name: t for t in (*sources.values(), *trackers)}.values())
@@ -115,7 +115,7 @@ def plan_cells(
 
 
 def cell_uri(output: str, cell: Cell) -> str:
-    """Where a cell lies."""
+    """Path or URL of a cell."""
     return f"{output.rstrip('/')}/cells/{cell.name}.parquet"
 
 
@@ -127,7 +127,7 @@ def source_cell(unit: Unit, cell: Cell) -> Cell:
 
 
 def data_sha256(sequence: Sequence) -> str:
-    """A hash of a sequence: its ground truth, its public detections, what its video holds."""
+    """A hash of a sequence: of its ground truth, public detections and video."""
     digest = hashlib.sha256(sequence.name.encode())
     texts = [sequence.gt_file, sequence.folder / "det" / "det.txt"]
     for path in texts:
@@ -144,10 +144,10 @@ def data_sha256(sequence: Sequence) -> str:
 
 @lru_cache(maxsize=256)
 def source_sha256(kind: str, path: str, sequence: str) -> str:
-    """A hash of what a tracker is made of; "" for a sequence's own detections, or no result file.
+    """A hash of a tracker's files; "" for a sequence's own detections and missing result files.
 
     Raises:
-        CheckpointError, DetectorError: The file is not there.
+        CheckpointError, DetectorError: The file is missing.
     """
     if kind == PUBLIC:
         return ""
@@ -155,7 +155,7 @@ def source_sha256(kind: str, path: str, sequence: str) -> str:
     digest = hashlib.sha256()
     for file in files.get(kind) or detector_files(path):
         if not file.is_file():
-            if kind == FILES:  # costs its sequence, as any bad file does, not the benchmark
+            if kind == FILES:  # an error of this sequence alone, when its cell is computed
                 return ""
             error = CheckpointError if kind == STUDENT else DetectorError
             raise error(f"{file}: no such file; weights=, students= and detectors= name them")
@@ -174,7 +174,7 @@ def _deciding(
     return {
         "sequence": sequence.name,
         "data": data,
-        # What gt.txt and pixels do not say: a corrected seqinfo.ini gives another cell.
+        # From seqinfo.ini, which is not part of the hash of the data.
         "seqinfo": [sequence.length, sequence.frame_rate, sequence.width, sequence.height],
         "condition": [condition.kind, condition.severity, condition.seed],
         "source": source_sha256(tracker.kind, tracker.path, sequence.name),

@@ -1,4 +1,4 @@
-"""The HTML page of a benchmark: one file, no script, opened anywhere."""
+"""The HTML page of a benchmark: one file without scripts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def render_report(
 
 
 def _heat(results: Results) -> list[dict[str, Any]]:
-    """For each tracker a grid kind x severity of HOTA, with what is left of clean as colour."""
+    """For each tracker a grid kind x severity of HOTA; the colour is its share of clean HOTA."""
     found = []
     degraded = [row for row in results.rows if row["condition"] != CLEAN]
     kinds = list(dict.fromkeys(row["kind"] for row in degraded))
@@ -98,5 +98,5 @@ def _scatter(results: Results) -> Markup:
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None})
     svg = file.getvalue()
-    # Safe as it is: matplotlib wrote it, with names of kinds and numbers in it alone.
+    # Safe: matplotlib wrote it, and its only texts are names of kinds and numbers.
     return Markup(svg[svg.index("<svg") :])

@@ -1,9 +1,9 @@
-"""What a benchmark says: means over sequences, their intervals, and differences.
+"""Statistics of a benchmark: means over sequences, their intervals, and differences.
 
 Means are plain means over sequences, each the mean over its seeds; sequences that are apart count
-in none. Intervals are 95 % percentile bootstraps over sequences (2,000 draws, seeded); with a
-handful of sequences they are coarse, and with one there is none. Differences are paired: the same
-sequences on both sides.
+in none. Intervals are 95 % percentile bootstraps over sequences (2,000 draws, seeded). They are
+coarse for a few sequences, and one sequence has none. Differences are paired: both sides have the
+same sequences.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pipeline.degrade.conditions import CLEAN
 Row = dict[str, Any]
 _DRAWS = 2000
 DEGRADED = "degraded"
-"""Stands for the mean over all conditions but clean."""
+"""Name of the mean over all conditions but clean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over sequences with its interval; `low` is None where one sequence is all there is."""
+    """A mean over sequences with its interval; `low` is None for a single sequence."""
 
     mean: float
     low: float | None
@@ -40,7 +40,7 @@ class Estimate:
 
     @property
     def is_nothing(self) -> bool:
-        """Of a difference: whether it may be chance, by sequences or by seeds."""
+        """Whether a difference may be chance, by sequences or by seeds."""
         if self.low is None or self.high is None:
             return True
         if self.seed_spread is not None and abs(self.mean) <= self.seed_spread:
@@ -68,10 +68,10 @@ class Results:
     def values(
         self, tracker: str, condition: str, figure: str, degraded: list[str] | None = None
     ) -> dict[tuple[str, int], float]:
-        """A figure by (sequence, seed); of `DEGRADED`, where all its conditions are there.
+        """A figure by (sequence, seed); of `DEGRADED` if all its conditions have it.
 
-        What no seed changes stands for every seed. `degraded`: the conditions that `DEGRADED` is
-        the mean over; None is all there are.
+        A value that does not depend on the seed counts for every seed. `degraded`: the conditions
+        in the mean `DEGRADED`; None for all.
         """
         if condition != DEGRADED:
             found = {}
@@ -93,30 +93,31 @@ class Results:
         return found
 
     def estimate(self, tracker: str, condition: str, figure: str = "hota") -> Estimate | None:
-        """The mean of a figure; None where there is no such cell."""
+        """The mean of a figure; None if there is no such cell."""
         return _estimate(self.values(tracker, condition, figure))
 
     def difference(
         self, tracker: str, reference: str, condition: str, other: Results | None = None
     ) -> Estimate | None:
-        """HOTA of a tracker minus that of a reference (of other results, where given).
+        """HOTA of a tracker minus that of a reference, which may be of other results.
 
-        Of `DEGRADED` over the conditions that both have.
+        `DEGRADED` is the mean over the conditions that both have.
         """
         other = other or self
         both = [n for n in self.degraded if self._at[tracker, n] and other._at[reference, n]]
-        mine = self.values(tracker, condition, "hota", both)
-        theirs = other.values(reference, condition, "hota", both)
-        return _estimate(_minus(mine, theirs))
+        values = self.values(tracker, condition, "hota", both)
+        references = other.values(reference, condition, "hota", both)
+        return _estimate(_minus(values, references))
 
 
 def _minus(
-    mine: dict[tuple[str, int], float], theirs: dict[tuple[str, int], float]
+    values: dict[tuple[str, int], float], references: dict[tuple[str, int], float]
 ) -> dict[tuple[str, int], float]:
-    first = {s: min(seed for q, seed in theirs if q == s) for s, _ in theirs}
+    first = {s: min(seed for q, seed in references if q == s) for s, _ in references}
     found = {}
-    for (sequence, seed), value in mine.items():
-        base = theirs.get((sequence, seed), theirs.get((sequence, first.get(sequence, seed))))
+    for (sequence, seed), value in values.items():
+        fallback = references.get((sequence, first.get(sequence, seed)))
+        base = references.get((sequence, seed), fallback)
         if base is not None:
             found[sequence, seed] = value - base
     return found

@@ -18,26 +18,30 @@ from pipeline.benchmark.metrics import preprocess, tracking_scores
 from pipeline.benchmark.plan import EvalSettings, source_sha256
 from pipeline.datasets.boxes import Boxes, as_written, evaluated
 from pipeline.datasets.mot import Sequence
-from pipeline.trackers.runners import Seen, joined
+from pipeline.trackers.runners import TrackerOutput, joined
 from pipeline.trackers.spec import STUDENT
 
 STAGES = ("decode", "prepare", "detect", "encode", "step", "associate")
 
 
 def score_cell(
-    sequence: Sequence, cell: Cell, settings: EvalSettings, seen: Seen, facts: dict[str, Any]
+    sequence: Sequence,
+    cell: Cell,
+    settings: EvalSettings,
+    output: TrackerOutput,
+    facts: dict[str, Any],
 ) -> tuple[dict[str, Any], Boxes | None, Boxes | None]:
     """The row of a cell, its tracks and its detections.
 
     Tracks are scored as a result file would hold them, to a hundredth of a pixel, so that the
-    files of `jobs.export` have these very scores.
+    files of `vsdmot export` have the same scores.
 
     Args:
         sequence: With its ground truth.
         cell: Which.
         settings: The benchmark's.
-        seen: What the tracker said.
-        facts: What the row says beside scores; of them `trusted`, `frames` and `problem` here.
+        output: The tracker's.
+        facts: Columns of the row beside scores; `trusted`, `frames` and `problem` are read here.
     """
     condition, tracker = cell.condition, cell.tracker
     limit = settings.length(sequence)
@@ -54,8 +58,8 @@ def score_cell(
         "variant": tracker.variant if tracker.kind == STUDENT else "",
         "peer": tracker.peer,
     }
-    tracks = joined(seen.tracks) if tracker.tracks else None
-    detections = joined(seen.detections) if seen.detections else None
+    tracks = joined(output.tracks) if tracker.tracks else None
+    detections = joined(output.detections) if output.detections else None
     if detections is not None:
         detections = detections[detections.frame <= limit]
         row |= asdict(
@@ -67,19 +71,19 @@ def score_cell(
         tracks = as_written(tracks[tracks.frame <= limit])
         pair = preprocess(gt, tracks) if settings.preprocessing else (evaluated(gt), tracks)
         row |= asdict(tracking_scores({sequence.name: pair})[0][sequence.name])
-    row |= facts | {"trusted": trusted} | _speed(seen.stage_s, facts["frames"])
-    if seen.quality:  # of a peer it is what its source measured, which the facts say
-        row["quality"] = float(np.mean(seen.quality))
-        row["semantic_weight"] = float(np.mean(seen.semantic_weight))
-    row |= {"stage_s": seen.stage_s} | _provenance(sequence, cell, settings)
+    row |= facts | {"trusted": trusted} | _speed(output.stage_s, facts["frames"])
+    if output.quality:  # a peer has that of its source, in the facts
+        row["quality"] = float(np.mean(output.quality))
+        row["semantic_weight"] = float(np.mean(output.semantic_weight))
+    row |= {"stage_s": output.stage_s} | _provenance(sequence, cell, settings)
     return row, tracks, detections
 
 
 def _speed(stage_s: dict[str, list[float]], frames: int) -> dict[str, float | None]:
-    """Latency a frame by stage in ms, and frames a second as a worker would reach them.
+    """Latency of a frame by stage in ms, and the frames a second that a worker would reach.
 
-    A worker decodes in a thread of its own, so its rate is that of the slower of the two.
-    Degrading is the benchmark's work, not the tracker's, and is left out.
+    A worker decodes in a thread of its own, so its rate is that of the slower thread. Degradation
+    is left out, because it is work of the benchmark and not of the tracker.
     """
     found: dict[str, float | None] = {}
     for stage in STAGES:

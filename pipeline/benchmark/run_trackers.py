@@ -1,4 +1,4 @@
-"""Show the frames of a sequence once to every student and detector that is to see them."""
+"""Run students and detectors on a sequence, all in one pass over its frames."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from pipeline.benchmark.speed import count_gflops, count_parameters
 from pipeline.datasets.mot import Sequence
 from pipeline.degrade.conditions import Condition
 from pipeline.trackers.detectors import Detector, open_detector
-from pipeline.trackers.runners import DetectorRun, Seen, StudentRun
+from pipeline.trackers.runners import DetectorRun, StudentRun, TrackerOutput
 from pipeline.trackers.sequence_frames import SequenceFrames
 from pipeline.trackers.spec import DETECTOR, STUDENT, TrackerSpec
-from pipeline.trackers.variants import FULL
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the trackers of one pass said.
+class TrackerRuns:
+    """Results of one pass.
 
     Attributes:
-        seen: by tracker's name.
-        facts: by tracker's name, what its row says of it: frames, problem, size, input, trusted.
+        outputs: by tracker's name.
+        facts: columns of the tracker's row, by tracker's name: frames, problem, size, input,
+            trusted.
         core_s: processor time of "students" and of "detectors".
     """
 
-    seen: dict[str, Seen]
+    outputs: dict[str, TrackerOutput]
     facts: dict[str, dict[str, Any]]
     core_s: dict[str, float]
 
 
-def look(
+def run_trackers(
     sequence: Sequence,
     condition: Condition,
     trackers: Items[TrackerSpec],
     settings: EvalSettings,
     progress: Callable[[int], None] = lambda frames: None,
-) -> Look:
-    """One pass over the frames for all of `trackers`, students and detectors.
+) -> TrackerRuns:
+    """Run all of `trackers`, students and detectors, in one pass over the frames.
 
     Raises:
-        MotError, ProbeError, DecodeError, StorageError: The frames cannot be shown.
+        MotError, ProbeError, DecodeError, StorageError: The frames cannot be read.
         CheckpointError, DetectorError: A tracker cannot be opened.
     """
     students: dict[str, list[str]] = {}
@@ -65,8 +65,7 @@ def look(
     runs: dict[str, StudentRun | DetectorRun] = {}
     for path, variants in students.items():
         model = loaded[path][0]
-        # The full student first: its times are then measured, not reckoned.
-        names = sorted(set(variants), key=lambda v: (v != FULL, v))
+        names = sorted(set(variants))
         box = frames.letterboxes[model.config.input_height, model.config.input_width]
         runs[path] = StudentRun(model, names, sequence.name, condition, box, settings.device)
     runs |= {t.path: DetectorRun(_detector(t.path)) for t in detectors}
@@ -79,23 +78,23 @@ def look(
             values += [getattr(shot, f"{stage}_s") for shot in window]
         for run in runs.values():
             started = time.thread_time()
-            run.see(window)
+            run.process(window)
             part = "students" if isinstance(run, StudentRun) else "detectors"
             core_s[part] = core_s.get(part, 0.0) + time.thread_time() - started
         progress(len(window))
 
-    seen, facts = {}, {}
+    outputs, facts = {}, {}
     for tracker in trackers:
         run = runs[tracker.path]
-        mine = run.seen[tracker.variant] if isinstance(run, StudentRun) else run.seen
-        mine.stage_s |= stages
+        output = run.outputs[tracker.variant] if isinstance(run, StudentRun) else run.output
+        output.stage_s |= stages
         fact: dict[str, Any] = {"frames": frames.decoded, "problem": frames.problem}
         if tracker.kind == STUDENT:
             model, size = loaded[tracker.path]
             fact |= size | {"input": f"{model.config.input_height}x{model.config.input_width}"}
             fact["trusted"] = model.config.birth_threshold
-        seen[tracker.name], facts[tracker.name] = mine, fact
-    return Look(seen, facts, core_s)
+        outputs[tracker.name], facts[tracker.name] = output, fact
+    return TrackerRuns(outputs, facts, core_s)
 
 
 @lru_cache(maxsize=8)

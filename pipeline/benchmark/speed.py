@@ -1,4 +1,4 @@
-"""What the student costs: parameters, GFLOPs, and where the time of a video goes."""
+"""Cost of the student: parameters, GFLOPs, and the time of each stage on a video."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.net.quality import PATCH, PATCHES, frame_statistics
 from model.teach.teacher import RANDOM, load_teacher
-from model.track.tracker import Memory, Tracker
+from model.track.frames import EncodedFrames
+from model.track.tracker import Tracker
 from pipeline.tracking.tables import VideoTables
 from pipeline.tracking.track_video import TrackSettings, batch_window, track_video
 from pipeline.video.decode import FrameStream
@@ -30,7 +31,7 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 """A window of frames as `Tracker.encode` takes it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """Figures of one run on one video.
 
@@ -38,21 +39,21 @@ class Bench:
         parameters_m: Millions of parameters by module, and `total`.
         gflops: 1e9 floating-point operations a frame, a multiplication and its addition counted
             as two: `encode`, `step`, `total`.
-        frames: Frames the figures of decode and path are of, and of the model's.
-        frames_per_second: `decode`, `encode`, `step` and `model` (both of them) each alone, and
-            `path`: all of it together, as a worker of jobs.track does it, but without writing.
+        frames: Frames that `decode`, `path` and `model` were measured on.
+        frames_per_second: `decode`, `encode`, `step` and `model` (encode and step) each alone, and
+            `path`: all of them together, as in a worker of `vsdmot track` without writing.
         to_decode: The same as multiples of `decode`.
         times_real_time: Seconds of footage tracked in a second.
         path_share: Share of the path's time in which it waits for frames, encodes, steps.
-        milliseconds: What a frame costs, in windows: `semantics` the branch and its way to the
+        milliseconds: Of a frame, in windows: `semantics` the branch and its projection for the
             decoders; `quality` statistics, quality and gate; `tracker` all of it; `vit_b32` a
             CLIP ViT-B/32 image tower (random weights) at its own 224 x 224, `vit_b32_canvas` on
             the tracker's canvas.
-        semantics_cheaper: The branch's time goes into those of both towers this often.
+        semantics_cheaper: Time of each of both towers, in units of the branch's.
         semantics_share: The branch's share of the tracker's time.
-        encode_share: Share of encoding's time by module; `statistics` is what is measured of a
-            frame's patches for its quality, `rest` what belongs to no module.
-        peak_rss_mb: The most memory this process has had, in MB, measuring included.
+        encode_share: Share of encoding's time by module; `statistics` are those of a frame's
+            patches, `rest` is the time outside of modules.
+        peak_rss_mb: Peak memory of this process in MB, measuring included.
         machine: Cores, versions, threads; `load`: processes that were busy before, over a minute.
     """
 
@@ -87,13 +88,13 @@ def bench(
         info: The video; decode and path take all of it.
         settings: Window, queue and device.
         frames: Frames of the video that the model alone is measured on, at most.
-        say: Told what is being measured.
+        say: Called with the name of each measure before it starts.
 
     Raises:
-        DecodeError: Not one frame could be read.
+        DecodeError: No frame could be read.
         StorageError: The video could not be read to its end.
     """
-    machine = _machine(settings.device)  # first, for the load is to be that of others
+    machine = _machine(settings.device)  # first, so that the load is that of other processes
     say("GFLOPs")
     gflops = count_gflops(tracker)
     say("decode alone")
@@ -154,9 +155,8 @@ def count_parameters(tracker: Tracker) -> dict[str, float]:
 def count_gflops(tracker: Tracker) -> dict[str, float]:
     """GFLOPs a frame of encoding and stepping.
 
-    Convolutions and matrix products count, as everywhere; what is done element by element and
-    the samples that deformable attention takes do not. Slots are fixed, so an empty frame costs
-    what a crowd costs.
+    Convolutions and matrix products count, as is usual; elementwise operations and the samples of
+    deformable attention do not. Slots are fixed, so all frames cost the same.
     """
     config, device = tracker.config, tracker.gate.bias.device
     height, width = config.input_height, config.input_width
@@ -166,10 +166,10 @@ def count_gflops(tracker: Tracker) -> dict[str, float]:
         torch.zeros((1, PATCHES, PATCH, PATCH), dtype=torch.uint8, device=device),
     )
     with FlopCounterMode(display=False) as encoding:
-        memory = tracker.encode(*inputs)
+        encoded = tracker.encode(*inputs)
     state = tracker.initial_state(1)
     with FlopCounterMode(display=False) as stepping:
-        tracker.step(memory, state)
+        tracker.step(encoded, state)
     encode, step = (counter.get_total_flops() / 1e9 for counter in (encoding, stepping))
     return {"encode": encode, "step": step, "total": encode + step}
 
@@ -180,7 +180,7 @@ def _stream(tracker: Tracker, info: VideoInfo, settings: TrackSettings) -> Frame
 
 
 def _decode(tracker: Tracker, info: VideoInfo, settings: TrackSettings) -> tuple[int, float]:
-    """Frames and seconds of decoding, letterboxing and cutting patches, nothing else running."""
+    """Frames and seconds of decoding, letterboxing and cutting patches alone."""
     started = time.perf_counter()
     with _stream(tracker, info, settings) as stream:
         frames = sum(1 for _ in stream)
@@ -205,20 +205,20 @@ def _model(
 ) -> tuple[float, float, dict[str, float]]:
     """Seconds of encoding, seconds of stepping, and the shares of encoding's time."""
 
-    def encode(window: Inputs) -> Memory:
+    def encode(window: Inputs) -> EncodedFrames:
         images, valid, patches = (tensor.to(device) for tensor in window)
         return tracker.encode(images, valid, patches)
 
-    # Once unmeasured: the first call chooses kernels and fills caches.
+    # The first call is not measured, because it chooses kernels and fills caches.
     tracker.track(encode(windows[0]), tracker.initial_state(1))
     encode_s = step_s = 0.0
     state = tracker.initial_state(1)
     for window in windows:
         mark = _now(device)
-        memory = encode(window)
+        encoded = encode(window)
         encode_s += _now(device) - mark
         mark = _now(device)
-        _, state = tracker.track(memory, state)
+        _, state = tracker.track(encoded, state)
         step_s += _now(device) - mark
     return encode_s, step_s, _encode_shares(tracker, windows, encode, device)
 
@@ -243,9 +243,9 @@ def _teacher_seconds(tracker: Tracker, settings: TrackSettings) -> dict[str, flo
 
 
 def _encode_shares(
-    tracker: Tracker, windows: list[Inputs], encode: Callable[[Inputs], Memory], device: str
+    tracker: Tracker, windows: list[Inputs], encode: Callable[[Inputs], EncodedFrames], device: str
 ) -> dict[str, float]:
-    """A second pass, with a clock at each module: on a GPU, looking at it costs time."""
+    """Shares of encoding's time, in a second pass: on a GPU the clocks of modules cost time."""
     total = statistics = 0.0
     with _clocks(tracker, device) as seconds:
         for window in windows:
@@ -282,7 +282,7 @@ def _clocks(tracker: Tracker, device: str) -> Iterator[dict[str, float]]:
 
 
 def _now(device: str) -> float:
-    """The time when all the work given to the device so far is done."""
+    """The time after all work of the device so far is done."""
     if device != "cpu":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -309,7 +309,7 @@ def _machine(device: str) -> dict[str, Any]:
 
 
 def _cpu_name() -> str:
-    """The processor's name where the system tells it, else its architecture."""
+    """The processor's name if the system gives it, else its architecture."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             names = [line.partition(":")[2].strip() for line in lines if "model name" in line]

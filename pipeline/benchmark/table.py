@@ -25,7 +25,7 @@ def markdown(results: Results, notes: Sequence[str] = ()) -> str:
 
 
 def against(results: Results, reference: str, other: Results | None = None) -> str:
-    """Paired differences of HOTA: every tracker to one, or to itself in other results."""
+    """Paired differences of HOTA: of every tracker to one, or to itself in other results."""
     head = ["tracker", CLEAN, "degraded mean"]
     lines = []
     for tracker in results.trackers:
@@ -37,12 +37,12 @@ def against(results: Results, reference: str, other: Results | None = None) -> s
             found = results.difference(tracker, base, condition, other)
             cells.append(_signed(found))
         lines.append([tracker, *cells])
-    said = (
+    note = (
         "Difference in HOTA, 95 % interval over sequences. **better**, **worse**: beyond the "
         "interval; *nothing*: it holds 0, or there is none, or seeds differ as much. The degraded "
         "mean is over the conditions that both have."
     )
-    return f"{said}\n\n" + markdown_table(head, lines)
+    return f"{note}\n\n" + markdown_table(head, lines)
 
 
 def _summary(results: Results) -> str:
@@ -63,8 +63,8 @@ def _summary(results: Results) -> str:
             seeds = len({seed for _, seed in values}) or 1
             cells.append(f"{sum(values.values()) / seeds:.0f}" if values else _NONE)
         lines.append([tracker, *cells])
-    said = "Plain means over sequences, clean but for the second column; counts are sums."
-    return f"{said}\n\n" + markdown_table(head, lines)
+    note = "Plain means over sequences, clean but for the second column; counts are sums."
+    return f"{note}\n\n" + markdown_table(head, lines)
 
 
 def _matrix(results: Results) -> str:
@@ -116,12 +116,12 @@ def _speed(results: Results) -> str:
         added, whole = (_average(rows, f"{what}_memory_mb", 0) for what in ("peak", "process"))
         cells.append(added if added == _NONE else f"{added} of {whole}")
         lines.append([tracker, *cells])
-    said = (
+    note = (
         "One thread for the model, decoding beside it, degrading left out. Peak memory: what a "
         "process of its own takes for the tracker on the largest clean sequence, on the CPU, "
         "beyond what it had with its libraries loaded; and all it has then."
     )
-    return f"{said}\n\n" + markdown_table(head, lines)
+    return f"{note}\n\n" + markdown_table(head, lines)
 
 
 def _average(rows: Sequence[Row], figure: str, decimals: int = 1) -> str:
@@ -133,8 +133,8 @@ def _signed(found: Estimate | None) -> str:
     if found is None:
         return _NONE
     inside = f" [{found.low:+.1f}, {found.high:+.1f}]" if found.low is not None else ""
-    said = "*nothing*" if found.is_nothing else "**better**" if found.mean > 0 else "**worse**"
-    return f"{found.mean:+.1f}{inside} {said}"
+    verdict = "*nothing*" if found.is_nothing else "**better**" if found.mean > 0 else "**worse**"
+    return f"{found.mean:+.1f}{inside} {verdict}"
 
 
 def _shown(value: Any) -> str:
@@ -144,7 +144,7 @@ def _shown(value: Any) -> str:
 
 
 def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; names may hold anything."""
+    """A table in Markdown; cells may have any characters."""
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(_cell(c) for c in row) + " |" for row in rows)
 

@@ -1,8 +1,8 @@
 """Training clips: single frames, a few frames of a video, or a still made to move.
 
-Everything drawn for a clip comes from (seed, index), so clip i is the same in every run. Views
-are cut by OpenCV at the size of the canvas and degraded there; to learn quality, they are degraded
-at the size the camera had and scaled to the canvas afterwards, as in the archive.
+All draws of a clip come from (seed, index), so clip i is the same in every run. Views are cut by
+OpenCV at the size of the canvas and degraded there. To learn quality, they are degraded at the size
+of the camera's picture and then scaled to the canvas, as in the archive.
 
 Shapes: T frames a clip, G objects a frame at most, P patches, S patch side.
 """
@@ -35,17 +35,17 @@ __all__ = ["ClipConfig", "Clips", "collate_clips"]
 
 _UNKNOWN = -1.0
 _ATTEMPTS = 20  # draws of an item before shards count as unreadable
-_SIZES = 1 << 32  # beside a seed: draws of canvases are none of an item
+_SIZES = 1 << 32  # in seeds of canvases, where seeds of items have an attempt
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A clip before it is a batch: frames no larger than the canvas, all of one size.
+    """A clip as drawn: frames no larger than the canvas, all of one size.
 
     Attributes:
-        frames: as they are shown.
-        clean: as they were before they were degraded.
-        luma: planes (h, w) uint8 to cut patches from.
+        frames: degraded or not.
+        clean: the same before degradation.
+        luma: planes (h, w) uint8, from which patches are cut.
         severity: (T,) of the degradation, -1 where unknown.
     """
 
@@ -61,14 +61,14 @@ class Clips(Dataset[dict[str, object]]):
     """Clip `index` of an endless, seeded stream.
 
     Args:
-        shards: where pictures come from; those of split train are drawn.
-        config: how.
+        shards: source of the pictures; only those of split train are drawn.
+        config: settings of the draws.
         seed: of all draws.
-        batch: clips a step, over all workers: those of a step have canvases of one size.
-        clean: give the clean frames too, for a teacher.
+        batch: clips a step, over all workers; clips of one step have canvases of one size.
+        clean: whether to add the clean frames, for a teacher.
 
     Raises:
-        ShardError: nothing in the shards is to train on.
+        ShardError: the shards have no sequence of split train.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Clips(Dataset[dict[str, object]]):
             if s.split == "train"
         }
         self._donors = self._find_donors()
-        self._told: set[str] = set()
-        # One core an item: loaders run beside each other and beside the training.
+        self._reported: set[str] = set()
+        # One core an item, because several loaders run at the same time as the training.
         cv2.setNumThreads(0)
 
     def preload(self, threads: int) -> list[str]:
@@ -105,7 +105,7 @@ class Clips(Dataset[dict[str, object]]):
         return self.store.preload(keys, threads)
 
     def canvas(self, index: int) -> tuple[int, int]:
-        """Height and width in pixels of the canvas of an item, alike for all of its batch."""
+        """Height and width in pixels of the canvas of an item, equal for all items of a batch."""
         sizes = self.config.canvases()
         if len(sizes) == 1:
             return sizes[0]
@@ -115,11 +115,11 @@ class Clips(Dataset[dict[str, object]]):
     def __getitem__(self, index: int) -> dict[str, object]:
         """Return the arrays of one clip, named as in `ClipBatch` but without the B axis.
 
-        A picture that cannot be read is named in `problems`, once a process, and the clip drawn
-        anew.
+        If a picture cannot be read the clip is drawn anew, and `problems` names the picture, once a
+        process.
 
         Raises:
-            ShardError: hardly any picture can be read.
+            ShardError: no picture could be read in many draws.
         """
         problems: list[str] = []
         for attempt in range(_ATTEMPTS):
@@ -129,8 +129,8 @@ class Clips(Dataset[dict[str, object]]):
             except PictureError as error:
                 problems.append(str(error))
                 continue
-            new = tuple(p for p in dict.fromkeys(problems) if p not in self._told)
-            self._told.update(new)
+            new = tuple(p for p in dict.fromkeys(problems) if p not in self._reported)
+            self._reported.update(new)
             seed = torch.tensor(random.integers(2**62))
             return {**self._pack(drawn, self.canvas(index)), "seeds": seed, "problems": new}
         raise ShardError(f"{problems[-1]}; nor could {_ATTEMPTS - 1} others be read")
@@ -173,24 +173,24 @@ class Clips(Dataset[dict[str, object]]):
         name: str,
         random: np.random.Generator,
     ) -> _Drawn:
-        """Degrade frames at the size they have on the canvas, or not."""
+        """Make a clip of frames at the size of the canvas; degrade it by chance."""
         if draw_grey(random):
             frames = [without_colour(frame) for frame in frames]
         shown = frames
         if random.random() < self.config.degraded:
             shown = spoil(frames, self.config.kinds, self.config.several, random)
         luma = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in shown]
-        # Scaling hides how poor a picture is: nothing at this size can teach that.
+        # Severity is unknown, because scaling to the canvas has hidden the quality of the source.
         severity = np.full(len(frames), _UNKNOWN, np.float32)
         return _Drawn(shown, frames, luma, labels, severity, name)
 
     def _camera_clip(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
-        """A clip degraded at the size the camera had, then scaled to the canvas."""
+        """A clip degraded at the size of the camera's picture, then scaled to the canvas."""
         number = self._sources.draw(random)
         sequence, chosen = self.shards.sequences[number], self._choose(number, random)
         pictures = {i: self.store.picture(number, i) for i in sorted(set(chosen))}
         views, flip = self._views(number, pictures[chosen[0]], canvas, random)
-        # As the camera took it: views of one clip differ by a few pixels when they zoom.
+        # One size for all frames, although views differ by a few pixels if they zoom.
         shrunk = min(1.0, LONGEST / max(views[0].width, views[0].height))
         native = (
             max(1, round(views[0].width * shrunk)),
@@ -212,12 +212,12 @@ class Clips(Dataset[dict[str, object]]):
     def _degrade(
         self, clip: np.ndarray, clean: bool, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Degrade a clip or not; return it with the severity (T,) of each frame, -1 if unknown."""
+        """Degrade a clip by chance; return it and the severity (T,) of frames, -1 if unknown."""
         kind = self.config.kinds[int(random.integers(len(self.config.kinds)))]
         severity, seed = int(random.integers(1, 6)), int(random.integers(2**31))
-        # Anywhere in a long video: a swing starts near clean, and clips are short.
+        # The clip starts anywhere in a long video, to meet all phases of a swing.
         start = int(random.integers(200))
-        # A poor picture made poorer is of unknown severity.
+        # A source that is not clean has an unknown severity, degraded or not.
         levels = np.full(len(clip), 0.0 if clean else _UNKNOWN, np.float32)
         if random.random() >= self.config.degraded:
             return clip, levels
@@ -261,7 +261,7 @@ class Clips(Dataset[dict[str, object]]):
         return Still(pixels, self._labels[number][frame], sequence.squeezed, sequence.name)
 
     def _find_donors(self) -> list[list[Donor]]:
-        """People in stills who can be cut out, by source."""
+        """People in stills that can be cut out, by source."""
         found: dict[str, list[Donor]] = {}
         if self.config.paste and self.config.length == 1:
             for number in self._numbers:
@@ -292,7 +292,7 @@ class Clips(Dataset[dict[str, object]]):
 
 
 def collate_clips(items: list[dict[str, object]]) -> ClipBatch:
-    """Make a batch of clips, of which there is at least one.
+    """Make a batch of at least one clip.
 
     Objects are padded to the largest number in the batch, at least one.
     """
@@ -310,7 +310,7 @@ def collate_clips(items: list[dict[str, object]]) -> ClipBatch:
 
 
 def _padded(labels: Sequence[Labels], most: int) -> dict[str, torch.Tensor]:
-    """Labels of T frames with `most` objects each; too many give up ignored ones first."""
+    """Labels of T frames with `most` objects each; of too many, ignored ones are dropped first."""
     length = len(labels)
     boxes = np.zeros((length, most, 4), np.float32)
     ids = np.full((length, most), -1, np.int64)
@@ -326,13 +326,13 @@ def _padded(labels: Sequence[Labels], most: int) -> dict[str, torch.Tensor]:
 
 
 def _letterbox_size(width: int, height: int, canvas: tuple[int, int]) -> tuple[int, int]:
-    """Width and height that a picture has on a canvas (height, width)."""
+    """Width and height of a picture on a canvas (height, width)."""
     box = Letterbox(max(1, height), max(1, width), *canvas)
     return box.scaled_width, box.scaled_height
 
 
 def _scaled(frame: np.ndarray, canvas: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """A frame (h, w, 3) at the `size` (width, height) it has on a canvas, as in tracking."""
+    """A frame (h, w, 3) scaled to its `size` (width, height) on a canvas, as in tracking."""
     image, _ = letterboxed(frame, *canvas)
     return image.permute(1, 2, 0).numpy()[: size[1], : size[0]]
 

@@ -1,4 +1,4 @@
-"""Random numbers that more than one part of a clip needs."""
+"""Random distributions for all modules that draw clips."""
 
 import math
 
@@ -6,5 +6,5 @@ import numpy as np
 
 
 def log_uniform(random: np.random.Generator, low: float, high: float) -> float:
-    """A number from `low` to `high`, each doubling as likely as the next; both are positive."""
+    """A number from `low` to `high`, both positive, with uniform logarithm."""
     return math.exp(random.uniform(math.log(low), math.log(high)))

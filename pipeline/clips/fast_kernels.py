@@ -1,7 +1,7 @@
 """Degradations for training alone: by OpenCV, in a fifth of the time.
 
-They look like those of `pipeline.degrade.kinds`, with its tables and looks, but their pixels are
-not the benchmark's, and differ a little between versions of OpenCV.
+They have the tables and characters of `pipeline.degrade.kinds`. Their pixels are not the
+benchmark's, and differ a little between versions of OpenCV.
 """
 
 import math
@@ -14,7 +14,7 @@ from pipeline.degrade.kinds import (
     DEFOCUS_RADIUS,
     SHRINK,
     TRANSMISSION,
-    Look,
+    Character,
     degrade_frame,
     random_bytes,
     size_factor,
@@ -25,36 +25,38 @@ JPEG = "jpeg"
 _QUALITY = (95.0, 60.0, 38.0, 24.0, 14.0, 8.0)  # of JPEG, at levels 0 to 5
 
 
-def fast_degrade(frame: np.ndarray, kind: str, level: float, look: Look, index: int) -> np.ndarray:
-    """One frame (h, w, 3) uint8 under one kind: `jpeg`, or of PORTABLE_KINDS but `swing`.
+def fast_degrade(
+    frame: np.ndarray, kind: str, level: float, character: Character, index: int
+) -> np.ndarray:
+    """Degrade one frame by one kind.
 
     Args:
-        frame: what is made poor; it stays as it is.
-        kind: how.
+        frame: (h, w, 3) uint8; it is not changed.
+        kind: `jpeg`, or one of PORTABLE_KINDS but `swing`.
         level: 0 (clean) to 5.
-        look: of the clip.
+        character: of the clip.
         index: of the frame in its video.
     """
     if kind == "defocus":
-        return _defocus(frame, level, look, index)
+        return _defocus(frame, level, character, index)
     if kind == "low_resolution":
-        return _low_resolution(frame, level, look)
+        return _low_resolution(frame, level, character)
     if kind == "haze":
-        return _haze(frame, level, look, index)
+        return _haze(frame, level, character, index)
     if kind == JPEG:
         return _jpeg(frame, level)
-    return degrade_frame(frame, kind, level, look, index)
+    return degrade_frame(frame, kind, level, character, index)
 
 
-def _defocus(frame: np.ndarray, level: float, look: Look, index: int) -> np.ndarray:
-    hunting = 1 + 0.1 * look.drift(index)
+def _defocus(frame: np.ndarray, level: float, character: Character, index: int) -> np.ndarray:
+    hunting = 1 + 0.1 * character.drift(index)
     radius = strength(DEFOCUS_RADIUS, level) * size_factor(frame) * hunting
     kernel = np.convolve(_box(radius), _box(0.5 * radius))
     return cv2.sepFilter2D(frame, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
 def _box(radius: float) -> np.ndarray:
-    """Weights of a mean over 2 * radius + 1 pixels; those at its ends count in part."""
+    """Weights of a mean over 2 * radius + 1 pixels; the pixels at its ends count in part."""
     whole = math.floor(radius)
     kernel = np.ones(2 * whole + 3)
     kernel[[0, -1]] = radius - whole
@@ -62,32 +64,32 @@ def _box(radius: float) -> np.ndarray:
     return normalised
 
 
-def _low_resolution(frame: np.ndarray, level: float, look: Look) -> np.ndarray:
+def _low_resolution(frame: np.ndarray, level: float, character: Character) -> np.ndarray:
     height, width = frame.shape[:2]
     factor = strength(SHRINK, level)
     small = (max(1, round(width / factor)), max(1, round(height / factor)))
     shrunk = cv2.resize(frame, small, interpolation=cv2.INTER_AREA)
-    cubic = look.enlarge_filter == Image.Resampling.BICUBIC
+    cubic = character.enlarge_filter == Image.Resampling.BICUBIC
     enlarge = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
     return cv2.resize(shrunk, (width, height), interpolation=enlarge)
 
 
-def _haze(frame: np.ndarray, level: float, look: Look, index: int) -> np.ndarray:
+def _haze(frame: np.ndarray, level: float, character: Character, index: int) -> np.ndarray:
     height, width = frame.shape[:2]
     # Depth: far at the top, near at the bottom, in patches that drift sideways.
-    patches = random_bytes(look.seed, -1 & 0xFFFFFFFF, 60).reshape(5, 12).astype(np.float32)
+    patches = random_bytes(character.seed, -1 & 0xFFFFFFFF, 60).reshape(5, 12).astype(np.float32)
     field = cv2.resize(patches, (2 * width, height), interpolation=cv2.INTER_LINEAR)
-    left = round(width * (0.5 + 0.5 * look.drift(index)))
+    left = round(width * (0.5 + 0.5 * character.drift(index)))
     rows = (128 - 96 * np.arange(height, dtype=np.float32) / height)[:, None]
     depth = rows + field[:, left : left + width] / 4
     clear = cv2.exp(depth * (math.log(strength(TRANSMISSION, level)) / 112))
     air = np.empty_like(frame)
-    air[:] = look.airlight
+    air[:] = character.airlight
     return cv2.blendLinear(frame, air, clear, 1 - clear)
 
 
 def _jpeg(frame: np.ndarray, level: float) -> np.ndarray:
     quality = round(strength(_QUALITY, level))
-    # Red and blue change places on the way there and back: that costs less than two copies.
+    # OpenCV takes red for blue in both directions, which cancels out and saves two copies.
     _, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))

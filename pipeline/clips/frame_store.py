@@ -1,4 +1,4 @@
-"""Pictures of shards, decoded once and kept in memory as far as it allows."""
+"""Decoded pictures of shards, kept in memory up to a limit."""
 
 import os
 from collections.abc import Iterable
@@ -11,13 +11,13 @@ from pipeline.datasets.shards import PictureError, Shards
 
 
 class FrameStore:
-    """Decoded pictures by (sequence, frame), the same whatever is kept.
+    """Decoded pictures by (sequence, frame).
 
-    Only the process that made the store fills it: `preload` before loader processes are forked,
-    and they share its pages. What does not fit is decoded anew whenever it is asked for.
+    Only the process that made the store fills it. Call `preload` before loader processes are
+    forked, so that they share its pages. Pictures that do not fit are decoded at each use.
 
     Args:
-        shards: where pictures are read.
+        shards: source of the pictures.
         memory_gb: bytes of decoded pictures to keep at most, in units of 10^9.
     """
 
@@ -32,7 +32,7 @@ class FrameStore:
         self._broken: dict[tuple[int, int], str] = {}
 
     def picture(self, sequence: int, frame: int) -> np.ndarray:
-        """A picture (h, w, 3) uint8 RGB, not to be written to.
+        """A picture (h, w, 3) uint8 RGB, read-only.
 
         Raises:
             PictureError: it cannot be read.
@@ -88,7 +88,7 @@ class FrameStore:
                 self._bytes += picture.nbytes
 
     def __getstate__(self) -> dict[str, object]:
-        """What travels to other machines: not the pictures."""
+        """State for other processes, without the pictures."""
         return {"shards": self.shards, "limit": self.limit}
 
     def __setstate__(self, state: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""Labels of one frame on their way from the picture to the canvas."""
+"""Labels of one frame, and their transformations from the picture to the canvas."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,9 +7,9 @@ import numpy as np
 
 from pipeline.datasets.shards import LabelledFrame
 
-# A box of which less than this share is left in the view is nobody's fault to miss.
-_VISIBLE_SHARE, _SMALLEST = 0.3, 8.0
-_GONE = 0.02  # of less than this nothing is told at all
+_VISIBLE_SHARE = 0.3  # a box is ignored if less of it than this is left in the view
+_SMALLEST = 8.0  # pixels high; lower boxes are ignored
+_GONE = 0.02  # a box is dropped if less of it than this is left in the view
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Labels:
     Attributes:
         boxes: (n, 4) float32 corners in pixels.
         ids, classes: (n,) int64.
-        ignore: (n,) bool: neither object nor background.
-        whole: (n,) bool: the box is of the whole person, also where hidden.
+        ignore: (n,) bool: the box counts as neither object nor background.
+        whole: (n,) bool: the box is of the whole person, hidden parts included.
     """
 
     boxes: np.ndarray
@@ -50,7 +50,7 @@ class Labels:
         return self.boxes[:, 3] - self.boxes[:, 1]
 
     def chosen(self, which: np.ndarray) -> "Labels":
-        """Those of a mask or of indices."""
+        """The objects of a mask or of indices."""
         return Labels(
             self.boxes[which],
             self.ids[which],
@@ -72,7 +72,8 @@ class Labels:
     def clipped(self, width: float, height: float) -> "Labels":
         """Boxes cut at the borders of (0, 0, width, height).
 
-        Those with too little left, or too small, are ignored, those out of it dropped.
+        Boxes of which too little is left, or that are too small, are ignored. Boxes outside are
+        dropped.
         """
         cut = np.clip(self.boxes, 0, np.array([width, height] * 2, np.float32))
         share = _areas(cut) / np.maximum(1e-6, _areas(self.boxes))
@@ -81,7 +82,7 @@ class Labels:
         return replace(self, boxes=cut, ignore=ignore).chosen(share > _GONE)
 
     def covered(self, share: np.ndarray) -> "Labels":
-        """Boxes of which a share (n,) has been covered: those with too little left are ignored."""
+        """Boxes of which a share (n,) is covered; they are ignored if too little is left."""
         return replace(self, ignore=self.ignore | (1 - share < _VISIBLE_SHARE))
 
     def median_height(self) -> float:
@@ -91,7 +92,7 @@ class Labels:
 
 
 def joined(parts: Sequence[Labels], *, renumber: bool = False) -> Labels:
-    """Labels of several parts as one, at least one part; `renumber`: the objects are different."""
+    """Labels of several parts, at least one, as one; `renumber` gives all objects new ids."""
     ids = [part.ids for part in parts]
     return Labels(
         np.concatenate([part.boxes for part in parts]),

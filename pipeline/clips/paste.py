@@ -1,7 +1,7 @@
-"""Copy and paste: labelled people of other pictures, laid into a frame.
+"""Copy and paste: labelled people of other pictures are pasted into a frame.
 
-Dwibedi, Misra and Hebert, "Cut, Paste and Learn", ICCV 2017, with boxes for masks: the cut-out is
-an ellipse-like part of the box with soft edges.
+Dwibedi, Misra and Hebert, "Cut, Paste and Learn", ICCV 2017, but with boxes
+instead of masks: the cut-out is an ellipse-like part of the box with soft edges.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from pipeline.clips.views import View, cut
 
 _PEOPLE = (1, 3)
 _LEAST_HEIGHT = 32.0  # pixels of a box that is cut out
-_STANDING = (1.7, 4.5)  # height over width: no heads, nobody behind a desk
-_TOUCHES = 0.02  # share of a box that another one may cover
-_GROWTH = 1.5  # a cut-out is enlarged by no more
+_STANDING = (1.7, 4.5)  # height over width of standing people, not of heads or half figures
+_TOUCHES = 0.02  # share of a box that another box may cover
+_GROWTH = 1.5  # greatest enlargement of a cut-out
 _SMALLEST = 16.0  # pixels on the canvas
-_ALONE = (32.0, 160.0)  # heights where nobody is to compare with
+_ALONE = (32.0, 160.0)  # pixels high, in a frame without other people
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Donor:
         sequence, frame: of the picture.
         box: (4,) corners in its pixels.
         label: class index.
-        whole: the box is of the whole person, also where hidden.
+        whole: the box is of the whole person, hidden parts included.
     """
 
     sequence: int
@@ -41,7 +41,7 @@ class Donor:
 
 
 def donors_of(labels: Labels, sequence: int, frame: int) -> list[Donor]:
-    """Boxes of one frame that can be cut out: of standing people, overlapped by nobody."""
+    """Boxes of one frame that can be cut out: of standing people, not overlapped by others."""
     alone = (covered_shares(labels.boxes, labels.boxes) <= _TOUCHES).all(0)
     upright = labels.heights / np.maximum(1e-6, labels.boxes[:, 2] - labels.boxes[:, 0])
     fit = alone & ~labels.ignore & (labels.heights >= _LEAST_HEIGHT)
@@ -57,7 +57,7 @@ def covered_shares(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
     Args:
         boxes: (n, 4) corners.
-        others: (m, 4) corners. The same array as `boxes`: none covers itself.
+        others: (m, 4) corners. If it is the same array as `boxes`, no box covers itself.
 
     Returns:
         (m, n).
@@ -77,17 +77,17 @@ def paste_people(
     draw_donor: Callable[[], tuple[np.ndarray, Donor]],
     random: np.random.Generator,
 ) -> tuple[np.ndarray, Labels]:
-    """Lay one to three people into a frame.
+    """Paste one to three people into a frame.
 
     Args:
         frame: (h, w, 3) uint8.
         labels: of the frame, in its pixels.
-        draw_donor: draws a picture and somebody in it.
-        random: what draws.
+        draw_donor: draws a picture and a person in it.
+        random: source of the draws.
 
     Returns:
-        a copy of the frame with them in it, and its labels: those of whom too little is left to
-        be seen are ignored.
+        a copy of the frame with the people, and its labels. People of whom too little stays
+        visible are ignored.
     """
     frame = frame.copy()
     for _ in range(int(random.integers(_PEOPLE[0], _PEOPLE[1] + 1))):
@@ -111,7 +111,7 @@ def paste_people(
 def _draw_box(
     width: int, height: int, labels: Labels, donor: Donor, random: np.random.Generator
 ) -> np.ndarray | None:
-    """Where somebody goes, as corners in whole pixels: as large as, and about where others are."""
+    """Draw a box in whole pixels, like those of other people in size and place; None if tiny."""
     usual = labels.median_height()
     about = (0.7 * usual, 1.4 * usual) if usual else _ALONE
     tall = log_uniform(random, *about)
@@ -133,7 +133,7 @@ def _draw_box(
 def _blend(
     frame: np.ndarray, picture: np.ndarray, donor: Donor, box: np.ndarray, *, flip: bool
 ) -> None:
-    """Lay the donor over a box (4,) of whole pixels of the frame, in place."""
+    """Paste the donor over a box (4,) of whole pixels of the frame, in place."""
     size = (int(box[2] - box[0]), int(box[3] - box[1]))
     x1, y1, x2, y2 = (float(v) for v in donor.box)
     view = View(x1, y1, x2 - x1, y2 - y1)
@@ -144,7 +144,7 @@ def _blend(
 
 
 def _alpha(width: int, height: int) -> np.ndarray:
-    """Opacity (height, width): one inside, soft at the border, corners rounded off."""
+    """Opacity (height, width): 1 inside, less at the border, 0 in the corners."""
     x = np.abs(2 * (np.arange(width) + 0.5) / width - 1)
     y = np.abs(2 * (np.arange(height) + 0.5) / height - 1)
     distance = (x[None, :] ** 3 + y[:, None] ** 3) ** (1 / 3)

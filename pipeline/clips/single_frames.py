@@ -12,17 +12,17 @@ from pipeline.clips.views import View, cut, draw_aspect, draw_place, draw_scale,
 
 _SINGLE_SCALES, _TILE_SCALES = (0.75, 2.2), (0.9, 3.0)
 _MIDDLE = (0.35, 0.65)  # where the four tiles of a mosaic meet, in shares of the canvas
-_FILLS = (0, 114)  # grey level of what no picture covers
+_FILLS = (0, 114)  # grey levels where no picture is
 
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """One picture and what is known of it.
+    """One picture with its labels.
 
     Attributes:
         pixels: (h, w, 3) uint8 RGB.
         labels: in its pixels.
-        squeezed: it has lost its proportions.
+        squeezed: its aspect ratio was changed.
         name: where it came from.
     """
 
@@ -51,14 +51,15 @@ def draw_single(
 ) -> SingleFrame:
     """A view of one picture on a canvas (height, width).
 
-    Zoomed out it lies anywhere on a canvas of one grey; else it fills the canvas at least one way.
+    If it is smaller than the canvas it lies anywhere on a grey one. Else it fills the canvas in at
+    least one direction.
     """
     size = (canvas[1], canvas[0])
     extent = _draw_extent(still, size, _SINGLE_SCALES, config, random)
     view = draw_place(still.size, extent, still.labels, random)
     picture = still.size
     if any(e <= p for e, p in zip(extent, picture, strict=True)):
-        # Nothing beside the picture: what of the canvas it does not reach is no part of the frame.
+        # The frame ends where the picture ends.
         view = View(
             max(view.x, 0.0),
             max(view.y, 0.0),
@@ -116,7 +117,7 @@ def _draw_extent(
 def _tile(
     still: Still, view: View, size: tuple[int, int], random: np.random.Generator
 ) -> tuple[np.ndarray, Labels]:
-    """A view of `size` (width, height), with colours of its own, and its labels."""
+    """A view of `size` (width, height) with newly drawn colours, and its labels."""
     flip, fill = random.random() < 0.5, _FILLS[random.integers(len(_FILLS))]
     pixels = cut(still.pixels, view, size, flip=flip, fill=fill)
     return recolour(pixels, draw_curves(random)), labels_in(still.labels, view, size, flip=flip)

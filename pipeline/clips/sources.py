@@ -1,10 +1,12 @@
-"""Which pictures a clip is made of: a source is drawn first, then one of its pictures."""
+"""Draws the sequence of a clip: first a source, then one of its sequences."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.datasets.shards import Shards
+
+_POWER = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +15,7 @@ class Pool:
 
     Attributes:
         groups: numbers of the sequences of each source.
-        upto: (sources,) running sums of their weights, the last is 1.
+        upto: (sources,) cumulative weights; the last is 1.
     """
 
     groups: list[list[int]]
@@ -21,9 +23,9 @@ class Pool:
 
     @classmethod
     def of(cls, shards: Shards, numbers: list[int]) -> "Pool":
-        """Pool of sequences; a source weighs the square root of its number of pictures.
+        """Pool of sequences; a source weighs its number of pictures to the power 3/4.
 
-        Larger ones hold more to learn, but less than in proportion.
+        A larger source has more to learn from, but less than in proportion.
         """
         groups: dict[str, list[int]] = {}
         frames: dict[str, int] = {}
@@ -31,7 +33,7 @@ class Pool:
             sequence = shards.sequences[number]
             groups.setdefault(sequence.source, []).append(number)
             frames[sequence.source] = frames.get(sequence.source, 0) + len(sequence.frames)
-        weights = np.sqrt([frames[source] for source in groups])
+        weights = np.array([frames[source] for source in groups], float) ** _POWER
         return cls(list(groups.values()), np.cumsum(weights) / max(1e-9, weights.sum()))
 
     def __bool__(self) -> bool:
@@ -48,9 +50,9 @@ class Sources:
     """Stills and videos to train on.
 
     Args:
-        shards: where from.
+        shards: of the sequences.
         numbers: sequences that may be drawn, at least one.
-        stills: share of draws that are stills, where there are both.
+        stills: share of stills among the draws, if there are stills and videos.
     """
 
     def __init__(self, shards: Shards, numbers: list[int], stills: float) -> None:

@@ -1,4 +1,4 @@
-"""How fast training clips are made on one core, and which part of it takes how long."""
+"""Measures the speed of making training clips on one core, and the share of each part."""
 
 import cProfile
 import pstats
@@ -18,18 +18,18 @@ _PARTS: dict[str, tuple[Callable[..., Any], ...]] = {
     "degrading": (spoil.spoil, Clips._degrade),
     "to tensors": (Clips._pack,),
 }
-"""None of these calls another one."""
+"""Functions of each part; none of them calls another one of these."""
 REST = "draws, labels, pasting"
 
 
 @dataclass(frozen=True, slots=True)
 class ClipSpeed:
-    """What an item costs on one core.
+    """Time of an item on one core.
 
     Attributes:
-        first: milliseconds the first time, when pictures have to be decoded.
-        again: milliseconds with as many pictures in memory as it may hold.
-        collate: milliseconds of an item's part of making a batch.
+        first: milliseconds the first time, with decoding of all pictures.
+        again: milliseconds with as many pictures in memory as allowed.
+        collate: milliseconds of making a batch, per item.
         shares: of the time in `again`, by part; their sum is 1.
     """
 
@@ -43,7 +43,7 @@ def measure_clips(clips: Clips, items: int, batch: int) -> ClipSpeed:
     """Make the first items of a stream, and make them again.
 
     Args:
-        clips: the stream; nothing has been drawn from it yet.
+        clips: the stream, not used before.
         items: how many, at least 1.
         batch: items a batch.
     """
@@ -58,7 +58,7 @@ def measure_clips(clips: Clips, items: int, batch: int) -> ClipSpeed:
 
 
 def _milliseconds(work: Callable[[], object]) -> float:
-    """Of this process's core, whoever else wants it."""
+    """Processor time of a call in this process."""
     start = time.process_time()
     work()
     return 1e3 * (time.process_time() - start)

@@ -1,7 +1,7 @@
-"""Views of a picture: which part of it a frame shows, and how it is cut out.
+"""Views: the part of a picture that a frame shows, how it is drawn, and how it is cut out.
 
-A view is a rectangle in pixels of the picture; it may be larger than the picture, and the rest is
-filled. Cut to a size it becomes a frame, or a tile of one.
+A view is a rectangle in pixels of the picture. It may be larger than the picture; the rest is then
+filled. A view that is cut and scaled becomes a frame, or a tile of one.
 """
 
 import math
@@ -14,8 +14,8 @@ from pipeline.clips.draws import log_uniform
 from pipeline.clips.labels import Labels
 
 _SMALL_PEOPLE = (24.0, 96.0)  # pixels high
-_LEAST = 0.6  # of the fit: a picture much smaller than the canvas would waste it
-_AROUND_SOMEBODY = 0.5  # share of crops laid so that a person is in them
+_LEAST = 0.6  # least scale in units of the fit, so that a picture fills most of the canvas
+_AROUND_SOMEBODY = 0.5  # share of views placed so that a person is inside
 _ASPECT = 0.14  # natural logarithm: 15 %
 _UNSQUEEZE = (0.75, 1.9)
 
@@ -30,7 +30,7 @@ class View:
     height: float
 
     def towards(self, other: "View", share: float) -> "View":
-        """The view a share of the way to another one."""
+        """Interpolate to another view by a share in [0, 1]."""
         mine = (self.x, self.y, self.width, self.height)
         theirs = (other.x, other.y, other.width, other.height)
         return View(*(a + (b - a) * share for a, b in zip(mine, theirs, strict=True)))
@@ -42,24 +42,25 @@ def cut(
     """Cut a view out of a picture (h, w, 3) uint8.
 
     Args:
-        picture: where from.
-        view: what to cut.
-        size: width and height in pixels of what comes out.
+        picture: to cut from.
+        view: to cut; it overlaps the picture.
+        size: width and height in pixels of the result.
         flip: mirror it left to right.
-        fill: grey level of what lies outside the picture.
+        fill: grey level outside the picture.
 
     Returns:
         (height, width, 3) uint8.
     """
     height, width = picture.shape[:2]
-    # A pixel more on each side, for those between two.
+    # One pixel more on each side, for interpolation.
     left, top = max(0, math.floor(view.x) - 1), max(0, math.floor(view.y) - 1)
     right = min(width, math.ceil(view.x + view.width) + 1)
     bottom = min(height, math.ceil(view.y + view.height) + 1)
     scale_x, scale_y = size[0] / view.width, size[1] / view.height
     shift_x, shift_y = (left - view.x) * scale_x, (top - view.y) * scale_y
-    # Bilinear interpolation sees two pixels a side: what shrinks by more is halved first. Whole
-    # blocks are ten times as fast; where the picture ends, part of one is left out.
+    # Bilinear interpolation reads two pixels a side, so a view that shrinks by more is halved
+    # first. Whole blocks are ten times as fast. At the end of the picture part of a block may be
+    # left out.
     block_x, block_y = _block(scale_x, right - left), _block(scale_y, bottom - top)
     right, bottom = (
         _whole(left, right, width, block_x),
@@ -92,7 +93,7 @@ def cut(
 
 
 def _block(scale: float, length: int) -> int:
-    """Pixels, a power of two, that become one before the rest of the scale is interpolated."""
+    """Pixels, a power of two, that are averaged before the rest of the scale is interpolated."""
     block = 1
     while scale * block < 0.5 and 2 * block <= length:
         block *= 2
@@ -100,13 +101,13 @@ def _block(scale: float, length: int) -> int:
 
 
 def _whole(start: int, stop: int, end: int, block: int) -> int:
-    """Where a range of whole blocks stops, that covers start to stop if `end` allows it."""
+    """End of a range of whole blocks that covers start to stop, as far as `end` allows."""
     blocks = -(-(stop - start) // block)
     return start + min(blocks, (end - start) // block) * block
 
 
 def labels_in(labels: Labels, view: View, size: tuple[int, int], *, flip: bool = False) -> Labels:
-    """Labels of a picture in pixels of a view of it that is cut to `size` (width, height)."""
+    """Labels of a picture, in pixels of a view that is cut to `size` (width, height)."""
     factor = (size[0] / view.width, size[1] / view.height)
     there = labels.moved(factor, (-view.x * factor[0], -view.y * factor[1]))
     there = there.clipped(*size)
@@ -114,7 +115,7 @@ def labels_in(labels: Labels, view: View, size: tuple[int, int], *, flip: bool =
 
 
 def draw_aspect(squeezed: bool, random: np.random.Generator) -> float:
-    """How much wider a picture becomes than it is."""
+    """Draw the factor by which a picture is made wider."""
     if squeezed and random.random() < 0.5:
         return log_uniform(random, *_UNSQUEEZE)
     return math.exp(random.uniform(-_ASPECT, _ASPECT))
@@ -127,14 +128,14 @@ def draw_scale(
     scales: tuple[float, float],
     random: np.random.Generator,
 ) -> float:
-    """How many pixels high a pixel of the picture becomes.
+    """Draw the scale of a picture: pixels of the frame a pixel of the picture.
 
     Args:
         fit: the scale at which the whole picture fits.
         labels: in pixels of the picture.
-        share: of the draws that aim at small people, where there are any.
+        share: of draws that aim at small people, if there are any.
         scales: least and greatest scale, in units of the fit.
-        random: what draws.
+        random: source of the draws.
     """
     low, high = scales
     height = labels.median_height()
@@ -150,13 +151,13 @@ def draw_place(
     labels: Labels,
     random: np.random.Generator,
 ) -> View:
-    """A view of some extent: inside the picture where it is smaller, else with all of it inside.
+    """Draw the place of a view: inside the picture if it is smaller, else around the picture.
 
     Args:
         picture: width and height in pixels.
         extent: width and height of the view in pixels of the picture.
         labels: in pixels of the picture.
-        random: what draws.
+        random: source of the draws.
     """
     people = labels.boxes[~labels.ignore]
     around = len(people) > 0 and random.random() < _AROUND_SOMEBODY
@@ -177,12 +178,14 @@ def draw_place(
 def draw_view(
     width: int, height: int, canvas: tuple[int, int], random: np.random.Generator
 ) -> View:
-    """A view of a clip: all of the picture a third of the time, else a part, squeezed a little.
+    """Draw the first view of a clip: in a third of the draws the whole picture, else a part.
+
+    A part is squeezed a little.
 
     Args:
         width, height: of the picture in pixels.
         canvas: height and width in pixels.
-        random: what draws.
+        random: source of the draws.
     """
     if random.random() < 0.35:
         return View(0, 0, width, height)
@@ -197,7 +200,7 @@ def draw_view(
 def draw_moved(
     view: View, width: int, height: int, random: np.random.Generator, *, still: bool
 ) -> View:
-    """Where the view is at the end of the clip: a still pans and zooms, a video only shakes."""
+    """Draw the last view of a clip: a still pans and zooms, a video only shakes."""
     reach = 0.2 if still else 0.02
     zoom = math.exp(random.uniform(-reach, reach) * 0.6)
     new_width, new_height = min(width, view.width * zoom), min(height, view.height * zoom)

@@ -1,1 +1,1 @@
-"""Clean footage made poor, for training and for the benchmark."""
+"""Degradations of clean footage, for training and for the benchmark."""

@@ -1,7 +1,7 @@
-"""Through a video codec and back: a real re-encode at a fixed quantiser, 4:2:0 chroma.
+"""Degradation by a video codec: encoding at a fixed quantiser with 4:2:0 chroma, and decoding.
 
-H.264 by x264, or MPEG-4 part 2 where PyAV has no x264. Colour conversion is Pillow's integer one,
-so what is read back is as reproducible as the installed PyAV's encoder.
+The codec is H.264 by x264, or MPEG-4 part 2 where PyAV has no x264. Colours are converted by
+Pillow in integers, so the result is as reproducible as the installed PyAV's encoder.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def _options(severity: int, x264: bool) -> dict[str, str]:
     if not x264:
         quality = str(_CODEC_QSCALE[severity])
         return {"qmin": quality, "qmax": quality, "g": "50", "flags": "+bitexact"}
-    # One quantiser for all frames, as a recorder at its limit; no I frame to rescue us.
+    # One quantiser for all frames, so that I frames are no better than the others.
     flat = "ipratio=1:pbratio=1:bframes=0"
     quality = str(_CODEC_QP[severity])
     return {"qp": quality, "preset": "veryfast", "g": "50", "x264-params": flat}
 
 
 def _to_yuv(frame: Pixels) -> Pixels:
-    """RGB (H, W, 3), even sizes, to the stacked 4:2:0 planes (3H/2, W), by Pillow's integers."""
+    """RGB (H, W, 3) of even sizes to stacked 4:2:0 planes (3H/2, W), in integers."""
     luma, blue, red = Image.fromarray(frame).convert("YCbCr").split()
     planes = [np.asarray(plane).ravel() for plane in (luma, blue.reduce(2), red.reduce(2))]
     return np.concatenate(planes).reshape(-1, frame.shape[1])

@@ -1,4 +1,4 @@
-"""The conditions a sequence is shown under: clean, a kind of degradation at a severity, a chain."""
+"""Conditions of a sequence in the benchmark: clean, degraded by a kind, or by a chain of kinds."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _WORST = 6.0  # the severity of quality 0, as training has it
 
 
 class ConditionError(ValueError):
-    """A condition was asked for that does not exist."""
+    """Unknown condition; the message lists those that exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One way a sequence is shown.
+    """One way to show a sequence.
 
     Attributes:
         kind: "clean", one of `degrade.KINDS`, or "second_order".
-        severity: 1 to 5; 0 where there is none ("clean", and the chain, which draws its own).
-        seed: which draw of it; 0 is the benchmark's own.
+        severity: 1 to 5; 0 for "clean" and for the chain, which draws its own.
+        seed: number of the random draw; 0 is the benchmark's default.
     """
 
     kind: str = CLEAN
@@ -58,7 +58,7 @@ class Condition:
         return sequence_seed(name, self.kind, self.severity)
 
     def degrade(self, frames: np.ndarray[Any, Any], sequence: str, start: int) -> Any:
-        """Frames (T, H, W, 3) uint8 RGB as they look; not for codec, which needs the whole clip."""
+        """Degrade frames (T, H, W, 3) uint8 RGB; not for codec, which needs the whole clip."""
         if self.kind == CLEAN:
             return frames
         if self.kind == SECOND_ORDER:
@@ -68,7 +68,7 @@ class Condition:
         return degrade(frames, self.kind, self.severity, self.seed_for(sequence), start)
 
     def true_quality(self, sequence: str, start: int, count: int) -> np.ndarray[Any, Any] | None:
-        """What quality would say if it knew, (count,) in [0, 1]; None where nobody knows."""
+        """Quality by the known severity, (count,) in [0, 1]; None if no severity is known."""
         if self.kind == SECOND_ORDER:
             return None
         if self.kind == CLEAN:
@@ -82,7 +82,7 @@ def conditions(
 ) -> list[Condition]:
     """Clean first, then every kind at every severity; each with every seed.
 
-    `kinds`: of `ALL_KINDS`; ["all"] stands for all of them, ["none"] or [] for clean alone.
+    `kinds`: of `ALL_KINDS`; ["all"] means all of them, ["none"] or [] clean alone.
     """
     named = [kind for kind in kinds if kind != "none"]
     named = list(ALL_KINDS) if named == ["all"] else named

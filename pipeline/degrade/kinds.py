@@ -1,13 +1,13 @@
-"""Degradations: clean footage made poor the way cameras and recorders make it poor.
+"""Degradations of clean footage, as by poor cameras and recorders.
 
 Eight kinds, five severities each, from slight (1) to barely usable for a person detector (5).
-A degradation belongs to a clip: its character (direction of the blur, colour of the noise, tint of
-the haze, …) is drawn once from the seed and at most drifts slowly, as in a real camera; only the
-sensor noise itself is fresh in every frame.
+A degradation belongs to a clip. Its character (direction of the blur, colour of the noise, tint of
+the haze, …) is drawn once from the seed and drifts slowly at most, as in a real camera. Only the
+sensor noise is drawn anew for every frame.
 
-The same seed gives the same pixels on any machine: random bits come from the raw PCG64 stream
-(the part of NumPy's generator whose output never changes), arithmetic on pixels is integer, and
-filters are Pillow's fixed-point ones. `codec` is as reproducible as the installed PyAV's encoder.
+The same seed gives the same pixels on any machine. Random bits come from the raw PCG64 stream, the
+part of NumPy's generator whose output never changes. Arithmetic on pixels is integer, and filters
+are Pillow's fixed-point ones. `codec` is as reproducible as the installed PyAV's encoder.
 
 Blur lengths are given for a 640x384 picture and scale with the size of the frame.
 """
@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 SEVERITIES = (1, 2, 3, 4, 5)
 _REFERENCE_AREA = 640 * 384
 
-# Strength at levels 0 (clean) … 5; in between, where a swing passes, it is interpolated.
+# Strength at levels 0 (clean) … 5; interpolated at levels in between, which a swing has.
 _NOISE_SIGMA = (0.0, 8.0, 16.0, 28.0, 44.0, 66.0)
 _MOTION_LENGTH = (0.0, 5.0, 10.0, 17.0, 26.0, 38.0)
 DEFOCUS_RADIUS = (0.0, 1.0, 2.0, 3.4, 5.4, 8.0)
@@ -48,12 +48,12 @@ _NORMAL = np.array(
 
 
 class DegradeError(ValueError):
-    """A degradation was asked for that does not exist, or of frames it cannot take."""
+    """Unknown degradation, or frames of the wrong type or shape; the message says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What is drawn once for a clip, whatever the kind: one camera on one day."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Character:
+    """Parameters that are drawn once for a clip, for all kinds."""
 
     seed: int
     monochrome: bool  # noise alike in the three channels, as from an infrared camera
@@ -66,15 +66,15 @@ class Look:
     enlarge_filter: Image.Resampling
     period: float  # frames of one slow drift
     phase: float
-    pair: tuple[str, str]  # what a swing mixes
+    pair: tuple[str, str]  # the two kinds of a swing
 
     def drift(self, index: int) -> float:
         """The slow drift in [-1, 1] at a frame."""
         return math.sin(2 * math.pi * (index / self.period + self.phase))
 
 
-def look_of(seed: int) -> Look:
-    """What a seed ≥ 0 draws for a clip."""
+def character_of(seed: int) -> Character:
+    """The character that a seed ≥ 0 draws for a clip."""
     draws = iter(np.random.PCG64(seed).random_raw(32).tolist())
 
     def uniform(low: float, high: float) -> float:
@@ -85,7 +85,7 @@ def look_of(seed: int) -> Look:
 
     grey = uniform(200, 240)
     first = one_of(_SWINGING)
-    return Look(
+    return Character(
         seed=seed,
         monochrome=one_of((True, False, False)),
         coarse=one_of((True, False)),
@@ -108,12 +108,20 @@ def sequence_seed(sequence: str, kind: str, severity: int) -> int:
 
 
 def degrade(frames: Pixels, kind: str, severity: int, seed: int, start: int = 0) -> Pixels:
-    """A degraded copy of a clip.
+    """Return a degraded copy of a clip.
 
-    `frames`: uint8 RGB (T, H, W, 3); `kind`: one of KINDS; `severity`: 1 … 5; `seed` ≥ 0 fixes
-    every draw; `start`: the index in its video of the clip's first frame, so that a long video
-    can go through in windows: all kinds but `codec` (which starts a new stream each call) give
-    the same pixels as in one call. DegradeError for anything else; `codec` needs PyAV.
+    A long video can be degraded in windows: all kinds but `codec`, which starts a new stream in
+    each call, give the same pixels as in one call.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        kind: one of KINDS.
+        severity: 1 … 5.
+        seed: ≥ 0, of all draws.
+        start: index of the clip's first frame in its video.
+
+    Raises:
+        DegradeError: an argument is none of these, or `codec` without PyAV.
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise DegradeError(
@@ -123,32 +131,38 @@ def degrade(frames: Pixels, kind: str, severity: int, seed: int, start: int = 0)
     _check(kind, severity)
     if kind == "codec":
         return _codec(frames, severity)
-    look = look_of(seed)
+    character = character_of(seed)
     out = np.empty_like(frames)
     levels = frame_severities(kind, severity, seed, len(frames), start)
     for i, (frame, level) in enumerate(zip(frames, levels, strict=True)):
-        out[i] = _KERNELS[kind](frame, float(level), look, start + i)
+        out[i] = _KERNELS[kind](frame, float(level), character, start + i)
     return out
 
 
-def degrade_frame(frame: Pixels, kind: str, level: float, look: Look, index: int) -> Pixels:
-    """One frame under one kind at any level: what chains of several kinds are made of.
+def degrade_frame(
+    frame: Pixels, kind: str, level: float, character: Character, index: int
+) -> Pixels:
+    """Degrade one frame by one kind at any level, with the pixels of `degrade`.
 
-    `frame`: uint8 RGB (H, W, 3); `kind`: one of PORTABLE_KINDS; `level`: 0 (clean) … 5; `look`:
-    of the clip; `index`: of the frame in its video. `degrade` has these pixels.
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        kind: one of PORTABLE_KINDS.
+        level: 0 (clean) … 5.
+        character: of the clip.
+        index: of the frame in its video.
     """
-    return _KERNELS[kind](frame, level, look, index)
+    return _KERNELS[kind](frame, level, character, index)
 
 
 def frame_severities(
     kind: str, severity: int, seed: int, count: int, start: int = 0
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The severity each of `count` frames has, (count,) in [0, 5]: constant but for `swing`."""
+    """Severity of each of `count` frames, (count,) in [0, 5]; constant but for `swing`."""
     _check(kind, severity)
     if kind != "swing":
         return np.full(count, float(severity))
-    look = look_of(seed)
-    return np.array([severity * (0.5 + 0.5 * look.drift(start + i)) for i in range(count)])
+    character = character_of(seed)
+    return np.array([severity * (0.5 + 0.5 * character.drift(start + i)) for i in range(count)])
 
 
 def _check(kind: str, severity: int) -> None:
@@ -164,29 +178,31 @@ def strength(table: tuple[float, ...], level: float) -> float:
 
 
 def size_factor(frame: Pixels) -> float:
-    """How much longer than in a 640x384 picture a blur is in this one."""
+    """Factor of blur lengths in this picture, relative to a 640x384 one."""
     return math.sqrt(frame.shape[0] * frame.shape[1] / _REFERENCE_AREA)
 
 
 def random_bytes(seed: int, index: int, count: int) -> Pixels:
-    """Bytes (count,) of a frame of a clip, the same on any machine."""
+    """Random bytes (count,) for a frame of a clip, the same on any machine."""
     stream = np.random.PCG64(np.random.SeedSequence((seed, index)))
     return stream.random_raw(-(-count // 8)).astype("<u8").view(np.uint8)[:count]
 
 
-def _add_noise(frame: Pixels, sigma: float, shot: float, look: Look, index: int) -> Pixels:
+def _add_noise(
+    frame: Pixels, sigma: float, shot: float, character: Character, index: int
+) -> Pixels:
     """Sensor noise of standard deviation `sigma` at mid-grey, its share `shot` signal-dependent."""
     if sigma < 0.25:
         return frame
     height, width = frame.shape[:2]
-    channels, margin = (1 if look.monochrome else 3), int(look.coarse)
+    channels, margin = (1 if character.monochrome else 3), int(character.coarse)
     shape = (height + margin, width + margin, channels)
-    drawn = random_bytes(look.seed, index, math.prod(shape)).tobytes().translate(_NORMAL)
+    drawn = random_bytes(character.seed, index, math.prod(shape)).tobytes().translate(_NORMAL)
     grain = np.frombuffer(drawn, dtype=np.int8).reshape(shape).astype(np.int16)
-    if look.coarse:
+    if character.coarse:
         rows = grain[1:] + grain[:-1]
         grain = (rows[:, 1:] + rows[:, :-1]) >> 1
-    if look.monochrome:
+    if character.monochrome:
         grain = np.repeat(grain, 3, axis=2)
     gains = sigma * np.sqrt((1 - shot) + shot * np.arange(256) / 128)
     # The finest steps of gain for which gain times grain (at most 255 * 92) stays within int16.
@@ -205,17 +221,17 @@ def _look_up(frame: Pixels, table: Pixels) -> Pixels:
     return np.frombuffer(found, dtype=np.uint8).reshape(frame.shape)
 
 
-def _noise(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
-    return _add_noise(frame, strength(_NOISE_SIGMA, level), look.shot, look, index)
+def _noise(frame: Pixels, level: float, character: Character, index: int) -> Pixels:
+    return _add_noise(frame, strength(_NOISE_SIGMA, level), character.shot, character, index)
 
 
-def _motion_blur(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
-    shake = look.drift(4 * index)
+def _motion_blur(frame: Pixels, level: float, character: Character, index: int) -> Pixels:
+    shake = character.drift(4 * index)
     length = strength(_MOTION_LENGTH, level) * size_factor(frame) * (0.85 + 0.15 * shake)
-    taps = 2 * round(length / 2) + 1  # odd: the blur is centred and leaves nothing displaced
+    taps = 2 * round(length / 2) + 1  # odd, so the blur is centred and moves nothing
     if taps == 1:
         return frame
-    angle = look.angle + 0.3 * look.drift(index)
+    angle = character.angle + 0.3 * character.drift(index)
     along = [(i / (taps - 1) - 0.5) * length for i in range(taps)]
     offsets = [(round(a * math.sin(angle)), round(a * math.cos(angle))) for a in along]
     pad_y, pad_x = (max(abs(o[axis]) for o in offsets) for axis in (0, 1))
@@ -227,66 +243,68 @@ def _motion_blur(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
     return (total // taps).astype(np.uint8)
 
 
-def _defocus(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
-    # Focus hunts a little; two boxes of unequal size come near the disc of a real lens.
-    hunting = 1 + 0.1 * look.drift(index)
+def _defocus(frame: Pixels, level: float, character: Character, index: int) -> Pixels:
+    # Focus drifts a little. Two boxes of unequal size approximate the disc of a real lens.
+    hunting = 1 + 0.1 * character.drift(index)
     radius = strength(DEFOCUS_RADIUS, level) * size_factor(frame) * hunting
     picture = Image.fromarray(frame).filter(ImageFilter.BoxBlur(radius))
     return np.asarray(picture.filter(ImageFilter.BoxBlur(0.5 * radius)))
 
 
-def _low_light(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
-    exposure = strength(_EXPOSURE, level) * (1 + 0.08 * look.drift(index) * min(level, 1.0))
+def _low_light(frame: Pixels, level: float, character: Character, index: int) -> Pixels:
+    exposure = strength(_EXPOSURE, level) * (1 + 0.08 * character.drift(index) * min(level, 1.0))
     cast = min(level, 1.0)
     value = np.arange(256) / 255
     curves = []
-    for tint in look.tint:
+    for tint in character.tint:
         gain = 255 * min(exposure, 1.0) * (1 + (tint - 1) * cast)
         curve = np.minimum(gain * (0.75 * value + 0.25 * value**2), 255)
         curves += np.rint(cast * curve + (1 - cast) * 255 * value).astype(int).tolist()
     dark = np.asarray(Image.fromarray(frame).point(curves))
-    return _add_noise(dark, strength(_DARK_SIGMA, level), 0.0, look, index)
+    return _add_noise(dark, strength(_DARK_SIGMA, level), 0.0, character, index)
 
 
-def _low_resolution(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
+def _low_resolution(frame: Pixels, level: float, character: Character, index: int) -> Pixels:
     height, width = frame.shape[:2]
     factor = strength(SHRINK, level)
     small = (max(1, round(width / factor)), max(1, round(height / factor)))
     if small == (width, height):
         return frame
-    picture = Image.fromarray(frame).resize(small, look.shrink_filter)
-    return np.asarray(picture.resize((width, height), look.enlarge_filter))
+    picture = Image.fromarray(frame).resize(small, character.shrink_filter)
+    return np.asarray(picture.resize((width, height), character.enlarge_filter))
 
 
-def _haze(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
+def _haze(frame: Pixels, level: float, character: Character, index: int) -> Pixels:
     height, width = frame.shape[:2]
     # Depth: far at the top, near at the bottom, in patches that drift sideways.
-    patches = random_bytes(look.seed, -1 & 0xFFFFFFFF, 60).reshape(5, 12)
+    patches = random_bytes(character.seed, -1 & 0xFFFFFFFF, 60).reshape(5, 12)
     field = np.asarray(
         Image.fromarray(patches).resize((2 * width, height), Image.Resampling.BILINEAR)
     )
-    left = round(width * (0.5 + 0.5 * look.drift(index)))
+    left = round(width * (0.5 + 0.5 * character.drift(index)))
     rows = (160 - 96 * np.arange(height) // height).astype(np.uint8)
     depth = rows[:, None] + (field[:, left : left + width] >> 2) - 32
     transmission = strength(TRANSMISSION, level)
     curve = np.rint(256 * transmission ** (np.arange(256) / 112)).astype(np.uint16)
     # Rows of 3 * width numbers: NumPy is slow where the innermost axis has length 3.
     clear = np.repeat(curve[depth], 3, axis=1)
-    air = np.tile(np.array(look.airlight, dtype=np.uint16), width)
+    air = np.tile(np.array(character.airlight, dtype=np.uint16), width)
     hazy = ((frame.reshape(height, -1) * clear + air * (256 - clear)) >> 8).astype(np.uint8)
-    return _add_noise(hazy.reshape(frame.shape), strength(_HAZE_SIGMA, level), 0.0, look, index)
+    return _add_noise(
+        hazy.reshape(frame.shape), strength(_HAZE_SIGMA, level), 0.0, character, index
+    )
 
 
-def _swing(frame: Pixels, level: float, look: Look, index: int) -> Pixels:
-    first, second = sorted(look.pair, key=_SWINGING.index)
-    share = {look.pair[0]: 1.0, look.pair[1]: 0.6}
-    once = _KERNELS[first](frame, level * share[first], look, index)
-    return _KERNELS[second](once, level * share[second], look, index)
+def _swing(frame: Pixels, level: float, character: Character, index: int) -> Pixels:
+    first, second = sorted(character.pair, key=_SWINGING.index)
+    share = {character.pair[0]: 1.0, character.pair[1]: 0.6}
+    once = _KERNELS[first](frame, level * share[first], character, index)
+    return _KERNELS[second](once, level * share[second], character, index)
 
 
 def _codec(frames: Pixels, severity: int) -> Pixels:
     try:
-        import av  # noqa: F401  # by itself: the import below may be remembered
+        import av  # noqa: F401  # checked alone: the module below may be imported already
 
         from pipeline.degrade.codec import read_video, write_video
     except ImportError as error:
@@ -300,7 +318,7 @@ def _codec(frames: Pixels, severity: int) -> Pixels:
     return np.stack(list(read_video(file, *frames.shape[1:3])))
 
 
-_Kernel = Callable[[Pixels, float, Look, int], Pixels]
+_Kernel = Callable[[Pixels, float, Character, int], Pixels]
 _KERNELS: dict[str, _Kernel] = {
     "noise": _noise,
     "motion_blur": _motion_blur,
@@ -310,11 +328,12 @@ _KERNELS: dict[str, _Kernel] = {
     "haze": _haze,
     "swing": _swing,
 }
-# In the order light meets them: air, lens, sensor, recorder.
+# In the order of their cause: air, lens, sensor, recorder.
 _SWINGING = ("haze", "defocus", "low_light", "noise", "low_resolution")
 
-KINDS = (
-    "noise", "motion_blur", "defocus", "low_light", "low_resolution", "codec", "haze", "swing",
-)  # fmt: skip
-PORTABLE_KINDS = tuple(_KERNELS)
-"""The kinds that need nothing beyond NumPy and Pillow, the same pixels wherever they run."""
+Kind = Literal[
+    "noise", "motion_blur", "defocus", "low_light", "low_resolution", "codec", "haze", "swing"
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+PORTABLE_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in _KERNELS)
+"""Kinds that need only NumPy and Pillow, and give the same pixels on any machine."""

@@ -2,9 +2,9 @@
 
 Blur, resize, noise and JPEG, then all of it again, with a last sinc filter: Wang et al.,
 "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data", 2021, with the
-parameters of its published training options. VSE-MOT degrades its test videos by it frame by
-frame, which no camera does: it is here to compare with such figures, and the kinds of
-`pipeline.degrade.kinds` are what a camera does. The picture keeps its size.
+parameters of its published training options. VSE-MOT degrades its test videos by this chain, frame
+by frame, so it is here to compare with such figures. No camera degrades frames independently; the
+kinds of `pipeline.degrade.kinds` are closer to that. The picture keeps its size.
 
 The same (seed, index) draws the same parameters everywhere; pixels are as reproducible as SciPy's
 convolution and the installed JPEG encoder.
@@ -39,7 +39,7 @@ _FILTERS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BI
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """Ranges of one pass."""
+    """Parameter ranges of one pass of the chain."""
 
     blur_chance: float
     sigma: tuple[float, float]
@@ -68,7 +68,7 @@ def _frame(frame: Pixels, random: np.random.Generator) -> Pixels:
     image = _jpeg(image, random)
     image = _pass(image, _SECOND, (height, width), random)
     last = _sinc(random) if random.random() < _LAST_SINC_CHANCE else None
-    # Either order of the end, as published: JPEG's blocks are sharp before the filter or after.
+    # As published, the last JPEG compression comes before or after the last filter.
     filter_first = random.random() < 0.5
     if filter_first:
         image = _convolve(_resize(image, (height, width), random), last)
@@ -99,7 +99,7 @@ def _pass(image: Array, order: _Order, size: tuple[int, int], random: np.random.
 
 
 def _poisson(image: Array, scale: float, channels: int, random: np.random.Generator) -> Array:
-    """Shot noise at as many photons as the picture has grey levels, times `scale`."""
+    """Shot noise of a picture with as many photons as grey levels, times `scale`."""
     base = (image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     base = np.clip(np.rint(base if channels == 1 else image), 0, 255) / 255
     photons = 2.0 ** math.ceil(math.log2(len(np.unique(base)) or 1))
@@ -129,7 +129,7 @@ def _blur_kernel(sigma: tuple[float, float], random: np.random.Generator) -> Arr
 
 
 def _sinc(random: np.random.Generator) -> Array:
-    """A circular low-pass filter: rings, as after over-sharpening and compression."""
+    """A circular low-pass filter; it rings as over-sharpening and compression do."""
     size = int(random.choice(_KERNEL_SIZES))
     cutoff = random.uniform(math.pi / 3 if size < 13 else math.pi / 5, math.pi)
     radius = np.hypot(*np.meshgrid(*2 * [np.arange(size) - size // 2]))

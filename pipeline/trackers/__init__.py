@@ -1,1 +1,1 @@
-"""The student, its variants and its peers, as a benchmark runs them."""
+"""Students, their variants and their peers, as the benchmark runs them."""

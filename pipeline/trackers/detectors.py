@@ -1,4 +1,4 @@
-"""Person detectors of other projects, to compare with: adapters only, their weights stay outside.
+"""Adapters to person detectors of other projects, whose weights are not part of this one.
 
 | file | format |
 |---|---|
@@ -35,7 +35,7 @@ def open_detector(path: str | Path) -> Detector:
     """The detector in a file, on one CPU thread.
 
     Raises:
-        DetectorError: No such file, a format nobody knows here, or a runtime is not installed.
+        DetectorError: No such file, an unknown format, or a runtime that is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -69,7 +69,7 @@ class YoloxOnnx:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime has a class of its own for every failure
+        except Exception as error:  # onnxruntime's errors have no common class
             raise DetectorError(f"{path}: cannot be opened: {error}") from error
         self._input = self._session.get_inputs()[0]
         outputs = self._session.get_outputs()[0].shape

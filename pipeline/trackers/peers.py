@@ -1,7 +1,7 @@
 """Trackers of other projects on given detections: SORT, OC-SORT, ByteTrack (package `trackers`).
 
-Each runs with its package's defaults; only the score that makes a detection trustworthy is moved
-to where its detector has it, because a threshold made for one detector starves another.
+Each runs with its package's defaults, except for the score from which a detection is high. That
+score depends on the detector, because scores of detectors are on different scales.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from pipeline.datasets.boxes import Boxes
 
 PEERS = ("bytetrack", "ocsort", "sort")
-_NEW_TRACK_MARGIN = 0.1  # ByteTrack starts a track this far above its high threshold: 0.6, 0.7
-_LOW = 0.1  # ByteTrack's second look takes detections down to here, as published
+_NEW_TRACK_MARGIN = 0.1  # ByteTrack starts tracks from 0.7, with a high threshold of 0.6
+_LOW = 0.1  # least score in ByteTrack's second association, as published
 
 
 class PeerError(RuntimeError):
@@ -26,12 +26,12 @@ class PeerError(RuntimeError):
 def track_detections(
     peer: str, detections: Boxes, frames: int, frame_rate: float, trusted: float
 ) -> tuple[Boxes, float]:
-    """Tracks made from detections of frames 1 to `frames`, and the seconds it took.
+    """Track detections of frames 1 to `frames`; return the tracks and the seconds it took.
 
     Args:
         peer: One of `PEERS`.
-        detections: With a score in [0, 1]; scores of another scale (public detections) cannot be
-            compared with a threshold, and then every box counts in full.
+        detections: With a score in [0, 1]. If scores are of another scale, as of public detections,
+            all are set to 1.
         frames: Length of the sequence.
         frame_rate: Frames per second, for how long a lost track is kept.
         trusted: Score from which a detection is high.
@@ -43,7 +43,7 @@ def track_detections(
     scores = detections.confidence
     if len(scores) and (scores.min() < 0 or scores.max() > 1):
         scores = np.ones_like(scores)
-    # SORT has no second look: it gets the detections that count, and no others.
+    # Only ByteTrack uses low detections.
     enough = scores >= (_LOW if peer == "bytetrack" else trusted)
     detections, scores = detections[enough], scores[enough]
     tracker = _make(peer, frame_rate, trusted)
@@ -58,17 +58,19 @@ def track_detections(
             class_id=np.zeros(last - first, dtype=int),
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of empty means inside
-            said = tracker.update(given)
-        if said.tracker_id is None or said.confidence is None:
+            warnings.simplefilter("ignore", RuntimeWarning)  # of means over nothing in the package
+            tracked = tracker.update(given)
+        if tracked.tracker_id is None or tracked.confidence is None:
             continue
-        for box, identity, score in zip(said.xyxy, said.tracker_id, said.confidence, strict=True):
+        for box, identity, score in zip(
+            tracked.xyxy, tracked.tracker_id, tracked.confidence, strict=True
+        ):
             x0, y0, x1, y1 = box
             if identity >= 0 and x1 > x0 and y1 > y0:
                 rows.append((frame, identity, x0, y0, x1 - x0, y1 - y0, score))
     seconds = time.perf_counter() - started
     table = np.array(rows, dtype=float).reshape(-1, 7)
-    # Ids from 1, as results have them.
+    # Ids start at 1 in results.
     return Boxes.of(table[:, 0], table[:, 1] + 1, table[:, 2:6], table[:, 6]), seconds
 
 

@@ -1,8 +1,8 @@
 """Frames of a sequence under a condition, ready for trackers; made ahead in a thread.
 
-Clean frames of a video go the way `jobs.track` sends them. Degraded ones are degraded upright at
-native size, so every tracker sees the same pixels; codec conditions are re-encoded whole, once,
-and the file is kept.
+Clean frames of a video are prepared as `vsdmot track` prepares them. Other frames are degraded
+upright at native size, so every tracker gets the same pixels. For codec conditions the whole
+sequence is re-encoded once, and the file is kept.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from pipeline.datasets.mot import MotError, Sequence
 from pipeline.degrade.codec import read_video, write_video
 from pipeline.degrade.conditions import CLEAN, Condition
 from pipeline.storage.files import create_if_absent, exists, list_videos, open_binary
-from pipeline.video.decode import Decoder, Frame, fit, luma_patches
+from pipeline.video.decode import Decoder, Frame
 from pipeline.video.info import VideoInfo
+from pipeline.video.picture import fit, luma_patches
 from pipeline.video.probe import probe
 
 Item = TypeVar("Item")
@@ -41,11 +42,12 @@ _Picture = tuple[int, float, VideoFrame]
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One frame as everybody needs it.
+    """One frame as students and detectors need it.
 
     Attributes:
-        frames: as the student takes it, by canvas.
-        native: (H, W, 3) uint8 RGB as displayed, where a detector asked for it.
+        index: of the frame in its sequence.
+        frames: input of students, by canvas.
+        native: (H, W, 3) uint8 RGB as displayed; None without detectors.
         decode_s, degrade_s, prepare_s: seconds in the decode thread.
     """
 
@@ -61,11 +63,11 @@ class SequenceFrames:
     """The frames of one sequence under one condition; iterate once.
 
     Args:
-        sequence: what to show.
-        condition: how.
-        limit: frames from the start; None is all of them.
-        canvases: sizes that students take.
-        native: whether detectors need the picture itself.
+        sequence: of the frames.
+        condition: of the frames.
+        limit: frames from the start; None for all.
+        canvases: input sizes of the students.
+        native: whether to give the picture at native size too, for detectors.
         cache: folder or URL for re-encoded videos.
 
     Raises:
@@ -98,7 +100,7 @@ class SequenceFrames:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the frames seen; None if nothing. Final after the iteration."""
+        """Problem of the frames so far, None if there is none; final after the iteration."""
         error = self._decoder.error if self._decoder else None
         expected = min(self.sequence.length, self.limit or self.sequence.length)
         if self.decoded == expected:
@@ -113,7 +115,7 @@ class SequenceFrames:
         """Frames in order, made ahead in a thread.
 
         Raises:
-            DecodeError: not one frame was readable.
+            DecodeError: no frame was readable.
             StorageError: the video could not be read to its end.
         """
         for shot in ahead(self._shots(), _AHEAD):
@@ -184,7 +186,7 @@ class SequenceFrames:
 
 
 def ahead(items: Generator[Item], count: int) -> Iterator[Item]:
-    """The items of a generator that runs in a thread of its own, at most `count` ahead."""
+    """Iterate over a generator that runs in a thread of its own, at most `count` items ahead."""
     end: Any = object()
     waiting: deque[Any] = deque()
     with ThreadPoolExecutor(1, "decode") as thread:

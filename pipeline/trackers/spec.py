@@ -1,14 +1,14 @@
-"""Names of trackers in a benchmark, and what stands behind them.
+"""Names of trackers in a benchmark, and their meaning.
 
-| name | what it is |
+| name | tracker |
 |---|---|
 | `student`, or a name out of `students` | a student with its own weights |
 | `student:gate_off` | an ablation of it (`pipeline.trackers.variants`) |
 | `bytetrack+student`, short `bytetrack` | a peer on the detections of a student |
 | `bytetrack+yolox` | a peer on those of a detector out of `detectors` |
 | `bytetrack+det` | a peer on the sequence's own det/det.txt, which are of the clean video |
-| `NAME@FILE.safetensors` | a student, its weights given at once |
-| `NAME@FOLDER` | somebody's result files, FOLDER/SEQUENCE.txt, of the clean video |
+| `NAME@FILE.safetensors` | a student with these weights |
+| `NAME@FOLDER` | result files of another tracker, FOLDER/SEQUENCE.txt, of the clean video |
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
 
 
 class SpecError(ValueError):
-    """A tracker's name says nothing; the message names what is known."""
+    """A tracker's name is unknown; the message lists known ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class TrackerSpec:
 
     Attributes:
         name: as in the table.
-        kind: where boxes come from: "student", "detector", "public" (det.txt) or "files".
+        kind: source of the boxes: "student", "detector", "public" (det.txt) or "files".
         path: weights, detector or folder; "" for det.txt.
         variant: of a student.
-        peer: who tracks the detections; "" for the source itself.
+        peer: tracker of the detections; "" if the source tracks itself.
     """
 
     name: str
@@ -49,24 +49,24 @@ class TrackerSpec:
 
     @property
     def source(self) -> TrackerSpec:
-        """What gives the detections; itself, where nobody else tracks them."""
+        """The tracker whose detections are used: without its peer."""
         if not self.peer:
             return self
         return TrackerSpec(self.name.partition("+")[2], self.kind, self.path, self.variant)
 
     @property
     def tracks(self) -> bool:
-        """Whether it gives tracks, or detections alone."""
+        """Whether it gives tracks, not detections alone."""
         return bool(self.peer) or self.kind in (STUDENT, FILES)
 
     @property
     def random(self) -> bool:
-        """Whether a seed changes it on the same pixels."""
+        """Whether its output on the same pixels depends on a seed."""
         return self.variant == RANDOM
 
 
 def pairs(items: Sequence[str], setting: str) -> dict[str, str]:
-    """NAME@PATH entries by name."""
+    """Parse NAME@PATH entries into paths by name."""
     found = {}
     for item in items:
         name, at, path = item.partition("@")
@@ -79,10 +79,10 @@ def pairs(items: Sequence[str], setting: str) -> dict[str, str]:
 def parse_trackers(
     names: Sequence[str], students: Mapping[str, str], detectors: Mapping[str, str]
 ) -> list[TrackerSpec]:
-    """The trackers meant, each once; `students` and `detectors` give paths by name.
+    """Parse names of trackers, each once; `students` and `detectors` are paths by name.
 
     Raises:
-        SpecError: A name says nothing.
+        SpecError: A name is unknown.
     """
     found: dict[str, TrackerSpec] = {}
     for name in names:

@@ -1,180 +1,150 @@
-"""Ablations of a trained student: the same weights with one module replaced.
+"""Ablations of a trained student: the same weights with one thing changed.
 
 | variant | what is different |
 |---|---|
 | `gate_off` | the semantic weight is 0 everywhere: nothing semantic is fused or attended to |
-| `gate_constant` | the gate is told quality 1/2 whatever the picture |
-| `gate_random` | the gate is told a quality drawn for each frame from [0, 1] |
-| `gate_oracle` | the gate is told the true severity, as training had it: 1 - severity / 6 |
-| `no_semantics` | memory stays visual and semantic attention says nothing; the gate still decides \
+| `gate_constant` | the gate gets quality 1/2 for all pictures |
+| `gate_random` | the gate gets a quality drawn for each frame from [0, 1] |
+| `gate_oracle` | the gate gets the quality of the known severity: 1 - severity / 6 |
+| `no_semantics` | maps stay visual and semantic attention adds nothing; the gate still decides \
 what long memory is written with |
 
-Variants of one student run side by side over a window: what none of them changes (backbone,
-encoder, semantic branch) is computed by the first and reused by the others.
+The changes begin after `Tracker.perceive`, so all variants of a student share one percept.
 """
 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.net.decoder import Decoder, DecoderOutput, Queries
 from model.net.fusion import SemanticGate
+from model.track.frames import Percept
 from model.track.tracker import Tracker
 from pipeline.degrade.conditions import Condition
 
 FULL = "full"
 VARIANTS = (FULL, "gate_off", "gate_constant", "gate_random", "gate_oracle", "no_semantics")
 RANDOM = "gate_random"
-_SHARED = ("backbone", "encoder", "semantics", "quality")
-_REWRITTEN = {"no_semantics": ("detection_decoder", "track_decoder")}  # inside, not as a whole
+_DECODERS = ("detection_decoder", "track_decoder")
 
 Quality = Callable[[str, int, int], np.ndarray[Any, Any] | None]
 """Of a sequence's frames: (sequence, first frame, how many) to (count,) in [0, 1]."""
 
 
-class Shared(nn.Module):
-    """A module whose output several trackers need: computed once a window, then replayed."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        self.seconds = 0.0  # what computing this window's output took
-        self._output: Any = None
-
-    def forget(self) -> None:
-        """Start a new window."""
-        self._output, self.seconds = None, 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        """Attributes of the module inside, such as the backbone's channels."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("module"), name)
-
-    def forward(self, *inputs: Any) -> Any:
-        """The module's output for the first inputs of the window."""
-        if self._output is None:
-            started = time.perf_counter()
-            self._output = self.module(*inputs)
-            self.seconds = time.perf_counter() - started
-        return self._output
-
-
-class FedQuality(nn.Module):
-    """Says what it was told instead of looking."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: Tensor | None = None
-
-    def forward(self, early: Tensor, valid: Tensor, statistics: Tensor) -> Tensor:
-        """The quality of each frame, (N,)."""
-        assert self.told is not None and len(self.told) == len(statistics)
-        return self.told.to(statistics)
-
-
 class ClosedGate(SemanticGate):
-    """Weight 0, whatever the quality."""
+    """A gate whose weight is 0, whatever the quality."""
 
     def forward(self, quality: Tensor, query: Tensor | None = None) -> Tensor:
         """As `SemanticGate.forward`."""
         return torch.zeros_like(quality if query is None else query[..., 0])
 
 
-class _VisualFusion(nn.Module):
+class VisualFusion(nn.Module):
+    """A fusion that leaves the visual maps as they are."""
+
     def forward(self, visual: Sequence[Tensor], semantic: Tensor, weight: Tensor) -> list[Tensor]:
+        """As `SemanticFusion.forward`."""
         return list(visual)
 
 
-class _Silence(nn.Module):
-    def forward(self, query: Tensor, boxes: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        return torch.zeros_like(query)
+class VisualDecoder(nn.Module):
+    """A decoder whose queries give semantics the weight 0."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self,
+        queries: Queries,
+        maps: Sequence[Tensor],
+        semantic: Tensor,
+        detections: DecoderOutput | None = None,
+    ) -> DecoderOutput:
+        """As `Decoder.forward`."""
+        unweighted = replace(queries, semantic_weight=torch.zeros_like(queries.semantic_weight))
+        return self.decoder(unweighted, maps, semantic, detections)
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One tracker of a set, and how to tell it the quality of frames where it does not look."""
+    """A student with one thing changed.
+
+    Attributes:
+        name: one of `VARIANTS`.
+        tracker: detects and tracks; shares its weights with the student.
+        quality: replaces the measured quality; None keeps it.
+    """
 
     name: str
     tracker: Tracker
-    quality: Quality | None
+    quality: Quality | None = None
 
-    def prepare(self, sequence: str, start: int, count: int) -> None:
-        """Before a window is encoded."""
-        if self.quality is not None:
-            told = self.quality(sequence, start, count)
-            assert told is not None
-            self.tracker.quality.told = torch.from_numpy(np.asarray(told, np.float32))
+    def percept(self, percept: Percept, sequence: str, start: int) -> Percept:
+        """Return the percept with the quality that this variant gets.
 
-
-@dataclass(frozen=True, slots=True)
-class VariantSet:
-    """Variants of one student that encode a window together."""
-
-    variants: tuple[Variant, ...]
-    shared: tuple[Shared, ...]
-
-    def new_window(self) -> None:
-        """Forget what was shared of the last one."""
-        for module in self.shared:
-            module.forget()
-
-    @property
-    def shared_seconds(self) -> float:
-        """What the shared modules took for this window."""
-        return sum(module.seconds for module in self.shared)
+        Args:
+            percept: of consecutive frames, by the student.
+            sequence: the frames' sequence.
+            start: index of the first of them.
+        """
+        if self.quality is None:
+            return percept
+        quality = self.quality(sequence, start, len(percept.quality))
+        assert quality is not None
+        values = torch.from_numpy(np.asarray(quality, np.float32)).to(percept.quality)
+        return replace(percept, quality=values)
 
 
 def variant_exists(name: str, condition: Condition) -> bool:
-    """The oracle has nothing to say where no severity is known."""
+    """Return False for the oracle where no severity is known, else True."""
     return name != "gate_oracle" or condition.true_quality("", 0, 1) is not None
 
 
-def make_variants(tracker: Tracker, names: Sequence[str], condition: Condition) -> VariantSet:
-    """The student and copies of it, each with its change; the student itself is left as it is."""
-    shared = {name: Shared(getattr(tracker, name)) for name in _SHARED}
-    made = []
-    for name in names:
-        # What a variant leaves as it is, it has in common with the student: no weights twice.
-        common = {
-            id(module): shared.get(part, module)
-            for part, module in tracker.named_children()
-            if part not in _REWRITTEN.get(name, ())
-        }
-        one = copy.deepcopy(tracker, common)
-        quality = _change(one, name, condition)
-        made.append(Variant(name, one.eval(), quality))
-    return VariantSet(tuple(made), tuple(shared.values()))
+def make_variants(
+    tracker: Tracker, names: Sequence[str], condition: Condition
+) -> tuple[Variant, ...]:
+    """Make variants of a student, which is left as it is.
+
+    Args:
+        tracker: the student.
+        names: out of `VARIANTS`.
+        condition: of the frames; `gate_random` and `gate_oracle` depend on it.
+    """
+    return tuple(_variant(tracker, name, condition) for name in names)
 
 
-def _change(tracker: Tracker, name: str, condition: Condition) -> Quality | None:
+def _variant(tracker: Tracker, name: str, condition: Condition) -> Variant:
     if name == FULL:
-        return None
+        return Variant(name, tracker)
     if name == "gate_off":
-        closed = ClosedGate(tracker.config.dim).to(tracker.gate.bias.device)
-        tracker.gate = closed
-        return None
+        gate = ClosedGate(tracker.config.dim).to(tracker.gate.bias.device)
+        return Variant(name, _with_parts(tracker, gate=gate))
     if name == "no_semantics":
-        tracker.fusion = _VisualFusion()  # type: ignore[assignment]
-        for decoder in (tracker.detection_decoder, tracker.track_decoder):
-            for layer in decoder.layers:
-                layer.understand = _Silence()
-        return None
-    tracker.quality = FedQuality()  # type: ignore[assignment]
-    told: dict[str, Quality] = {
+        parts = {d: VisualDecoder(getattr(tracker, d)) for d in _DECODERS}
+        return Variant(name, _with_parts(tracker, fusion=VisualFusion(), **parts))
+    qualities: dict[str, Quality] = {
         "gate_constant": lambda sequence, start, count: np.full(count, 0.5),
         "gate_oracle": condition.true_quality,
         RANDOM: lambda sequence, start, count: _random_quality(condition, sequence, start, count),
     }
-    return told[name]
+    return Variant(name, tracker, qualities[name])
+
+
+def _with_parts(tracker: Tracker, **parts: nn.Module) -> Tracker:
+    """A tracker with these parts in place of its own; it shares all others with `tracker`."""
+    shared = {id(module): module for module in tracker.children()}
+    changed = copy.deepcopy(tracker, shared)
+    for name, part in parts.items():
+        setattr(changed, name, part)
+    return changed
 
 
 def _random_quality(

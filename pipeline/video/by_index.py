@@ -1,4 +1,4 @@
-"""Frames of a sound video by their index, for packing training data."""
+"""Frames of an undamaged video by their index, for packing training data."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _CHANNELS = 3
 def read_frames(uri: str, indices: Sequence[int], width: int, height: int) -> np.ndarray:
     """Read chosen frames by index, upright, scaled to width x height without keeping the aspect.
 
-    For packing training data: the file is read whole into memory, and must be sound. Mirrored
-    pictures come out turned by half instead.
+    For packing training data. The whole file is read into memory and must be undamaged. Pictures
+    stored mirrored come out turned by 180 degrees instead.
 
     Returns:
         (N, height, width, 3) uint8 RGB in the order of `indices`.
@@ -31,7 +31,7 @@ def read_frames(uri: str, indices: Sequence[int], width: int, height: int) -> np
     """
     decord = _decord()
     try:
-        # decord is given the bytes, so it never sees a path either; it turns the picture itself.
+        # decord gets bytes and no path, so it can open no other file. It applies the rotation.
         reader = decord.VideoReader(BytesIO(read_bytes(uri)), width=width, height=height)
         if reader[0].shape[2] == _CHANNELS:
             frames: np.ndarray = reader.get_batch(list(indices)).asnumpy()
@@ -43,9 +43,9 @@ def read_frames(uri: str, indices: Sequence[int], width: int, height: int) -> np
 
 
 def _unpadded(frame: np.ndarray) -> np.ndarray:
-    """A picture (h, w, 3) out of one whose rows decord has taken for pixels of four bytes.
+    """Remove the row padding that decord has taken for further channels: (h, w, 3).
 
-    FFmpeg pads rows to what the processor's vectors want; where a padded row is a multiple of the
+    FFmpeg pads rows for the processor's vector instructions. If a padded row is a multiple of the
     width, decord 3 takes the padding for channels, and cannot copy such frames as a batch.
     """
     height, width = frame.shape[:2]
@@ -54,11 +54,10 @@ def _unpadded(frame: np.ndarray) -> np.ndarray:
 
 
 def _decord() -> ModuleType:
-    """The package decord, imported without the NVIDIA libraries it would look for.
+    """The package decord, imported without the NVIDIA libraries that it loads by default.
 
-    It loads all of them, for every other library to see, and with them NVBLAS, which stands in for
-    the BLAS that torch brings and which crashes without a configuration: a process that has
-    imported decord dies in the first convolution of one picture in one thread.
+    One of these is NVBLAS. It replaces the BLAS of torch in the whole process and crashes without
+    a configuration, in the first convolution of one picture in one thread.
     """
     with patch.object(importlib.util, "find_spec", return_value=None):
         return importlib.import_module("decord")

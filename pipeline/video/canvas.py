@@ -1,4 +1,4 @@
-"""Pictures on the student's canvas, and their luma; what training and measures share."""
+"""Pictures on the student's canvas, and their luma, for training and for measures."""
 
 import numpy as np
 import torch
@@ -7,12 +7,12 @@ from PIL import Image
 from model.net.letterbox import Letterbox
 
 LONGEST = 960
-"""Pixels of the longer side: larger views are shrunk before they are degraded, which would take
-longest of all."""
+"""Greatest longer side in pixels. Larger views are shrunk before they are degraded, because
+degradation is the slowest step."""
 
 
 def letterboxed(pixels: np.ndarray, height: int, width: int) -> tuple[torch.Tensor, list[int]]:
-    """A picture (h, w, 3) uint8 on the canvas (3, height, width), and its (h, w) there."""
+    """Fit a picture (h, w, 3) uint8 on a canvas (3, height, width); return it and its (h, w)."""
     box = Letterbox(pixels.shape[0], pixels.shape[1], height, width)
     size = (box.scaled_width, box.scaled_height)
     canvas = np.zeros((height, width, 3), np.uint8)
@@ -24,7 +24,7 @@ def letterboxed(pixels: np.ndarray, height: int, width: int) -> tuple[torch.Tens
 
 def grey(pixels: np.ndarray) -> np.ndarray:
     """Luma (..., h, w) uint8 of pictures (..., h, w, 3), in integers."""
-    # Channel by channel: NumPy has no fast product of integer matrices.
+    # Channel by channel, because NumPy's matrix product of integers is slow.
     weighed = np.multiply(pixels[..., 0], np.uint16(77), dtype=np.uint16)
     weighed += np.multiply(pixels[..., 1], np.uint16(150), dtype=np.uint16)
     weighed += np.multiply(pixels[..., 2], np.uint16(29), dtype=np.uint16)

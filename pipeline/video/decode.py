@@ -11,21 +11,19 @@ from typing import Self
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from model.net.letterbox import Letterbox
-from model.net.quality import sample_patches
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
-from pipeline.video.probe import ProbeError, indexed_frames, open_video, orientation
+from pipeline.video.picture import fit, luma_patches
+from pipeline.video.probe import ProbeError, indexed_frames, open_video
 
-_POLL_S = 0.1  # how often a thread that waits for room looks whether it should stop
-_STOP_WITHIN_S = 10.0  # a thread that does not stop by then hangs in libav or in a read
+_POLL_S = 0.1  # a thread that waits for room checks this often whether it should stop
+_STOP_WITHIN_S = 10.0  # a thread that takes longer to stop hangs in libav or in a read
 _JUMP_BACK_S = 1.0  # a timestamp this far behind the last one starts a new clock
 _EARLY_END_S = 1.0  # a video may end this much before its header's duration: audio may be longer
 _HEADER_DURATION = frozenset({"mp4", "matroska", "asf", "flv"})  # elsewhere libav estimates it
-# Luma of limited range, 16 to 235, on the full scale.
-_FULL_RANGE = (((np.arange(256) - 16) * 255 + 109) // 219).clip(0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Frame:
         time_s: seconds since the start of the video, from its own timestamps.
         image: (input_height, input_width, 3) uint8 RGB, letterboxed, upright.
         patches: (8, 64, 64) uint8 luma from 0 (black) to 255 (white), whatever range the file
-            stores, cut from the stored picture before rotation and scaling.
+            stores. Cut from the stored picture before rotation and scaling.
     """
 
     index: int
@@ -47,14 +45,14 @@ class Frame:
 
 
 class DecodeError(ValueError):
-    """Not one frame of a video could be read; the message says why."""
+    """No frame of a video could be read; the message says why."""
 
 
 class DeadlineError(TimeoutError):
-    """A video took longer than it may; the message says where it stood.
+    """A video took longer than allowed; the message says how far it was.
 
     Attributes:
-        hangs: whether the decoder's thread is stuck and stays behind.
+        hangs: whether the decoder's thread is stuck and could not be stopped.
     """
 
     hangs = False
@@ -63,8 +61,8 @@ class DeadlineError(TimeoutError):
 class Decoder:
     """Decode a video's frames one after another in the calling thread.
 
-    A damaged packet is skipped and counted in `damaged`. After the last frame `error` tells why
-    decoding stopped before the end of the video, None if it did not.
+    A damaged packet is skipped and counted in `damaged`. After the last frame `error` says why
+    decoding stopped before the end of the video; it is None if decoding reached the end.
     """
 
     def __init__(self, info: VideoInfo, limits: Limits | None = None) -> None:
@@ -80,7 +78,7 @@ class Decoder:
         """Yield index, time in seconds and the stored picture.
 
         Raises:
-            DecodeError: not one frame was readable.
+            DecodeError: no frame was readable.
             StorageError: the file could not be read to its end.
         """
         try:
@@ -127,7 +125,7 @@ class Decoder:
             return []
 
     def _early_end(self, short: bool) -> str | None:
-        """Return what to say of a file that ends before its header's duration."""
+        """Return a message if the file ends before its header's duration, else None."""
         duration = self._info.duration_s
         known = duration if _HEADER_DURATION & set(self._info.container.split(",")) else None
         end = self._clock.end
@@ -149,7 +147,7 @@ class FrameStream:
         input_height, input_width: the model's canvas in pixels.
         queue_size: frames decoded ahead.
         limits: bounds on pictures and their number.
-        deadline: moment of `time.monotonic` after which no frame is waited for.
+        deadline: time by `time.monotonic` at which waiting for frames ends.
     """
 
     def __init__(
@@ -181,7 +179,7 @@ class FrameStream:
 
     @property
     def hangs(self) -> bool:
-        """Whether the thread did not stop when the stream was left: it cannot be ended."""
+        """Whether the thread did not stop when the stream was left; a thread cannot be killed."""
         return self._stop.is_set() and self._thread.is_alive()
 
     @property
@@ -200,7 +198,7 @@ class FrameStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the thread and wait for the frame it is at; not for ever, see `hangs`."""
+        """Stop the thread, and wait a limited time for its current frame; see `hangs`."""
         self._stop.set()
         self._thread.join(_STOP_WITHIN_S)
         if isinstance(error, DeadlineError):
@@ -210,7 +208,7 @@ class FrameStream:
         """Yield frames in order, to the end or to the first error that cannot be skipped.
 
         Raises:
-            DecodeError: not one frame was readable.
+            DecodeError: no frame was readable.
             DeadlineError: the deadline has passed.
             StorageError: the file could not be read to its end.
         """
@@ -246,7 +244,7 @@ class FrameStream:
                 started = time.perf_counter()
             self.decode_seconds += time.perf_counter() - started
         except Exception as error:
-            # Whatever it is belongs to the thread that asked for the frames.
+            # Raised again in the thread that reads the frames.
             self._put(error)
         else:
             self._put(None)
@@ -279,7 +277,7 @@ class _Clock:
 
     @property
     def end(self) -> float:
-        """When the last frame ceases to be shown."""
+        """Time at which the last frame ends."""
         return 0.0 if self._last is None else self._last + self._step
 
     def time(self, frame: VideoFrame) -> float:
@@ -291,68 +289,11 @@ class _Clock:
             self._origin = frame.pts
         now = float((frame.pts - self._origin) * frame.time_base) + self._offset
         if self._last is not None and now < self._last - _JUMP_BACK_S:
-            # Recorders restart their clock in mid-file: go on from where we were.
+            # Some recorders restart their clock in mid-file: continue from the last frame.
             self._offset += self.end - now
             now = self.end
         self._last = max(now, self._last or 0.0)
         return self._last
-
-
-def fit(picture: VideoFrame, box: Letterbox, scaler: VideoReformatter) -> np.ndarray:
-    """Return a stored picture upright on the letterbox's canvas.
-
-    It is scaled by libav first and turned when it is small. A picture of another size than the
-    letterbox's source (the size may change in mid-stream) is scaled to the same area.
-
-    Returns:
-        (input_height, input_width, 3) uint8 RGB, zero beyond the picture.
-    """
-    height, width = box.scaled_height, box.scaled_width
-    turns, mirrored = orientation(picture)
-    turned = turns % 2
-    small = scaler.reformat(
-        picture,
-        width=height if turned else width,
-        height=width if turned else height,
-        format="rgb24",
-        interpolation="BILINEAR",
-        threads=1,
-    )
-    canvas = np.zeros((box.input_height, box.input_width, 3), np.uint8)
-    canvas[:height, :width] = _upright(small.to_ndarray(), turns, mirrored)
-    return canvas
-
-
-def luma_patches(picture: VideoFrame) -> np.ndarray:
-    """Return `sample_patches` of a stored picture, (8, 64, 64) uint8 on the full scale 0 to 255.
-
-    Training and degraded frames are on that scale, so quality is always measured on one.
-    """
-    plane, limited = stored_luma(picture)
-    patches = sample_patches(plane)
-    return _FULL_RANGE[patches] if limited else patches
-
-
-def stored_luma(picture: VideoFrame) -> tuple[np.ndarray, bool]:
-    """Return the luma plane (H, W) uint8, a view where the format allows it, and its range.
-
-    Returns:
-        The plane, and whether its range is limited (16 is black, 235 white). YUV is limited
-        where the file does not say otherwise.
-    """
-    layout = picture.format
-    first = layout.components[0]
-    deep = 8 < first.bits <= 16 and layout.name.endswith("le")
-    if layout.name.startswith(("yuv4", "yuvj4", "gray")) and (first.bits == 8 or deep):
-        kind = np.dtype("<u2" if deep else "u1")
-        plane = picture.planes[0]
-        stride = plane.line_size // kind.itemsize
-        values = np.frombuffer(memoryview(plane), kind).reshape(-1, stride)
-        values = values[: picture.height, : picture.width]
-        limited = layout.name.startswith("yuv4") and picture.color_range != ColorRange.JPEG
-        return (values >> (first.bits - 8)).astype(np.uint8) if deep else values, limited
-    # libav's grey is always of full range.
-    return picture.reformat(format="gray").to_ndarray(), False
 
 
 def iterate_frames(info: VideoInfo) -> Iterator[tuple[int, float, np.ndarray]]:
@@ -361,14 +302,10 @@ def iterate_frames(info: VideoInfo) -> Iterator[tuple[int, float, np.ndarray]]:
     A picture whose size changes in mid-stream is scaled to the video's size.
 
     Raises:
-        DecodeError: not one frame was readable.
+        DecodeError: no frame was readable.
         StorageError: the file could not be read to its end.
     """
     box = Letterbox(info.height, info.width, info.height, info.width)
     scaler = VideoReformatter()
     for index, time_s, picture in Decoder(info).frames():
         yield index, time_s, fit(picture, box, scaler)
-
-
-def _upright(image: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
-    return np.rot90(image[:, ::-1] if mirrored else image, -turns)

@@ -1,4 +1,4 @@
-"""Headers read in a process of their own: a file that crashes libav costs that process, no more."""
+"""Reads headers in a child process, so that a file that crashes libav ends only that process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
 from pipeline.video.probe import ProbeError, probe
 
-Answer = tuple[int, str, Any]  # which question, "info" / "input" / "storage", what came of it
+Answer = tuple[int, str, Any]  # number of the request; "info", "input" or "storage"; result
 
 _START_S = 300.0  # for a process to start
 
@@ -27,9 +27,9 @@ _START_S = 300.0  # for a process to start
 class HeaderReader:
     """Probes files, many at once; safe to share between threads. Use as a context manager.
 
-    When the process dies or hangs, the files it was at are suspects: each is read once more, one
-    after the other in a second process, and one that ends that too is told as a `ProbeError`.
-    So a file that crashes costs two processes, however many files are read beside it.
+    When the process dies or hangs, each file it was reading is read again, one after the other, in
+    a second process. A file that ends the second process too gives a `ProbeError`. So a file that
+    crashes its reader costs two processes, however many files are read at the same time.
 
     Args:
         threads: Headers read at once.
@@ -38,7 +38,7 @@ class HeaderReader:
     """
 
     def __init__(self, threads: int, limits: Limits, deadline_s: float) -> None:
-        """Start nothing yet: there may be nothing to read."""
+        """Start no process yet: there may be nothing to read."""
         self._threads, self._limits, self._deadline_s = threads, limits, deadline_s
         self._shared: _Child | None = None
         self._alone: _Child | None = None
@@ -78,7 +78,7 @@ class HeaderReader:
             raise error from lost
 
     def _read_alone(self, file: ArchiveFile) -> VideoInfo:
-        """Read a suspect; the process stays as long as there is another one."""
+        """Read a suspected file; the process ends when no other one waits."""
         with self._lock:
             self._suspects += 1
         with self._one_at_a_time:
@@ -101,7 +101,7 @@ class HeaderReader:
 
 
 class _Lost(Exception):
-    """The process died or hung while it had a question; the message goes on after "reading"."""
+    """The process died or hung during a request; the message continues "reading the header"."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -109,10 +109,10 @@ class _Lost(Exception):
 
 
 class _Child:
-    """A process that reads headers, and the questions it has not answered."""
+    """A process that reads headers, and its open requests."""
 
     def __init__(self, threads: int, limits: Limits) -> None:
-        # Not forked: the driver has threads, and a fork would take their locks along.
+        # Spawned, because a fork of a driver with threads copies locks that are held.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
@@ -129,7 +129,7 @@ class _Child:
         self._receiver.start()
 
     def ask(self, file: ArchiveFile, deadline_s: float) -> VideoInfo:
-        """Have one file read."""
+        """Send a file to the process and wait for its header."""
         answer: Future[VideoInfo] = Future()
         with self._send:
             number = next(self._numbers)
@@ -141,14 +141,14 @@ class _Child:
             except OSError as error:
                 raise _Lost("poison", f"ended its process ({self._status()})") from error
         try:
-            self._ready.wait(_START_S)  # its imports are no fault of the file
+            self._ready.wait(_START_S)  # the file's deadline does not include imports
             return answer.result(deadline_s)
         except NotInTime as error:
             self.end()
             raise _Lost("deadline", f"took more than {deadline_s:g} s") from error
 
     def end(self) -> None:
-        """Kill the process: it writes nothing."""
+        """Kill the process, which is safe because it writes nothing."""
         self.lost = True
         self._process.kill()
         self._receiver.join()
@@ -182,8 +182,8 @@ class _Child:
 
 
 def _serve(connection: Connection, threads: int, limits: Limits) -> None:
-    """The process: read what is asked for until the driver is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends us
+    """Body of the process: answer requests until the driver is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the driver ends this process
     connection.send((-1, "ready", None))
     send = threading.Lock()
 
@@ -195,7 +195,7 @@ def _serve(connection: Connection, threads: int, limits: Limits) -> None:
             reply = number, "storage", str(error)
         except ProbeError as error:
             reply = number, "input", str(error)
-        except Exception as error:  # no file may end the run, whatever it does to a library
+        except Exception as error:  # no file may end the run
             reply = number, "input", f"the header cannot be read: {describe_error(error)}"
         with send:
             connection.send(reply)

@@ -1,11 +1,11 @@
-"""What is known of a video before any of it is decoded."""
+"""Properties of a video, from its header and first frame."""
 
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What is known of a video before it is decoded.
+    """Properties of a video, from its header and first frame.
 
     Attributes:
         container, codec, pixel_format: names as libav gives them.
@@ -13,7 +13,7 @@ class VideoInfo:
         rotation: degrees clockwise by which a player turns the stored picture: 0, 90, 180, 270.
         fps: average frames per second, None where the header gives none.
         time_base: seconds of one timestamp tick, as "1/12800".
-        variable_rate: whether the header shows unequal gaps between frames.
+        variable_rate: whether gaps between frames are unequal, by the header.
         frames_expected: from the container's index where there is one, else duration times fps.
     """
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from model.settings import Range, check
 from pipeline.video.info import VideoInfo
 
 _FRAME_BYTES = 256, 16384  # of a frame where the header tells no length, and where it may lie
@@ -11,26 +13,32 @@ _FRAME_BYTES = 256, 16384  # of a frame where the header tells no length, and wh
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one video. None of them changes the rows of a video within them.
+    """Bounds on what one file may ask for. None of them changes the rows of a video within them.
 
     A few bytes of header can declare pictures of gigabytes or a billion frames, and a damaged
     stream can keep a decoder busy for ever.
 
     Attributes:
-        max_pixels: width times height of a stored picture.
-        max_frames: frames of a video, by its header and as decoded.
+        max_pixels: width times height; larger pictures are refused.
+        max_frames: frames of a video, by its header and as decoded; more are refused, or cut off.
         max_fps: frames a second by the header.
-        deadline_base_s: seconds a video may take, whatever its length.
-        deadline_frame_s: seconds more for each frame that it should hold.
-        max_attempts: times a video may kill its worker before it is a dead letter.
+        max_attempts: times a video may end its worker before it is a dead letter.
+        deadline_base_s: seconds that any video may take, however short.
+        deadline_frame_s: seconds more for each frame that it should hold; after them it is a
+            dead letter.
+        watchdog_s: seconds without a frame that end the whole job.
     """
 
-    max_pixels: int = 64_000_000
-    max_frames: int = 20_000_000
-    max_fps: float = 1000.0
-    deadline_base_s: float = 900.0
-    deadline_frame_s: float = 5.0
-    max_attempts: int = 3
+    max_pixels: Annotated[int, Range(1)] = 64_000_000
+    max_frames: Annotated[int, Range(1)] = 20_000_000
+    max_fps: Annotated[float, Range(0, above=True)] = 1000.0
+    max_attempts: Annotated[int, Range(1)] = 3
+    deadline_base_s: Annotated[float, Range(0, above=True)] = 900.0
+    deadline_frame_s: Annotated[float, Range(0)] = 5.0
+    watchdog_s: Annotated[float, Range(0, above=True)] = 1800.0
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def refusal(self, info: VideoInfo) -> str | None:
         """Why a video is refused by what its header says, None if it is not."""

@@ -1,4 +1,4 @@
-"""What a video's header says: one cheap look at each file before any of it is tracked."""
+"""Reads a video's header and first frame, and refuses what is not a video within the limits."""
 
 import struct
 import threading
@@ -22,11 +22,11 @@ from pipeline.video.limits import Limits
 
 _FIRST_FRAME_PACKETS = 300  # a stream cut between key frames may need seconds to show a picture
 _RATE_ENTRIES = 5000  # index entries looked at to see whether the frame rate varies
-_READ_SIZE = 256 * 1024  # bytes a read callback; libav's own 32 KiB costs more calls than it saves
+_READ_SIZE = 256 * 1024  # bytes a read callback; libav's default of 32 KiB makes many calls
 _log_lock = threading.Lock()
 
-# Demuxers of one self-contained file. Left out is whatever opens other files or URLs (hls, dash,
-# concat, image2, sdp, rtsp, vobsub) or draws text and stills as video (tty, svg, gif, png).
+# Demuxers of one self-contained file. Left out are those that open other files or URLs (hls, dash,
+# concat, image2, sdp, rtsp, vobsub) and those of text and stills (tty, svg, gif, png).
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,mpeg1video,mpeg2video,m4v,"
     "asf,asf_o,flv,live_flv,f4v,dv,h261,h263,h264,hevc,vvc,obu,av1,ivf,ivr,mjpeg,mjpeg_2000,mpjpeg,"
@@ -38,16 +38,16 @@ _DEFAULTS = Limits()
 
 
 class ProbeError(ValueError):
-    """A file is no video that can be decoded; the message says what it is instead."""
+    """A file is not a video that can be decoded; the message says why."""
 
     kind = "input"
 
 
 class Source:
-    """A file as libav reads it, which remembers the first failure of the storage below.
+    """A file for libav that records the first failure of its storage.
 
-    libav may take a failed read for the end of the file: without this a broken connection would
-    look like a truncated video.
+    libav may take a failed read for the end of the file. Without the record a broken connection
+    would look like a truncated video.
     """
 
     def __init__(self, file: BinaryIO, uri: str) -> None:
@@ -56,15 +56,15 @@ class Source:
         self._file = file
 
     def read(self, size: int = -1) -> bytes:
-        """Read as a file does."""
+        """As `read` of a binary file."""
         return self._guard(self._file.read, size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Seek as a file does."""
+        """As `seek` of a binary file."""
         return self._guard(self._file.seek, offset, whence)
 
     def tell(self) -> int:
-        """Tell as a file does."""
+        """As `tell` of a binary file."""
         return self._guard(self._file.tell)
 
     def check(self) -> None:
@@ -89,11 +89,11 @@ def open_video(
 ) -> Iterator[tuple[InputContainer, VideoStream, Source]]:
     """Open a video and choose its picture stream; pictures beyond the limits do not decode.
 
-    libav is given an open file, never a path, knows only containers of one file, and may open
-    nothing by itself: a playlist in the archive cannot read other files or the network.
+    libav gets an open file instead of a path, is limited to containers of one file, and may open
+    no other file. So a playlist in the archive cannot read other files or the network.
 
     Raises:
-        ProbeError: there is nothing in the file that can be decoded.
+        ProbeError: nothing in the file can be decoded.
         StorageError: the file cannot be read.
     """
     with open_binary(uri) as file:
@@ -102,7 +102,7 @@ def open_video(
             container = _open_container(source, limits)
         except Exception as error:
             source.check()
-            # libav's own errors, and headers that PyAV cannot hold: text that is no UTF-8.
+            # Errors of libav, and ValueError of PyAV for text in headers that is not UTF-8.
             if not isinstance(error, (av.FFmpegError, OSError, ValueError)):
                 raise
             file.seek(0)
@@ -114,7 +114,7 @@ def open_video(
 
 
 def probe(file: ArchiveFile, limits: Limits = _DEFAULTS) -> VideoInfo:
-    """Read a video's header and its first frame, which is where libav shows the rotation.
+    """Read a video's header and its first frame, which holds the rotation.
 
     Raises:
         ProbeError: empty, not a video, no picture track, no decoder for it, or beyond a limit.
@@ -164,7 +164,7 @@ def probe(file: ArchiveFile, limits: Limits = _DEFAULTS) -> VideoInfo:
 
 def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
     """Return the first frame that decodes, None if the start is too damaged to show one."""
-    stream.thread_type = "SLICE"  # frame threads would read far ahead of the first frame
+    stream.thread_type = "SLICE"  # frame threads would read far beyond the first frame
     try:
         for packet in islice(container.demux(stream), _FIRST_FRAME_PACKETS):
             try:
@@ -181,7 +181,7 @@ def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | 
 def orientation(frame: VideoFrame) -> tuple[int, bool]:
     """Return how a player shows a stored picture: mirrored or not, then turned.
 
-    Read from the display matrix itself: the angle alone takes a mirrored picture for a half turn.
+    Read from the display matrix, because libav's angle does not tell mirroring from a half turn.
     A stored point (x, y), y downwards, is shown at (a x + c y, b x + d y). Angles between quarter
     turns are rounded to the nearest.
 
@@ -189,7 +189,7 @@ def orientation(frame: VideoFrame) -> tuple[int, bool]:
         Clockwise quarter turns, and whether left and right are swapped before turning.
     """
     try:
-        # The stub takes a frame's side data for a plain dict, which it is not.
+        # The type stub wrongly has a plain dict here.
         matrix = cast(Any, frame.side_data)[SideDataType.DISPLAYMATRIX]
     except KeyError:
         return 0, False
@@ -203,9 +203,9 @@ def orientation(frame: VideoFrame) -> tuple[int, bool]:
 
 
 def indexed_frames(container: InputContainer, stream: VideoStream) -> int:
-    """Return how many frames the header's own index lists; 0 if the container keeps none.
+    """Return the number of frames in the header's index; 0 if the container has no such index.
 
-    Only MP4 and its kin: their sample table is complete, and edit lists are applied to it.
+    Only MP4 and its relatives have one: a complete sample table, with edit lists applied.
     """
     if "mp4" not in container.format.name.split(","):
         return 0
@@ -218,7 +218,7 @@ def _open_container(source: Source, limits: Limits) -> InputContainer:
         "r",
         io_open=_refuse,
         buffer_size=_READ_SIZE,
-        # For the decoders that look at the first frames to complete the header.
+        # For decoders that complete the header from the first frames.
         options={"max_pixels": str(limits.max_pixels)},
         container_options={"protocol_whitelist": "none", "format_whitelist": _CONTAINERS},
         metadata_errors="replace",
@@ -230,18 +230,18 @@ def _refuse(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
 
 
 def _explain(source: Source, limits: Limits, error: Exception) -> str:
-    """Return libav's own words for why a file does not open, by trying again with its log on.
+    """Return libav's message why a file does not open, from a second try with its log on.
 
-    The log is off otherwise: it is one for the whole process, and noisy.
+    The log is off otherwise, because all threads of the process share it.
     """
     message = getattr(error, "strerror", None) or str(error)
     with _log_lock:
         level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
         av.logging.set_level(av.logging.ERROR)
-        av.logging.set_skip_repeated(False)  # the last file may have failed in the same words
+        av.logging.set_skip_repeated(False)  # the last file may have had the same message
         try:
             with av.logging.Capture() as logs, suppress(av.FFmpegError, OSError, ValueError):
-                _open_container(source, limits).close()  # fails as before, but says why
+                _open_container(source, limits).close()  # fails again, with a log
         finally:
             av.logging.set_level(level)
             av.logging.set_skip_repeated(skip)
@@ -265,7 +265,7 @@ def _picture_stream(container: InputContainer) -> VideoStream:
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     """Return seconds: the shorter of what track and container say, as edit lists cut either.
 
-    A bare elementary stream has no clock; libav would divide its size by a guessed bit rate.
+    An elementary stream has no clock. For it libav would divide the size by a guessed bit rate.
     """
     if container.format.flags & cast(int, Flags.no_timestamps.value):
         return None
