@@ -30,7 +30,7 @@ export INPUT OUTPUT VIDEO SHARDS
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'settings of a job: ARGS="key=value …"; which there are: .venv/bin/python -m jobs.NAME --help'
+	@echo 'settings of a job: ARGS="key=value …"; which there are: .venv/bin/vsdmot NAME --help'
 
 setup: .venv/.stamp ## .venv with the exact versions of requirements.lock (PYTHON=… chooses one)
 
@@ -52,7 +52,7 @@ setup: .venv/.stamp ## .venv with the exact versions of requirements.lock (PYTHO
 
 # With INPUT and OUTPUT, the real use: jobs.track's exit code reaches make, which reports it
 # ("Error 3": done, some inputs are dead letters) and itself always exits with 2. A script that
-# has to tell the codes apart calls .venv/bin/python -m jobs.track itself.
+# has to tell the codes apart calls .venv/bin/vsdmot track itself.
 # Without, the sample; one of its files is broken on purpose, so there 3 is the good end.
 track: .venv/.stamp ## track an archive: INPUT=/my/videos OUTPUT=/my/out; without both, a sample
 ifneq ($(INPUT)$(OUTPUT),)

@@ -1,45 +1,51 @@
-"""What the student costs: `python -m jobs.bench weights=… video=… [frames=64]`."""
+"""What the student costs: `vsdmot bench VIDEO`."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field
 from rich.table import Table
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
+from model.settings import Device, NotEmpty, Range, check
 
 if TYPE_CHECKING:
     from pipeline.benchmark.speed import Bench
 
 
-class BenchConfig(JobConfig):
-    """Settings of `jobs.bench`."""
+@dataclass(frozen=True, slots=True)
+class BenchConfig:
+    """Settings of `vsdmot bench`.
+
+    Attributes:
+        video: a video file or URL; decoding and the whole path are measured on all of it.
+        weights: the student's checkpoint: a path or a URL.
+        output: folder or URL for bench.json.
+        frames: frames the model alone is measured on, at most.
+        window: frames encoded as one batch.
+        queue_size: decoded frames that wait for the model at most.
+        threads: threads of the student; a worker of vsdmot track has one.
+        device: where the student runs.
+    """
 
     job: ClassVar[str] = "bench"
     about: ClassVar[str] = "Measure the student's size and GFLOPs, and its speed on one video."
 
-    weights: str = Field(
-        "weights/vsdmot-nano.safetensors",
-        min_length=1,
-        description="the student's checkpoint: a path or a URL",
-    )
-    video: str = Field(
-        min_length=1,
-        description="a video file or URL; decoding and the whole path are measured on all of it",
-    )
-    output: str = Field("runs/bench", min_length=1, description="folder or URL for bench.json")
-    frames: int = Field(64, ge=1, description="frames the model alone is measured on, at most")
-    window: int = Field(8, ge=1, le=256, description="frames encoded as one batch")
-    queue_size: int = Field(32, ge=1, description="decoded frames that wait for the model at most")
-    threads: int = Field(
-        1, ge=1, description="threads of the student; a worker of jobs.track has one"
-    )
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
+    video: Annotated[str, NotEmpty()]
+    weights: Annotated[str, NotEmpty()] = "weights/vsdmot-nano.safetensors"
+    output: Annotated[str, NotEmpty()] = "runs/bench"
+    frames: Annotated[int, Range(1)] = 64
+    window: Annotated[int, Range(1, 256)] = 8
+    queue_size: Annotated[int, Range(1)] = 32
+    threads: Annotated[int, Range(1)] = 1
+    device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +102,7 @@ def run(config: BenchConfig) -> int:
     }  # fmt: skip
     canvas = [tracker.config.input_height, tracker.config.input_width]
     record = {
-        "config": config.model_dump(mode="json"), "model": tracker.config.size,
+        "config": asdict(config), "model": tracker.config.size,
         "input": canvas, "video": video, **asdict(figures),
     }  # fmt: skip
     target = f"{config.output.rstrip('/')}/bench.json"

@@ -3,7 +3,11 @@
 Nothing is imported here: the list of commands and the help of one have to be quick.
 """
 
+import re
 from dataclasses import dataclass
+
+# A path with "=" in it is no setting if anything before the "=" cannot be in a key.
+_SETTING = re.compile(r"\s*[A-Za-z_][\w.-]*\s*=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +16,7 @@ class Command:
 
     Attributes:
         job: Module of `jobs` that runs it, and name of its file in configs/.
+        settings: Module and class of its settings.
         line: What it is for, in a line of a terminal.
         example: A real call.
         words: Keys whose values may be given by position, in this order.
@@ -19,6 +24,7 @@ class Command:
     """
 
     job: str
+    settings: str
     line: str
     example: str
     words: tuple[str, ...]
@@ -28,6 +34,7 @@ class Command:
 COMMANDS = {
     "track": Command(
         "track",
+        "pipeline.tracking.config:TrackConfig",
         "Track the people in a folder of videos, into Parquet tables.",
         "vsdmot track /my/videos /my/tracks",
         ("input", "output"),
@@ -35,24 +42,28 @@ COMMANDS = {
     ),
     "render": Command(
         "render",
+        "jobs.render:RenderConfig",
         "Draw the tracks of a video on it.",
         "vsdmot render /my/tracks bikes.mp4",
         ("output", "video"),
     ),
     "export": Command(
         "export",
+        "jobs.export:ExportConfig",
         "Write a run as MOTChallenge files.",
         "vsdmot export /my/tracks /my/files",
         ("input", "output"),
     ),
     "sample": Command(
         "sample",
+        "jobs.sample:SampleConfig",
         "Make a small archive to try things on.",
         "vsdmot sample runs/sample-archive",
         ("output",),
     ),
     "pack": Command(
         "pack",
+        "jobs.pack:PackConfig",
         "Turn labelled video and stills into training shards.",
         "vsdmot pack /my/shards 'sequences=[/my/MOT]' 'stills=[/my/coco.json]'",
         ("output",),
@@ -60,6 +71,7 @@ COMMANDS = {
     ),
     "train": Command(
         "train",
+        "pipeline.training.train_job:TrainJob",
         "Train a student on shards.",
         "vsdmot train /my/shards /my/student training.minutes=60",
         ("shards", "output"),
@@ -67,6 +79,7 @@ COMMANDS = {
     ),
     "distill": Command(
         "distill",
+        "pipeline.training.distill_job:DistillJob",
         "Distil a student from a teacher, on unlabelled videos.",
         "vsdmot distill /my/videos /my/student training.steps=5000",
         ("input", "output"),
@@ -74,6 +87,7 @@ COMMANDS = {
     ),
     "measure": Command(
         "measure",
+        "jobs.measure_settings:MeasureConfig",
         "Measure detection, semantics or quality of a student.",
         "vsdmot measure quality /my/sequences",
         ("what", "data"),
@@ -81,6 +95,7 @@ COMMANDS = {
     ),
     "eval": Command(
         "eval",
+        "jobs.eval:EvalConfig",
         "Score trackers on sequences with ground truth, clean and degraded.",
         "vsdmot eval /my/MOT/train runs/eval 'trackers=[student,bytetrack]'",
         ("data", "output"),
@@ -88,6 +103,7 @@ COMMANDS = {
     ),
     "bench": Command(
         "bench",
+        "jobs.bench:BenchConfig",
         "Measure size, GFLOPs and speed of a student.",
         "vsdmot bench /my/videos/bikes.mp4 threads=2",
         ("video",),
@@ -95,6 +111,7 @@ COMMANDS = {
     ),
     "kit": Command(
         "kit",
+        "pipeline.kit.kit_job:KitJob",
         "Make a folder that a bare GPU machine trains from.",
         "vsdmot kit /my/shards runs/kit",
         ("shards", "output"),
@@ -102,6 +119,7 @@ COMMANDS = {
     ),
     "kit-back": Command(
         "kit_back",
+        "jobs.kit_back:KitBackConfig",
         "Join the weights that came back of such a machine.",
         "vsdmot kit-back /my/returned /my/student.safetensors",
         ("input", "output"),
@@ -112,3 +130,8 @@ COMMANDS = {
 def command_of(job: str) -> tuple[str, Command] | None:
     """The command that runs a job, by its name; None where the job is no command."""
     return next(((name, c) for name, c in COMMANDS.items() if c.job == job), None)
+
+
+def is_setting(word: str) -> bool:
+    """Whether a word of a command line gives a setting, as `key=value`."""
+    return _SETTING.match(word) is not None

@@ -1,67 +1,37 @@
-"""Distil a student from unlabelled videos: `python -m jobs.distill input=/data/cams`."""
+"""Distil a student from unlabelled videos: `vsdmot distill /data/cams`."""
+
+from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING
 
-import torch
 from rich.markup import escape
 
-from jobs.cli import (
-    EXIT_BAD_CONFIG,
-    EXIT_DONE,
-    EXIT_FAILED,
-    JobConfig,
-    console,
-    fail,
-    load_config,
-    print_config,
-)
-from jobs.distill_job import (
-    FREE,
-    DistillJob,
-    build_trainer,
-    open_stream,
-    write_weights,
-)
-from jobs.settings import settings_model
-from jobs.student import student_file
-from jobs.training_progress import progress_bar
-from jobs.training_run import fit_logged
-from model.allocator import keep_large_blocks
-from model.learn.training import Progress, TrainingError
-from model.teach.teacher import Teacher, TeacherInfo, load_teacher
-from model.teach.teacher_statistics import TeacherStatistics, measure_statistics
-from pipeline.runtime.stop import ClusterError
-from pipeline.storage.files import StorageError
-from pipeline.training.archive_frames import ArchiveFrames, collate_frames, read_archive_videos
-from pipeline.training.feature_cache import (
-    FeatureCache,
-    FeatureCacheError,
-    read_statistics,
-    write_statistics,
-)
-from pipeline.training.make_features import cache_features
-from pipeline.training.picture import BatchInspector
-from pipeline.training.run_folder import RunFolder
-from pipeline.training.work import Fit
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
+from pipeline.training.distill_job import FREE, DistillJob
 
-
-class _DistillConfig(JobConfig):
-    job: ClassVar[str] = "distill"
-    about: ClassVar[str] = "Distil a student from a teacher on unlabelled videos."
+if TYPE_CHECKING:
+    from model.learn.training import Progress
+    from model.teach.teacher import Teacher, TeacherFeatures, TeacherInfo
+    from model.teach.teacher_statistics import TeacherStatistics
+    from pipeline.training.archive_frames import ArchiveFrames
+    from pipeline.training.feature_cache import FeatureCache
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; returns the exit code."""
-    config = load_config(settings_model(DistillJob, _DistillConfig), argv)
-    print_config(console, config)
-    try:
-        job = DistillJob.from_dict(config.model_dump())
-    except ValueError as error:
-        fail(f"distill: {error}", EXIT_BAD_CONFIG)
+    job = load_config(DistillJob, argv)
+    print_config(console, job)
+    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    from model.learn.training import TrainingError
+    from pipeline.runtime.stop import ClusterError
+    from pipeline.storage.files import StorageError
+    from pipeline.training.feature_cache import FeatureCacheError
+    from pipeline.training.progress import progress_bar
+
     try:
         with progress_bar(job.training) as watch:
             path = run(job, watch)
@@ -85,6 +55,15 @@ def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
         ValueError: no readable video, no such teacher, weights or cache that do not fit.
         TrainingError: the loss is not finite, or the output holds another run.
     """
+    from model.allocator import keep_large_blocks
+    from pipeline.training.archive_frames import ArchiveFrames, read_archive_videos
+    from pipeline.training.distill_parts import build_trainer, open_stream, write_weights
+    from pipeline.training.fit import fit_logged
+    from pipeline.training.picture import BatchInspector
+    from pipeline.training.run_folder import RunFolder
+    from pipeline.training.student import student_file
+    from pipeline.training.work import Fit
+
     keep_large_blocks()
     videos, broken = read_archive_videos(job.input, job.output, job.probe_threads)
     for line in broken:
@@ -107,7 +86,7 @@ def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
         finish=partial(write_weights, job, names),
         output=job.output,
         inspector=BatchInspector(),
-        look_every=job.mlflow.picture_every,
+        look_every=job.picture_every,
     )
     warned = set(broken)
 
@@ -115,25 +94,33 @@ def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
         warned.update(progress.problems)
         watch(progress)
 
-    fit_logged(what, job.cluster, job.mlflow, asdict(job), report, _warn)
+    fit_logged(what, job.cluster, job.worker, job.mlflow, asdict(job), report, _warn)
     if warned:
         console.print(f"{len(warned)} files or places in them could not be read", highlight=False)
     return folder.path(student_file(job.size))
 
 
 def _cache(job: DistillJob, frames: ArchiveFrames) -> FeatureCache:
-    workers = job.cluster.workers_range[1]
+    from pipeline.training.make_features import cache_features
+
+    _, workers = job.cluster.least_and_most()
     if not workers:
         return cache_features(frames, job.teacher, job.cache, 0, _left_out)
     from pipeline.tracking.on_ray import connected  # Ray takes seconds to import
 
-    with connected(job.cluster.address or None, workers):
+    with connected(job.cluster.address, workers):
         return cache_features(frames, job.teacher, job.cache, workers, _left_out)
 
 
 def _statistics(job: DistillJob, frames: ArchiveFrames) -> tuple[TeacherInfo, TeacherStatistics]:
     """Of the first frames; measured once, or a resumed run would go on with another loss."""
-    device = "cuda" if torch.cuda.is_available() and job.cluster.device != "cpu" else "cpu"
+    import torch
+
+    from model.teach.teacher import load_teacher
+    from model.teach.teacher_statistics import measure_statistics
+    from pipeline.training.feature_cache import read_statistics, write_statistics
+
+    device = "cuda" if torch.cuda.is_available() and job.worker.device != "cpu" else "cpu"
     teacher = load_teacher(job.teacher.model, job.teacher.pretrained, device)
     found = read_statistics(job.output)
     if found is None:
@@ -142,7 +129,11 @@ def _statistics(job: DistillJob, frames: ArchiveFrames) -> tuple[TeacherInfo, Te
     return teacher.info, found
 
 
-def _first_features(frames: ArchiveFrames, teacher: Teacher, device: str) -> Any:
+def _first_features(
+    frames: ArchiveFrames, teacher: Teacher, device: str
+) -> Iterator[TeacherFeatures]:
+    from pipeline.training.archive_frames import collate_frames
+
     # A frame shows hundreds of positions: thousands of frames are never asked for.
     for index in range(1000):
         batch = collate_frames([frames[index]]).to(device)

@@ -5,40 +5,51 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Annotated, ClassVar
 
-from pydantic import Field
 from rich.table import Table
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
 from jobs.distill import run
-from jobs.distill_job import DistillJob
-from jobs.training_run import MlflowSettings
 from model.learn.training import Progress, TrainingError
 from model.learn.training_config import TrainingConfig
+from model.settings import NotEmpty, Range, check
+from pipeline.runtime.settings import ClusterConfig, MlflowConfig
 from pipeline.storage.files import StorageError, write_atomic
-from pipeline.training.work import ClusterSettings
+from pipeline.training.config import WorkerConfig
+from pipeline.training.distill_job import DistillJob
 
 _UNMEASURED = 3  # first steps: kernels are chosen, files opened, loaders run ahead
 
 
-class RateConfig(JobConfig):
-    """Settings of `jobs.distill_rate`."""
+@dataclass(frozen=True, slots=True)
+class RateConfig:
+    """Settings of `jobs.distill_rate`.
+
+    Attributes:
+        input: archive of videos: a folder, a file or a URL.
+        output: folder or URL for rate.json.
+        compare: numbers of workers; 0 is the bare loop.
+        steps: steps of each run.
+        batch: frames of each worker's step.
+        loaders: processes beside each worker that read frames.
+        threads: CPU threads of each worker.
+    """
 
     job: ClassVar[str] = "distill_rate"
     about: ClassVar[str] = "Measure distillation's images a second, with Ray and without."
 
-    input: str = Field(min_length=1, description="archive of videos: a folder, a file or a URL")
-    output: str = Field(
-        "runs/distill-rate", min_length=1, description="folder or URL for rate.json"
-    )
-    compare: list[int] = Field(
-        default_factory=lambda: [0, 1, 2], description="numbers of workers; 0 is the bare loop"
-    )
-    steps: int = Field(20, ge=5, description="steps of each run")
-    batch: int = Field(8, ge=1, description="frames of each worker's step")
-    loaders: int = Field(1, ge=0, description="processes beside each worker that read frames")
-    threads: int = Field(1, ge=1, description="CPU threads of each worker")
+    input: Annotated[str, NotEmpty()]
+    output: Annotated[str, NotEmpty()] = "runs/distill-rate"
+    compare: tuple[Annotated[int, Range(0)], ...] = (0, 1, 2)
+    steps: Annotated[int, Range(5)] = 20
+    batch: Annotated[int, Range(1)] = 8
+    loaders: Annotated[int, Range(0)] = 1
+    threads: Annotated[int, Range(1)] = 1
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         share = f"{rate / max(1, workers) / bare:.2f}" if bare else ""
         table.add_row(str(workers), f"{rate:.2f}", share)
     console.print(table)
-    record = {"config": config.model_dump(mode="json"), "images_per_second": rates}
+    record = {"config": asdict(config), "images_per_second": rates}
     write_atomic(f"{config.output}/rate.json", (json.dumps(record, indent=2) + "\n").encode())
     return EXIT_DONE
 
@@ -67,9 +78,6 @@ def images_per_second(config: RateConfig, workers: int) -> float:
         What `jobs.distill.run` does.
     """
     seen: list[Progress] = []
-    cluster = ClusterSettings(
-        workers=workers, threads=config.threads, loaders=config.loaders, device="cpu"
-    )
     with tempfile.TemporaryDirectory() as folder:  # a run of its own: a finished one goes nowhere
         job = DistillJob(
             input=config.input,
@@ -79,8 +87,9 @@ def images_per_second(config: RateConfig, workers: int) -> float:
                 batch=config.batch * max(1, workers),
                 checkpoint_every=config.steps,
             ),
-            cluster=cluster,
-            mlflow=MlflowSettings(enabled=False),
+            cluster=ClusterConfig(workers=workers),
+            worker=WorkerConfig(config.threads, config.loaders, device="cpu"),
+            mlflow=MlflowConfig(enabled=False),
         )
         run(job, seen.append)
     measured = seen[_UNMEASURED:]

@@ -1,4 +1,4 @@
-"""Benchmark: ``python -m jobs.eval data=/data/MOT17/train trackers=[student,bytetrack]``.
+"""Benchmark: ``vsdmot eval /data/MOT17/train trackers=[student,bytetrack]``.
 
 Every cell (sequence, condition, tracker, seed) is computed once; running again does what is
 missing. Exit codes: 0 done; 1 something was left out or failed; 2 a bad setting.
@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field, field_validator
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from jobs.cli import (
     EXIT_BAD_CONFIG,
     EXIT_DONE,
     EXIT_FAILED,
-    ClusterConfig,
-    JobConfig,
-    MlflowConfig,
     console,
     fail,
-    flat,
     load_config,
     print_config,
+    warn,
 )
+from model.settings import NotEmpty, Range, Share, check, flat_settings
+from pipeline.runtime.settings import ClusterConfig, MlflowConfig
 
 if TYPE_CHECKING:
     from pipeline.benchmark.plan import EvalSettings, Unit
@@ -35,62 +33,63 @@ if TYPE_CHECKING:
     from pipeline.trackers.spec import TrackerSpec
 
 
-class EvalConfig(JobConfig):
-    """Settings of `jobs.eval`."""
+@dataclass(frozen=True, slots=True)
+class EvalConfig:
+    """Settings of `vsdmot eval`.
+
+    Attributes:
+        data: folder of sequences, MOTChallenge or KITTI layout; null: drawn ones.
+        sequences: names; empty: all there are.
+        frames: frames from each start; null: all.
+        output: folder or URL of cells and tables.
+        weights: what `student` runs on.
+        students: more students, NAME@WEIGHTS each, to name in trackers.
+        detectors: NAME@FILE each: YOLOX .onnx or OpenVINO SSD .xml.
+        trackers: student, student:gate_off, NAME@WEIGHTS, bytetrack+student, ocsort+NAME of a
+            detector, sort+det for det.txt, NAME@FOLDER of result files; the first is the reference.
+        degradations: kinds of degradation besides clean; all or none.
+        severities: of each kind.
+        seeds: draws of each degradation.
+        preprocessing: the MOT16/17 rule: predictions on distractors do not count.
+        trusted: score from which a peer trusts a detector's detections.
+        apart: sequences reported, but left out of every mean.
+        name: keep this run's table under a name.
+        baseline: name of a kept run, or a rows.parquet, to compare with.
+        window: frames encoded as one batch.
+        pictures: draw the worst moments on the HTML page.
+        memory: measure each tracker's peak memory, in a process of its own.
+        cluster: where the work runs.
+        mlflow: where it is logged.
+    """
 
     job: ClassVar[str] = "eval"
     about: ClassVar[str] = "Score trackers on sequences with ground truth, clean and degraded."
 
-    data: str | None = Field(
-        None, description="folder of sequences, MOTChallenge or KITTI layout; null: drawn ones"
-    )
-    sequences: list[str] = Field(default_factory=list, description="names; empty: all there are")
-    frames: int | None = Field(None, ge=1, description="frames from each start; null: all")
-    output: str = Field("runs/eval", min_length=1, description="folder or URL of cells and tables")
-    weights: str = Field(
-        "weights/vsdmot-nano.safetensors", min_length=1, description="what `student` runs on"
-    )
-    students: list[str] = Field(
-        default_factory=list, description="more students, NAME@WEIGHTS each, to name in trackers"
-    )
-    detectors: list[str] = Field(
-        default_factory=list, description="NAME@FILE each: YOLOX .onnx or OpenVINO SSD .xml"
-    )
-    trackers: list[str] = Field(
-        default=["student"],
-        description="student, student:gate_off, NAME@WEIGHTS, bytetrack+student, ocsort+NAME of a "
-        "detector, sort+det for det.txt, NAME@FOLDER of result files; the first is the reference",
-    )
-    degradations: list[str] = Field(
-        default_factory=list, description="kinds of degradation besides clean; all or none"
-    )
-    severities: list[int] = Field(default=[1, 3, 5], description="of each kind, 1 to 5")
-    seeds: list[int] = Field(default=[0], min_length=1, description="draws of each degradation")
-    preprocessing: bool = Field(
-        True, description="the MOT16/17 rule: predictions on distractors do not count"
-    )
-    trusted: float = Field(
-        0.5, ge=0, le=1, description="score from which a peer trusts a detector's detections"
-    )
-    apart: list[str] = Field(
-        default_factory=list, description="sequences reported, but left out of every mean"
-    )
-    name: str | None = Field(None, description="keep this run's table under a name")
-    baseline: str | None = Field(
-        None, description="name of a kept run, or a rows.parquet, to compare with"
-    )
-    window: int = Field(8, ge=1, le=256, description="frames encoded as one batch")
-    pictures: bool = Field(True, description="draw the worst moments on the HTML page")
-    memory: bool = Field(
-        True, description="measure each tracker's peak memory, in a process of its own"
-    )
+    data: str | None = None
+    sequences: tuple[str, ...] = ()
+    frames: Annotated[int, Range(1)] | None = None
+    output: Annotated[str, NotEmpty()] = "runs/eval"
+    weights: Annotated[str, NotEmpty()] = "weights/vsdmot-nano.safetensors"
+    students: tuple[str, ...] = ()
+    detectors: tuple[str, ...] = ()
+    trackers: tuple[str, ...] = ("student",)
+    degradations: tuple[str, ...] = ()
+    severities: tuple[Annotated[int, Range(1, 5)], ...] = (1, 3, 5)
+    seeds: Annotated[tuple[int, ...], NotEmpty()] = (0,)
+    preprocessing: bool = True
+    trusted: Share = 0.5
+    apart: tuple[str, ...] = ()
+    name: str | None = None
+    baseline: str | None = None
+    window: Annotated[int, Range(1, 256)] = 8
+    pictures: bool = True
+    memory: bool = True
     cluster: ClusterConfig = ClusterConfig()
     mlflow: MlflowConfig = MlflowConfig()
 
-    @field_validator("degradations", mode="before")
-    @classmethod
-    def _word_or_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
+    def __post_init__(self) -> None:
+        check(self)
+        self.cluster.number()  # a range is refused
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,14 +116,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: EvalConfig) -> int:
     """Compute what is missing, make the tables; returns the exit code."""
-    from pipeline.benchmark.log import log_results
     from pipeline.benchmark.memory import peak_memories
     from pipeline.benchmark.on_ray import missing_units
-    from pipeline.benchmark.output import Findings, publish
+    from pipeline.benchmark.output import Findings, log_results, publish
     from pipeline.benchmark.plan import plan_cells
     from pipeline.benchmark.unit import Spent
     from pipeline.degrade.conditions import conditions
-    from pipeline.runtime.mlflow_run import TrackingLog
+    from pipeline.runtime.mlflow_run import MlflowRun
 
     data, settings = _data(config)
     trackers = _trackers(config)
@@ -143,7 +141,7 @@ def run(config: EvalConfig) -> int:
     )
     left_out, damaged = dict(data.left_out), {}
     for name, reason in left_out.items():
-        _warn(f"left out: {name}: {reason}")
+        warn(f"left out: {name}: {reason}")
     spent = Spent()
     for result in _computed(config, units):
         spent.add(result)
@@ -151,13 +149,13 @@ def run(config: EvalConfig) -> int:
             damaged[result.sequence] = result.bad_data
         for tracker, reason in result.failed.items():
             left_out[f"{result.sequence}, {result.condition.name}, {tracker}"] = reason
-            _warn(f"failed: {result.sequence}, {result.condition.name}, {tracker}: {reason}")
+            warn(f"failed: {result.sequence}, {result.condition.name}, {tracker}: {reason}")
     if spent.frames:
         console.print(str(spent), highlight=False)
     memory = {}
     if config.memory:
         with console.status("peak memory, each tracker in a process of its own"):
-            memory = peak_memories(trackers, data.sequences, settings, _warn)
+            memory = peak_memories(trackers, data.sequences, settings, warn)
     published = publish(
         cells,
         data,
@@ -171,8 +169,10 @@ def run(config: EvalConfig) -> int:
         fail("not one cell could be computed", EXIT_FAILED)
     console.print(published.markdown, markup=False, highlight=False, soft_wrap=True)
     if config.mlflow.enabled:
-        log = TrackingLog(config.mlflow.uri, config.mlflow.experiment, _warn)
-        log_results(log, {"job": "eval", **flat(config)}, published.results, published.files)
+        log = MlflowRun(config.mlflow.uri, config.mlflow.experiment, warn)
+        log_results(
+            log, {"job": "eval", **flat_settings(config)}, published.results, published.files
+        )
     console.print(f"page: {settings.output}/report.html", soft_wrap=True, highlight=False)
     return EXIT_FAILED if left_out or published.damaged else EXIT_DONE
 
@@ -195,7 +195,7 @@ def _data(config: EvalConfig) -> tuple[DataSet, EvalSettings]:
         window=config.window,
         synthetic=config.data is None,
     )
-    return read_data(root, config.sequences), settings
+    return read_data(root, list(config.sequences)), settings
 
 
 def _trackers(config: EvalConfig) -> list[TrackerSpec]:
@@ -223,20 +223,16 @@ def _computed(config: EvalConfig, units: list[Unit]) -> Iterator[UnitResult]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("cells", total=sum(unit.core_s for unit in units))
-        if config.cluster.workers == 0:
+        if config.cluster.number() == 0:
             yield from compute_here(units, lambda core_s: progress.advance(task, core_s))
             return
         from pipeline.tracking.on_ray import connected
 
         costs = {(u.sequence.name, u.condition): u.core_s for u in units}
-        with connected(config.cluster.address, config.cluster.workers):
-            for result in compute_on_ray(units, config.cluster.workers):
+        with connected(config.cluster.address, config.cluster.number()):
+            for result in compute_on_ray(units, config.cluster.number()):
                 progress.advance(task, costs[result.sequence, result.condition])
                 yield result
-
-
-def _warn(message: str) -> None:
-    console.print(f"[yellow]{escape(message)}[/]", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

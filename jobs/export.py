@@ -1,6 +1,6 @@
-"""Export a run of jobs.track or of jobs.eval as files of another format.
+"""Export a run of vsdmot track or of vsdmot eval as files of another format.
 
-``python -m jobs.export format=motchallenge input=RUN output=DIR``
+``vsdmot export RUN FOLDER``
 
 Exit codes: 0 done; 1 there is nothing to export; 2 a bad setting.
 """
@@ -9,29 +9,35 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
+from model.settings import NotEmpty, check
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
 
+@dataclass(frozen=True, slots=True)
+class ExportConfig:
+    """Settings of `vsdmot export`.
 
-class ExportConfig(JobConfig):
-    """Settings of `jobs.export`."""
+    Attributes:
+        input: a run's folder or URL: output of vsdmot track or vsdmot eval.
+        output: folder or URL for the files.
+        format: one SEQUENCE.txt a video, and all of them in motchallenge.zip; of a benchmark in
+            folders TRACKER/CONDITION/seed-N.
+        class_name: of vsdmot track: the class that is exported.
+    """
 
     job: ClassVar[str] = "export"
     about: ClassVar[str] = "Write the tracks of a run in another format."
 
-    format: Literal["motchallenge"] = Field(
-        "motchallenge",
-        description="one SEQUENCE.txt a video, and all of them in motchallenge.zip; of a benchmark "
-        "in folders TRACKER/CONDITION/seed-N",
-    )
-    input: str = Field(
-        min_length=1, description="a run's folder or URL: output of jobs.track or jobs.eval"
-    )
-    output: str = Field(min_length=1, description="folder or URL for the files")
-    class_name: str = Field("person", description="of jobs.track: the class that is exported")
+    input: Annotated[str, NotEmpty()]
+    output: Annotated[str, NotEmpty()]
+    format: Literal["motchallenge"] = "motchallenge"
+    class_name: str = "person"
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""A folder that a bare GPU machine trains from: `python -m jobs.kit output=runs/kit`.
+"""A folder that a bare GPU machine trains from: `vsdmot kit SHARDS runs/kit`.
 
 Exit codes: 0 done; 1 it cannot be made; 2 a bad setting.
 """
@@ -6,36 +6,19 @@ Exit codes: 0 done; 1 it cannot be made; 2 a bad setting.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
-from jobs.cli import (
-    EXIT_BAD_CONFIG,
-    EXIT_DONE,
-    EXIT_FAILED,
-    JobConfig,
-    console,
-    fail,
-    load_config,
-    print_config,
-)
-from jobs.kit_job import KitJob, make_kit
-from jobs.settings import settings_model
-from pipeline.kit.folder import calls
-
-
-class _KitConfig(JobConfig):
-    job: ClassVar[str] = "kit"
-    about: ClassVar[str] = "Make a folder that a bare GPU machine trains from, in parts to carry."
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
+from pipeline.kit.kit_job import KitJob
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
-    config = load_config(settings_model(KitJob, _KitConfig), argv)
-    print_config(console, config)
-    try:
-        job = KitJob.from_dict(config.model_dump())
-    except ValueError as error:
-        fail(f"kit: {error}", EXIT_BAD_CONFIG)
+    job = load_config(KitJob, argv)
+    print_config(console, job)
+    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    from pipeline.kit.folder import calls
+    from pipeline.kit.making import make_kit
+
     try:
         kit = make_kit(job)
     except (ValueError, OSError) as error:

@@ -2,33 +2,49 @@
 
 import sys
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
 from rich.table import Table
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
+from model.settings import NotEmpty, Range, check
 from pipeline.clips.clips import Clips
 from pipeline.clips.config import ClipConfig
 from pipeline.clips.speed import ClipSpeed, measure_clips
 from pipeline.datasets.shards import Shards
 
 
-class LoaderRateConfig(JobConfig):
-    """Settings of `jobs.loader_rate`."""
+@dataclass(frozen=True, slots=True)
+class LoaderRateConfig:
+    """Settings of `jobs.loader_rate`.
+
+    Attributes:
+        shards: folder of shards that vsdmot pack made.
+        lengths: frames a clip, a column each.
+        height, width: canvas in pixels, multiples of 32.
+        degrade_at: where views are degraded.
+        items: clips that are made, and made again.
+        batch: clips a batch.
+        seed: of all draws.
+        memory_gb: decoded pictures kept, in 10^9 bytes.
+    """
 
     job: ClassVar[str] = "loader_rate"
     about: ClassVar[str] = "Measure what training clips cost on one core, and which part how much."
 
-    shards: str = Field(min_length=1, description="folder of shards that jobs.pack made")
-    lengths: list[int] = Field([1, 3], min_length=1, description="frames a clip, a column each")
-    height: int = Field(256, description="height of the canvas in pixels, a multiple of 32")
-    width: int = Field(416, description="width of the canvas in pixels, a multiple of 32")
-    degrade_at: str = Field("canvas", description="where views are degraded: canvas or camera")
-    items: int = Field(400, ge=1, description="clips that are made, and made again")
-    batch: int = Field(24, ge=1, description="clips a batch")
-    seed: int = Field(0, ge=0, description="of all draws")
-    memory_gb: float = Field(4.0, ge=0, description="decoded pictures kept, in 10^9 bytes")
+    shards: Annotated[str, NotEmpty()] = "runs/shards"
+    lengths: Annotated[tuple[int, ...], NotEmpty()] = (1, 3)
+    height: int = 256
+    width: int = 416
+    degrade_at: Literal["canvas", "camera"] = "canvas"
+    items: Annotated[int, Range(1)] = 400
+    batch: Annotated[int, Range(1)] = 24
+    seed: Annotated[int, Range(0)] = 0
+    memory_gb: Annotated[float, Range(0)] = 4.0
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,9 +1,9 @@
-"""`jobs.measure what=detection`: who finds how many people, by source, size and split."""
+"""`vsdmot measure detection`: people found in single pictures, by source, size and split."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console
-from jobs.measure_output import write_rows
 from jobs.measure_settings import MeasureConfig
 from model.track.checkpoint import CheckpointError, CheckpointMetadata, file_sha256
 from model.track.tracker import Tracker
+from model.version import code_version
 from pipeline.benchmark.average_precision import SIZES
 from pipeline.benchmark.detection_measure import (
     APART,
@@ -26,15 +26,15 @@ from pipeline.benchmark.detection_measure import (
     SEQUENCES,
     Picture,
     Row,
+    detect_all,
     detection_rows,
-    look,
     sequence_pictures,
     still_pictures,
 )
+from pipeline.benchmark.measure import write_rows
 from pipeline.datasets.mot import MotError, find_sequences, read_sequence
 from pipeline.datasets.mot import Sequence as MotSequence
 from pipeline.datasets.still_images import TRAIN, VAL, Still, StillsError, read_stills, spread
-from pipeline.storage.run_record import code_version
 from pipeline.trackers.detectors import Detector, detector_files, open_detector
 from pipeline.trackers.spec import SpecError, pairs
 
@@ -57,7 +57,7 @@ class Student:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What is looked at: stills, and sequences that are apart or not."""
+    """Pictures to measure on: stills, and sequences that are apart or not."""
 
     stills: list[Still]
     sequences: list[MotSequence]
@@ -69,7 +69,7 @@ def run_detection(config: MeasureConfig) -> int:
 
     Raises:
         CheckpointError, DetectorError, SpecError: a student or a detector cannot be used.
-        StillsError, MotError: there is nothing to look at, or no val half.
+        StillsError, MotError: there are no pictures, or no val half.
         StorageError: the output cannot be written.
     """
     data = _read(config)
@@ -96,7 +96,7 @@ def run_detection(config: MeasureConfig) -> int:
     if data.left_out:
         console.print(f"[yellow]{len(data.left_out)} left out[/]", highlight=False)
     record = {
-        "config": config.model_dump(mode="json"),
+        "config": asdict(config),
         "weights_sha256": {name: file_sha256(s.path) for name, s in students.items()},
         "detectors_sha256": {
             name: {file.name: file_sha256(file) for file in detector_files(path)}
@@ -123,18 +123,18 @@ def _rows(
     columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("pictures", total=total)
-        looked = look(
+        detections = detect_all(
             _pictures(config, data),
             trackers,
             detectors,
             config.device,
             lambda count: progress.advance(task, count),
         )
-    if not looked.pictures:
+    if not detections.pictures:
         raise StillsError(f"stills={config.stills}: not one picture could be read")
     birth = {name: tracker.config.birth_threshold for name, tracker in trackers.items()}
     with console.status("scoring"):
-        return detection_rows(looked, dict.fromkeys(detectors, birth[FIRST]) | birth)
+        return detection_rows(detections, dict.fromkeys(detectors, birth[FIRST]) | birth)
 
 
 def _pictures(config: MeasureConfig, data: Data) -> Iterator[Picture]:

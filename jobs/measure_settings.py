@@ -1,15 +1,36 @@
-"""Settings of `jobs.measure`, whatever is measured."""
+"""Settings of all parts of `vsdmot measure`."""
 
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
-
-from jobs.cli import JobConfig
-from pipeline.degrade.kinds import KINDS
+from model.settings import Device, Range, check
+from pipeline.degrade.kinds import KINDS, Kind
 
 
-class MeasureConfig(JobConfig):
-    """Settings of `jobs.measure`."""
+@dataclass(frozen=True, slots=True)
+class MeasureConfig:
+    """Settings of `vsdmot measure`.
+
+    Attributes:
+        what: which measure.
+        data: folder with sequences in MOTChallenge layout, at any depth; make measure DATA=FOLDER
+            gives FOLDER/sequences/val; empty: none, in detection alone.
+        weights: the student's checkpoint; for semantics its projectors lie beside it.
+        output: folder or URL for the results.
+        stills: detection: COCO file of stills with a split for each image, pictures beside it in
+            images/; empty: none.
+        pictures: detection: stills of split train, evenly by source; null: as many as val has.
+        stride: detection: every so manyth frame of a sequence.
+        students: detection: more students, NAME@WEIGHTS each, such as states of a training.
+        detectors: detection: NAME@FILE each, YOLOX .onnx or OpenVINO SSD .xml.
+        frames: semantics, quality: frames of each sequence, in runs of four.
+        apart: sequences that stay out of the rows over all.
+        kinds: degradations.
+        teacher: teacher.model the student was distilled by.
+        pretrained: teacher.pretrained of the same.
+        device: where the student runs.
+        threads: CPU threads.
+    """
 
     job: ClassVar[str] = "measure"
     about: ClassVar[str] = (
@@ -19,42 +40,22 @@ class MeasureConfig(JobConfig):
         "(what=quality)."
     )
 
-    what: Literal["detection", "semantics", "quality"] = Field(description="which measure")
-    data: str = Field(
-        description="folder with sequences in MOTChallenge layout, at any depth; make measure "
-        "DATA=FOLDER gives FOLDER/sequences/val; empty: none, in detection alone"
-    )
-    weights: str = Field(
-        description="the student's checkpoint; for semantics its projectors lie beside it"
-    )
-    output: str = Field("runs/measure", description="folder or URL for the results")
-    stills: str = Field(
-        "",
-        description="detection: COCO file of stills with a split for each image, pictures beside "
-        "it in images/; empty: none",
-    )
-    pictures: int | None = Field(
-        None,
-        ge=0,
-        description="detection: stills of split train, evenly by source; null: as many as val has",
-    )
-    stride: int = Field(4, ge=1, description="detection: every so manyth frame of a sequence")
-    students: list[str] = Field(
-        default_factory=list,
-        description="detection: more students, NAME@WEIGHTS each, such as states of a training",
-    )
-    detectors: list[str] = Field(
-        default_factory=list,
-        description="detection: NAME@FILE each, YOLOX .onnx or OpenVINO SSD .xml",
-    )
-    frames: int = Field(
-        12, ge=1, description="semantics, quality: frames of each sequence, in runs of four"
-    )
-    apart: list[str] = Field(
-        default_factory=list, description="sequences that stay out of the rows over all"
-    )
-    kinds: list[str] = Field(default_factory=lambda: list(KINDS), description="degradations")
-    teacher: str = Field("imagenet-lite2", description="teacher.model the student was distilled by")
-    pretrained: str = Field("package", description="teacher.pretrained of the same")
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
-    threads: int = Field(1, ge=1, description="CPU threads")
+    what: Literal["detection", "semantics", "quality"]
+    data: str
+    weights: str = "weights/vsdmot-nano.safetensors"
+    output: str = "runs/measure"
+    stills: str = ""
+    pictures: Annotated[int, Range(0)] | None = None
+    stride: Annotated[int, Range(1)] = 4
+    students: tuple[str, ...] = ()
+    detectors: tuple[str, ...] = ()
+    frames: Annotated[int, Range(1)] = 12
+    apart: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = KINDS
+    teacher: str = "imagenet-lite2"
+    pretrained: str = "package"
+    device: Device = "cpu"
+    threads: Annotated[int, Range(1)] = 1
+
+    def __post_init__(self) -> None:
+        check(self)

@@ -1,51 +1,48 @@
-"""Pack labelled video and stills into training shards: `python -m jobs.pack output=…`."""
+"""Pack labelled video and stills into training shards: `vsdmot pack OUTPUT`."""
 
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, fail, load_config, print_config
-from pipeline.datasets.mot import MotError, find_sequences, read_sequence
-from pipeline.datasets.packing import KnownSources, PackError, pack_coco, pack_sequence
-from pipeline.datasets.shards import ShardError, ShardWriter
-from pipeline.datasets.synthetic import make_synthetic
-from pipeline.storage.errors import StorageError
+from jobs.cli import EXIT_DONE, EXIT_FAILED, fail, load_config, print_config
+from model.settings import Range, check
 
 
-class PackConfig(JobConfig):
-    """Settings of `jobs.pack`."""
+@dataclass(frozen=True, slots=True)
+class PackConfig:
+    """Settings of `vsdmot pack`.
+
+    Attributes:
+        sequences: folders with sequences in MOTChallenge layout, searched downwards; make pack
+            DATA=FOLDER gives FOLDER/sequences/train.
+        stills: COCO annotation files; their pictures lie beside them in images/; make pack
+            DATA=FOLDER gives FOLDER/images/annotations.json.
+        output: folder for the shards.
+        poor_sources: glob patterns of sources (of stills, or names of sequences) whose pictures are
+            not known to be clean.
+        squeezed_sources: glob patterns of sources whose pictures have lost their proportions.
+        drawn: drawn sequences to make and pack too: they teach nothing, they show it works.
+        longest: longer side of a stored picture, in pixels.
+    """
 
     job: ClassVar[str] = "pack"
     about: ClassVar[str] = "Turn labelled video and stills into training shards."
 
-    sequences: list[str] = Field(
-        description="folders with sequences in MOTChallenge layout, searched downwards; "
-        "make pack DATA=FOLDER gives FOLDER/sequences/train"
-    )
-    stills: list[str] = Field(
-        description="COCO annotation files; their pictures lie beside them in images/; "
-        "make pack DATA=FOLDER gives FOLDER/images/annotations.json"
-    )
-    poor_sources: list[str] = Field(
-        description="glob patterns of sources (of stills, or names of sequences) whose pictures "
-        "are not known to be clean"
-    )
-    squeezed_sources: list[str] = Field(
-        description="glob patterns of sources whose pictures have lost their proportions"
-    )
-    drawn: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="drawn sequences to make and pack too: they teach nothing, they show it works",
-    )
-    output: str = Field(description="folder for the shards")
-    longest: int = Field(640, ge=64, description="longer side of a stored picture, in pixels")
+    sequences: tuple[str, ...]
+    stills: tuple[str, ...]
+    output: str = "runs/shards"
+    poor_sources: tuple[str, ...] = ()
+    squeezed_sources: tuple[str, ...] = ()
+    drawn: Annotated[int, Range(0, 100)] = 0
+    longest: Annotated[int, Range(64)] = 640
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(argv: list[str]) -> int:
@@ -53,6 +50,13 @@ def main(argv: list[str]) -> int:
     config = load_config(PackConfig, argv)
     console = Console()
     print_config(console, config)
+    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    from pipeline.datasets.mot import MotError, find_sequences, read_sequence
+    from pipeline.datasets.packing import KnownSources, PackError, pack_coco, pack_sequence
+    from pipeline.datasets.shards import ShardError, ShardWriter
+    from pipeline.datasets.synthetic import make_synthetic
+    from pipeline.storage.errors import StorageError
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -65,7 +69,7 @@ def main(argv: list[str]) -> int:
             roots.append(str(make_synthetic(Path(config.output) / "drawn", config.drawn)))
         sequences = [read_sequence(f) for root in roots for f in find_sequences(root)]
         writer = ShardWriter(config.output, ["person"])
-        known = KnownSources(tuple(config.poor_sources), tuple(config.squeezed_sources))
+        known = KnownSources(config.poor_sources, config.squeezed_sources)
         problems: list[str] = []
         with Progress(*columns, console=console) as progress:
             for path in config.stills:

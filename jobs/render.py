@@ -1,4 +1,4 @@
-"""Draw the tracks of one video on it: `python -m jobs.render output=… video=…`."""
+"""Draw the tracks of one video on it: `vsdmot render OUTPUT VIDEO`."""
 
 from __future__ import annotations
 
@@ -7,36 +7,43 @@ import io
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, fail, load_config
+from jobs.cli import EXIT_DONE, EXIT_FAILED, fail, load_config
+from model.settings import check
 from pipeline.storage.files import StorageError, list_stems, read_bytes, write_atomic
 from pipeline.storage.schema import table_uri
-from pipeline.video.decode import DecodeError, iterate_frames
 from pipeline.video.info import VideoInfo
 
 _LISTED = 8
 
 
-class RenderConfig(JobConfig):
-    """Settings of `jobs.render`."""
+@dataclass(frozen=True, slots=True)
+class RenderConfig:
+    """Settings of `vsdmot render`.
+
+    Attributes:
+        output: folder or URL of the results, as vsdmot track wrote them.
+        video: video_id, path in the archive, file name, or start of one.
+        overlays: folder or URL for the two files; null: overlays/ in the output.
+    """
 
     job: ClassVar[str] = "render"
     about: ClassVar[str] = "Draw boxes, ids, tails and quality on a tracked video."
 
-    output: str = Field(description="folder or URL of the results, as jobs.track wrote them")
-    video: str = Field(description="video_id, path in the archive, file name, or start of one")
-    overlays: str | None = Field(
-        None, description="folder or URL for the two files; null: overlays/ in the output"
-    )
+    output: str
+    video: str
+    overlays: str | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class VideoNotFoundError(ValueError):
@@ -90,6 +97,9 @@ def _title(row: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(RenderConfig, argv)
+    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    from pipeline.video.decode import DecodeError, iterate_frames
+
     try:
         # Here, as the rest of the project does without supervision.
         from pipeline.tracking.render import RenderError, render
@@ -127,7 +137,7 @@ def _videos(output: str) -> list[dict[str, Any]]:
     if not stems:
         raise VideoNotFoundError(
             f"{output}: no videos/*.parquet here; track an archive into it first: "
-            f"python -m jobs.track input=… output={output}"
+            f"vsdmot track INPUT {output}"
         )
     return [row for stem in stems for row in _read(output, "videos", stem).to_pylist()]
 

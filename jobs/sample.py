@@ -1,25 +1,31 @@
-"""Make a small archive to try things on: `python -m jobs.sample output=runs/sample-archive`."""
+"""Make a small archive to try things on: `vsdmot sample runs/sample-archive`."""
 
 import sys
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from pydantic import Field
-
-from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config
+from model.settings import NotEmpty, check
 from pipeline.datasets.sample import SampleError, write_sample
 from pipeline.storage.files import StorageError
 
 
-class SampleConfig(JobConfig):
-    """Settings of `jobs.sample`."""
+@dataclass(frozen=True, slots=True)
+class SampleConfig:
+    """Settings of `vsdmot sample`.
+
+    Attributes:
+        output: folder or URL for the files.
+    """
 
     job: ClassVar[str] = "sample"
     about: ClassVar[str] = "Put four real clips and one broken file into a folder."
 
-    output: str = Field(
-        "runs/sample-archive", min_length=1, description="folder or URL for the files"
-    )
+    output: Annotated[str, NotEmpty()] = "runs/sample-archive"
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

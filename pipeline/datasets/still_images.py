@@ -1,4 +1,4 @@
-"""Labelled stills: a COCO file of people, its pictures beside it in `images/`."""
+"""Labelled stills: a COCO file with boxes of people, and its pictures in `images/` beside it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Still:
 
     Attributes:
         path: of the picture.
-        source: the data set it comes from; the folder's name if the file does not say.
-        split: "train" or "val"; "train" if the file does not say.
-        camera: where the file names one, else "".
+        source: the data set it comes from; by default the folder's name.
+        split: "train", the default, or "val".
+        camera: name of the camera, "" if the file has none.
         xywh: (N, 4) float64 boxes of people, in pixels.
-        ignored: (N,) bool, boxes that are neither people nor background.
+        ignored: (N,) bool, True for boxes that count neither as people nor as background.
     """
 
     path: Path
@@ -41,10 +41,10 @@ class Still:
 
 
 def read_stills(annotations: str | Path) -> list[Still]:
-    """The stills of a COCO file in its order; category 1 is a person, others are no boxes.
+    """Read the stills of a COCO file in its order; boxes of category 1 are people, others drop.
 
     Raises:
-        StillsError: No such file, or it is no COCO file.
+        StillsError: The file cannot be read, or is not a COCO file.
     """
     annotations = Path(annotations)
     try:
@@ -78,9 +78,9 @@ def read_stills(annotations: str | Path) -> list[Still]:
 
 
 def spread(stills: Sequence[Still], count: int) -> list[Still]:
-    """At most `count` stills, as many of each source as there are, evenly over its own order.
+    """Choose at most `count` stills, the same number of each source, evenly over its order.
 
-    Sources that have fewer leave their part to the others; the same stills always.
+    If a source has fewer, the others get its part. The choice is deterministic.
     """
     sources: dict[str, list[Still]] = defaultdict(list)
     for still in stills:

@@ -1,4 +1,4 @@
-"""A seeded set of drawn sequences, for where there is no data: it shows that all works, no more."""
+"""Drawn sequences, from a seed, for runs without data. They show that a run works, not how well."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT, _RATE = 320, 240, 25
 def make_synthetic(
     root: Path, sequences: int = 2, frames: int = 40, people: int = 5, seed: int = 0
 ) -> Path:
-    """Write sequences in MOTChallenge layout below `root`, unless they are there; returns it."""
+    """Write sequences in MOTChallenge layout below `root`, unless they exist; returns `root`."""
     for number in range(sequences):
         folder = root / f"SYNTH-{number + 1:02d}"
         if not (folder / "seqinfo.ini").is_file():
@@ -40,7 +40,7 @@ def _write(folder: Path, random: np.random.Generator, frames: int, people: int) 
         stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
         for frame in range(frames):
             picture = ground.copy()
-            for i in np.argsort(depth):  # the nearest last
+            for i in np.argsort(depth):  # the nearest person is drawn last
                 middle = (start[i] + speed[i] * frame) % (1.4 * _WIDTH) - 0.2 * _WIDTH
                 foot = 0.45 * _HEIGHT + 0.5 * _HEIGHT * depth[i]
                 box = (middle - 0.2 * height[i], foot - height[i], 0.4 * height[i], height[i])
@@ -54,7 +54,7 @@ def _write(folder: Path, random: np.random.Generator, frames: int, people: int) 
         container.mux(stream.encode(None))
     table = np.array(rows).reshape(-1, 6)
     _write_gt(folder, Boxes.of(table[:, 0], table[:, 1], table[:, 2:]))
-    # Last: it is what makes the sequence whole.
+    # Written last, because a sequence with this file counts as complete.
     (folder / "seqinfo.ini").write_text(
         f"[Sequence]\nname={folder.name}\nimDir=img1\nframeRate={_RATE}\nseqLength={frames}\n"
         f"imWidth={_WIDTH}\nimHeight={_HEIGHT}\n"

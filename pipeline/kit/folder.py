@@ -2,7 +2,7 @@
 
     FOLDER/part-0/run.py              the command there
                   kit.json            stages and files, see `Kit`
-                  code/               the packages model, pipeline and jobs
+                  code/               the packages model and pipeline
                   stages/NAME.json    the resolved config of each stage (`jobs.train --resolved`)
                   pieces/             of start weights, state and shards
            part-1/pieces/ …
@@ -16,12 +16,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 KIT = "kit.json"
 SHARDS, START, STATE = "shards", "start.safetensors", "state.safetensors"
 """Where the joined files lie."""
-_PACKAGES = ("model", "pipeline", "jobs")
+Device = Literal["cuda", "cpu"]
+_PACKAGES = ("model", "pipeline")
 _SLACK = 500_000  # bytes of a part for kit.json and stages
 
 _RUN = '''"""Train on this machine: python3 run.py --minutes 8"""
@@ -34,7 +35,7 @@ if __name__ == "__main__":
     STARTED = time.monotonic()
     PART = Path(__file__).resolve().parent
     sys.path.insert(0, str(PART / "code"))
-    from jobs.kit_run import main
+    from pipeline.kit.run import main
 
     sys.exit(main(sys.argv[1:], PART.parent, STARTED))
 '''
@@ -90,7 +91,7 @@ class Kit:
 
     stages: tuple[Stage, ...]
     pieces: tuple[Piece, ...]
-    device: str
+    device: Device
 
     @property
     def parts(self) -> int:
@@ -132,7 +133,7 @@ def write_kit(
     stages: Sequence[Stage],
     configs: Mapping[str, Mapping[str, Any]],
     files: Mapping[str, Path | bytes],
-    device: str,
+    device: Device,
     limit: int,
 ) -> Kit:
     """Write a kit in the place of an earlier one.
@@ -246,7 +247,7 @@ def calls(folder: str, kit: Kit, minutes: float = 8.0) -> str:
         limit = seconds if last else 30
         lines.append(f'call {part + 1}: carry ["{folder}/part-{part}"], timeout_s {limit}')
         lines.append(f"        {command}")
-    lines += ["", "Then: python -m jobs.kit_back input=FOLDER_OF_WHAT_CAME_BACK output=FILE", ""]
+    lines += ["", "Then: vsdmot kit-back FOLDER_OF_WHAT_CAME_BACK FILE", ""]
     return "\n".join(lines)
 
 

@@ -98,10 +98,12 @@ def check_size(trainer: Trainer) -> None:
         ReturnError: with how large it is.
     """
     weights = list(trainer.tracker.state_dict().values())
-    trained = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+    moments = []
+    for group in trainer.optimizer.param_groups:
+        moments += group["params"] * (1 if group["muon"] else 2)
     others = list(trainer.objective.state_dict().values())
-    # Live weights and average; two moments of whatever is trained.
-    total = sum(map(_size, [*weights, *weights, *others, *trained, *trained])) + LOG_BYTES
+    # Live weights and average, and what the optimizer keeps.
+    total = sum(map(_size, [*weights, *weights, *others, *moments])) + LOG_BYTES
     if total > ALL_BYTES:
         raise ReturnError(
             f"weights and training state come to {total / 1e6:.0f} MB in bfloat16, and "

@@ -42,8 +42,8 @@ def main(argv: list[str], folder: Path, started: float) -> int:
     problem = unfit_machine()
     if problem:
         return _failed(problem)
-    from jobs.kit_stages import run_stages
     from model.learn.training import TrainingError
+    from pipeline.kit.stages import run_stages
 
     out = Path(os.environ.get("OUT") or folder / "out")
     try:

@@ -15,25 +15,34 @@ from typing import Any
 
 import torch
 
-from jobs.train import line_printer
-from jobs.train_job import TrainJob, claim, fit_of, open_clips, score, weights_path, write_weights
 from model.allocator import keep_large_blocks
 from model.learn.training import Progress, Trainer
 from model.learn.training_state import read_position
+from model.settings import build
 from model.track.tracker import Tracker
 from pipeline.datasets.shards import Shards, require_val
 from pipeline.kit.folder import SHARDS, START, STATE, Kit, KitError, join_kit, read_kit, read_stage
 from pipeline.kit.returning import LOG, SCORE, compact, write_back
+from pipeline.kit.step_limit import StepTimes, limit, measure_step
 from pipeline.kit.time_shares import fitting_loaders, stage_seconds
 from pipeline.training.batches import Stream
+from pipeline.training.config import WorkerConfig
 from pipeline.training.fit import fit
 from pipeline.training.log import LOG as RUN_LOG
 from pipeline.training.log import TrainingLog
+from pipeline.training.progress import line_printer
 from pipeline.training.run_folder import STATE as RUN_STATE
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.step_limit import StepTimes, limit, measure_step
 from pipeline.training.still_score import score_stills
-from pipeline.training.work import ClusterSettings
+from pipeline.training.train_job import TrainJob
+from pipeline.training.train_parts import (
+    claim,
+    fit_of,
+    open_clips,
+    score,
+    weights_path,
+    write_weights,
+)
 
 _WRITING_S = 10.0  # of a stage beside training: the trainer, files, a look at what limits it
 _LOOK_S = 4.0
@@ -149,7 +158,7 @@ def _train(
     torch.backends.cudnn.benchmark = len(job.clips.canvases()) == 1
     stream = open_clips(job)
     seconds = stage_seconds(deadline - time.monotonic(), kept, shares)
-    print(f"{name}: {seconds:.0f} s, {job.cluster.loaders} loaders", flush=True)
+    print(f"{name}: {seconds:.0f} s, {job.worker.loaders} loaders", flush=True)
     job, speed, tell = _with_time(job, seconds), _Speed(), line_printer()
 
     def watch(progress: Progress) -> None:
@@ -185,7 +194,7 @@ def _train(
     )
     claim(RunFolder(job.output), job)
     with TrainingLog(RunFolder(job.output)) as log:
-        fit(what, job.cluster, watch)
+        fit(what, job.cluster, job.worker, watch)
 
 
 def _look(
@@ -227,13 +236,13 @@ def _new_folder(folder: Path) -> Path:
 
 def _placed(config: dict[str, Any], work: Path, kit: Kit) -> TrainJob:
     """A stage's job with its paths on this machine."""
-    job = TrainJob.from_dict(config)
+    job = build(TrainJob, config)
     return replace(
         job,
         shards=str(work / job.shards),
         start=str(work / job.start),
         output=str(work / job.output),
-        cluster=ClusterSettings(device=kit.device),
+        worker=WorkerConfig(device=kit.device),
     )
 
 
@@ -246,7 +255,7 @@ def _with_loaders(job: TrainJob) -> TrainJob:
         frames * (3 * pixels + _PATCH_BYTES),
         shutil.disk_usage("/dev/shm").free,
     )
-    return replace(job, cluster=replace(job.cluster, loaders=loaders))
+    return replace(job, worker=replace(job.worker, loaders=loaders))
 
 
 def _with_time(job: TrainJob, seconds: float) -> TrainJob:

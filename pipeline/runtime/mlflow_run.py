@@ -1,7 +1,7 @@
-"""The run's MLflow record, written by the driver alone and never in its way.
+"""One MLflow run, written by the driver alone in a thread of its own.
 
-Calls go through a queue to one thread, which also pays for MLflow's slow import. A log that
-fails is warned of once and its losses are counted; the job goes on.
+Calls go through a queue to the thread, which also does MLflow's slow import. If MLflow fails, one
+warning is given, the lost calls are counted, and the job goes on.
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ if TYPE_CHECKING:
 Call = Callable[["MlflowClient", str], None]
 
 _PENDING = 1000
-_PARAMS_REQUEST = 100  # the most that MLflow takes at once
+_PARAMS_REQUEST = 100  # MLflow's limit per request
 _CLOSE_WITHIN_S = 30.0
 
 
-class TrackingLog:
+class MlflowRun:
     """One MLflow run.
 
     Args:
         uri: Tracking store or server, e.g. "sqlite:///mlflow.db" or "http://host:5000".
         experiment: The experiment's name; made if missing.
-        warn: Told once when the log does not work.
+        warn: Called once, with the reason, when MLflow does not work.
+
+    Attributes:
+        dropped: Number of lost calls.
     """
 
     def __init__(self, uri: str, experiment: str, warn: Callable[[str], None]) -> None:
-        """Start the thread; nothing is waited for."""
+        """Start the thread without waiting for MLflow."""
         self.dropped = 0
         self._uri, self._experiment, self._warn = uri, experiment, warn
         self._warned = False
@@ -48,7 +51,7 @@ class TrackingLog:
         self._thread.start()
 
     def params(self, params: Mapping[str, object]) -> None:
-        """Record settings; secrets are masked."""
+        """Log settings; secrets are masked."""
         from_text = {key: mask_secrets(str(value))[:6000] for key, value in params.items()}
 
         def call(client: MlflowClient, run_id: str) -> None:
@@ -61,7 +64,7 @@ class TrackingLog:
         self._put(call)
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record values of now at a step."""
+        """Log values at a step, with the current time."""
         now_ms = int(time.time() * 1000)
 
         def call(client: MlflowClient, run_id: str) -> None:
@@ -85,10 +88,10 @@ class TrackingLog:
         self._put(call)
 
     def close(self, status: str) -> None:
-        """End the run as "FINISHED", "FAILED" or "KILLED"; waits half a minute for it at most."""
+        """End the run as "FINISHED", "FAILED" or "KILLED"; waits for half a minute at most."""
         until = time.monotonic() + _CLOSE_WITHIN_S
         self._put(lambda client, run_id: client.set_terminated(run_id, status))
-        with suppress(queue.Full):  # then the thread hangs, which is told below
+        with suppress(queue.Full):  # the thread hangs, which is reported below
             self._calls.put(None, timeout=_CLOSE_WITHIN_S)
         self._thread.join(max(0.0, until - time.monotonic()))
         if self._thread.is_alive():
@@ -113,7 +116,7 @@ class TrackingLog:
         client, run_id, failure = None, "", ""
         try:
             client, run_id = _open(self._uri, self._experiment)
-        except Exception as error:  # whatever a log does wrong is no reason to stop a job
+        except Exception as error:  # no error of MLflow may stop a job
             failure = f"cannot be opened: {type(error).__name__}: {error}"
         while (call := self._calls.get()) is not None:
             if client is None:
@@ -126,16 +129,18 @@ class TrackingLog:
 
 
 def _open(uri: str, experiment: str) -> tuple[MlflowClient, str]:
-    # A server that is down must not hold the end of a job for MLflow's default of many minutes.
+    # By default MLflow retries for many minutes; a job must not wait for that at its end.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
     from mlflow import MlflowClient
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # a line for each table of a new store
+    logging.getLogger("alembic").setLevel(
+        logging.WARNING
+    )  # it prints a line for each table of a new store
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(experiment)
-    # A store in a file keeps its artifacts beside it, not in whatever folder the job runs in.
+    # Artifacts of a store in a file lie beside it. MLflow's default is the working directory.
     artifacts = None
     if uri.startswith("sqlite:///"):
         artifacts = (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlruns").as_uri()

@@ -1,4 +1,4 @@
-"""How far a run is: workers report frames, the driver shows one bar over videos and frames."""
+"""Progress of a run: workers report frames, the driver shows one bar for videos and frames."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _NEWS_EVERY_S = 10.0
 
 
 class FrameCounter:
-    """Frames tracked, over all workers. Lives in its own small actor when there is a cluster."""
+    """Counts the frames tracked by all workers. On a cluster it is an actor."""
 
     def __init__(self) -> None:
-        """Start at no frame."""
+        """Start at 0 frames."""
         self._by_video: dict[str, int] = {}
         self._total = 0
 
     def report(self, video_id: str, frames: int) -> None:
-        """Set a video's count. It may fall: a video is tracked again when its worker died."""
+        """Set a video's count. It may fall, because a video is tracked again if its worker died."""
         self._total += frames - self._by_video.pop(video_id, 0)
         self._by_video[video_id] = frames
 
@@ -41,13 +41,13 @@ class FrameCounter:
         return self._total
 
     def latest(self, count: int) -> dict[str, int]:
-        """The videos heard of last, the latest at the end, and their frames so far."""
+        """The videos that reported last, the latest at the end, and their frames so far."""
         names = list(self._by_video)[-count:]
         return {name: self._by_video[name] for name in names}
 
 
 class RemoteReport:
-    """A worker's line to a `FrameCounter` actor: two messages a second at most, not waited for."""
+    """Sends a worker's counts to a `FrameCounter` actor, at most twice a second, without wait."""
 
     def __init__(self, counter: Any) -> None:
         """Take the actor handle of a `FrameCounter`."""
@@ -55,7 +55,7 @@ class RemoteReport:
         self._last = 0.0
 
     def __call__(self, video_id: str, frames: int) -> None:
-        """Report a video's frames, unless the last report is too fresh."""
+        """Report a video's frames, unless the last report is less than half a second old."""
         now = time.monotonic()
         if now - self._last >= _REPORT_EVERY_S:
             self._last = now
@@ -63,19 +63,19 @@ class RemoteReport:
 
 
 class RunDisplay:
-    """Videos and frames done, rate, time left: a bar on a terminal, lines now and then elsewhere.
+    """Shows videos and frames done, rate and time left: a bar on a terminal, else lines.
 
     Args:
-        console: Where to.
-        videos: Videos of this run.
-        frames: Frames that their headers promise.
-        tick: Called about every ten seconds while there is news.
+        console: Console to print to.
+        videos: Number of videos of this run.
+        frames: Number of their frames by the headers.
+        tick: Called about every ten seconds while the counts change.
     """
 
     def __init__(
         self, console: Console, videos: int, frames: int, tick: Callable[[RunDisplay], None]
     ) -> None:
-        """Start at nothing done."""
+        """Start at 0 videos and frames."""
         self._console, self._tick = console, tick
         self._videos, self._frames = videos, frames
         self._videos_done = self._finished_frames = self._frames_done = 0
@@ -84,7 +84,7 @@ class RunDisplay:
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
-        """Show the bar, on a terminal."""
+        """Show the bar if the console is a terminal."""
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -106,14 +106,14 @@ class RunDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the bar as it stands."""
+        """Stop the bar; it stays visible."""
         self._draw(last=True)
         if self._bar is not None:
             self._bar.stop()
 
     @property
     def frames_done(self) -> int:
-        """Frames tracked so far, by the last report."""
+        """Frames tracked, by the last report."""
         return self._frames_done
 
     @property
@@ -122,12 +122,12 @@ class RunDisplay:
         return self._frames_done / max(time.monotonic() - self._started, 1e-9)
 
     def frames_at(self, total: int) -> None:
-        """Workers have tracked `total` frames by now."""
+        """Set the number of frames tracked by all workers."""
         self._frames_done = max(total, self._finished_frames)
         self._draw()
 
     def video_finished(self, frames_expected: int | None, frames: int) -> None:
-        """One video is through; its true length replaces what its header promised."""
+        """Count a finished video; its true length replaces that of its header."""
         self._videos_done += 1
         self._finished_frames += frames
         self._frames += frames - (frames_expected or 0)
@@ -164,7 +164,7 @@ class RunDisplay:
 
 @contextmanager
 def listing_bar(console: Console) -> Iterator[Callable[[int], None]]:
-    """Show how many files of the archive are listed; call what this gives with their number."""
+    """Show the number of listed files; yields a function to call with that number."""
     columns = (TextColumn("listing"), TextColumn("{task.completed:.0f} files"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("listing", total=None)
@@ -173,7 +173,7 @@ def listing_bar(console: Console) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def header_bar(console: Console, files: int) -> Iterator[Callable[[], None]]:
-    """Show how many headers are read; call what this gives after each."""
+    """Show the number of headers read; yields a function to call after each."""
     columns = (TextColumn("headers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("headers", total=files)

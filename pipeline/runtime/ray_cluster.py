@@ -1,4 +1,4 @@
-"""The one way in which jobs start or join a Ray cluster: one of our own is on loopback alone."""
+"""Start or join a Ray cluster. A cluster that is started here listens on loopback alone."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _START_ATTEMPTS = 3
 
 @contextmanager
 def connected(
-    address: str | None,
+    address: str,
     cpus: int,
     environment: Mapping[str, str] | None = None,
     log_to_driver: bool = True,
 ) -> Iterator[bool]:
-    """A Ray cluster: the one already connected to, the one at `address`, or one of our own.
-
-    Yields:
-        Whether it was started here.
+    """A Ray cluster: the connected one, the one at `address`, or a new one on this machine.
 
     Args:
-        address: Of a cluster to join; None or empty starts one here.
-        cpus: Logical CPUs of one that is started here.
-        environment: Variables of its processes.
-        log_to_driver: Whether what workers print appears here.
+        address: Address of a cluster to join; empty starts a new one.
+        cpus: Logical CPUs of a new cluster.
+        environment: Environment variables of its processes.
+        log_to_driver: Whether the output of workers is printed here.
+
+    Yields:
+        Whether the cluster was started here.
 
     Raises:
         ClusterError: It cannot be started or reached.
@@ -40,7 +40,7 @@ def connected(
     if ray.is_initialized():
         yield False
         return
-    logging.getLogger("ray").setLevel(logging.ERROR)  # else notices of Ray's own start
+    logging.getLogger("ray").setLevel(logging.ERROR)  # hides the notices of Ray's start
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": log_to_driver}
     if environment:
         options["runtime_env"] = {"env_vars": dict(environment)}
@@ -56,17 +56,19 @@ def connected(
 
 @contextmanager
 def on_loopback() -> Iterator[None]:
-    """Have a Ray that is started here listen on loopback alone.
+    """Make a Ray cluster that is started in the body listen on loopback alone.
 
-    By default it listens on every address of the machine, and whoever reaches it can run code
-    here. A loopback address that is given to `ray.init` is turned into an outer one, except where
-    Ray is told that it is no part of a cluster, which is its default on macOS. The flag is no
-    public setting; the release is pinned, and a test looks at the sockets.
+    By default Ray listens on all addresses of the machine, and everybody who reaches it can run
+    code here. It replaces a loopback address given to `ray.init` by an external one, unless its
+    flag for clusters is off, as it is by default on macOS. The flag is not a public setting, so
+    the release of Ray is pinned and a test checks the sockets.
     """
     variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
     flag, value = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(variable)
     os.environ[variable] = "0"  # for Ray's processes
-    ray_constants.ENABLE_RAY_CLUSTER = False  # for this one, which has read the variable already
+    ray_constants.ENABLE_RAY_CLUSTER = (
+        False  # for this process, which has read the variable already
+    )
     try:
         yield
     finally:
@@ -84,9 +86,9 @@ def _start(address: str, options: Mapping[str, Any]) -> None:
             return
         except Exception as error:  # Ray raises plain Exception when processes do not come up
             ray.shutdown()
-            # It gives its processes half a minute, which a busy machine may not keep.
+            # Ray waits half a minute for its processes, which is too short on a busy machine.
             if attempt == _START_ATTEMPTS:
                 raise ClusterError(
                     f"Ray at {address} did not start: {error}; check that the address is right "
-                    "and the machine not overloaded, or work without Ray by cluster.workers=0"
+                    "and the machine is not overloaded, or work without Ray by cluster.workers=0"
                 ) from error

@@ -1,7 +1,7 @@
-"""How the workers of a training find each other on a cluster that was started here.
+"""The process group of a training's workers on a cluster that was started on this machine.
 
-PyTorch's store, through which they meet, listens on every interface, and gloo and NCCL on that of
-the host's name. On one machine a file does for the store, and loopback for the rest.
+By default PyTorch's TCP store listens on every interface, and gloo and NCCL use the interface of
+the host's name. Here a file replaces the TCP store, and gloo and NCCL use loopback.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ray.train.torch.config import (
 
 
 def loopback_variables() -> dict[str, str]:
-    """Environment that has gloo and NCCL of a process listen on loopback."""
+    """Environment variables that make gloo and NCCL of a process listen on loopback."""
     name = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
     return {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
 
@@ -31,20 +31,20 @@ class LocalTorchConfig(TorchConfig):
     """As `TorchConfig`, for workers on one machine.
 
     Attributes:
-        folder: of this machine, where they meet.
+        folder: folder of this machine for the file of the store.
     """
 
     folder: str = ""
 
     @property
     def backend_cls(self) -> type[_TorchBackend]:
-        """What starts the process group."""
+        """The class that starts the process group."""
         return _LocalBackend
 
 
 class _LocalBackend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        # A name for each start: what workers that died have left in a file would be believed.
+        # A new name for each start, because a file of dead workers would be read as valid.
         meet = f"file://{backend_config.folder}/meet-{uuid.uuid4().hex}"
         worker_group.execute(_set_torch_distributed_env_vars)
         ray.get(

@@ -1,4 +1,4 @@
-"""Stopping a run: by a signal, in order; or because nothing in it moves any more."""
+"""Ends of a run before its work is done: by a signal, or by a watchdog if nothing moves."""
 
 from __future__ import annotations
 
@@ -18,26 +18,30 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A signal asked for the end. No `Exception`: no video is to blame, and none may catch it."""
+    """A signal asked for the end. A BaseException, so that no handler for errors catches it."""
 
 
 class StalledError(RuntimeError):
-    """Nothing has moved for too long; the message says what was waited for."""
+    """There was no progress for too long; the message says what the run waited for."""
 
 
 class ClusterError(RuntimeError):
-    """The cluster cannot be used, or was lost; the message says what to do."""
+    """The Ray cluster cannot be used, or was lost; the message says what to do."""
 
 
 class StopRequest:
-    """Whether a signal has asked for the end; the second signal ends the process at once."""
+    """Records the signal that asks for the end; a second signal ends the process at once.
+
+    Attributes:
+        signal: The first signal; None before one came.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen to SIGINT and SIGTERM while the body runs; only in a main thread."""
+        """Handle SIGINT and SIGTERM while the body runs; without effect outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -50,13 +54,13 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def listen(self) -> None:
-        """Take the signals (back): Ray takes SIGTERM when it connects."""
+        """Install the handlers. Called again after Ray connects, because Ray replaces SIGTERM's."""
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 signal.signal(number, self._handle)
 
     def check(self) -> None:
-        """Raise Stopped if the end was asked for."""
+        """Raise Stopped if a signal came."""
         if self.signal is not None:
             raise Stopped(self.signal.name)
 
@@ -64,8 +68,11 @@ class StopRequest:
         if self.signal is not None:
             os._exit(128 + number)
         self.signal = signal.Signals(number)
-        # Not through rich: the main thread may be holding its lock.
-        os.write(2, f"\n{self.signal.name}: stopping; once more stops at once\n".encode())
+        # Not printed by rich, because the main thread may hold its lock.
+        os.write(
+            2,
+            f"\n{self.signal.name}: stopping; a second signal ends the process at once\n".encode(),
+        )
 
 
 def guarded(
@@ -75,18 +82,18 @@ def guarded(
     patience_s: float,
     waiting_for: Callable[[], str],
 ) -> Iterator[T]:
-    """Yield what an iterator gives, taken in a thread of its own so that no wait is blind.
+    """Yield the items of an iterator, which runs in a thread, so that a wait can be ended.
 
     Args:
-        results: Consumed in a daemon thread, which is left behind when the wait is given up.
-        stop: Looked at all the time.
+        results: The iterator. Its daemon thread is left behind when the wait ends early.
+        stop: Checked several times a second.
         moved: Returns a value that changes while work goes on.
-        patience_s: Seconds without a result or a change after which the wait is given up.
-        waiting_for: Says what was waited for.
+        patience_s: Seconds without an item or a change after which the wait ends.
+        waiting_for: Describes what the run waits for.
 
     Raises:
         Stopped: A signal asked for the end.
-        StalledError: Nothing moved for too long.
+        StalledError: There was no item and no change for `patience_s`.
     """
     ready: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue()
 
@@ -126,11 +133,11 @@ def guarding_main(
     waiting_for: Callable[[], str],
     give_up: Callable[[str], None],
 ) -> Iterator[None]:
-    """As `guarded`, for work in the main thread, which nothing but the process's end can stop.
+    """As `guarded`, for work in the main thread, which only the end of the process can stop.
 
     Args:
-        moved, patience_s, waiting_for: As there.
-        give_up: Told the message; expected to end the process.
+        moved, patience_s, waiting_for: As in `guarded`.
+        give_up: Called with the message; has to end the process.
     """
     done = threading.Event()
 
@@ -154,6 +161,6 @@ def guarding_main(
 
 def _stalled(patience_s: float, waiting_for: str) -> str:
     return (
-        f"nothing has moved for {patience_s:g} s (limits.watchdog_s); waiting for {waiting_for}. "
-        "What is committed stays; run again to go on from here"
+        f"no progress for {patience_s:g} s (limits.watchdog_s); the run waits for {waiting_for}. "
+        "Results so far stay; run again to go on from here"
     )

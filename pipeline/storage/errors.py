@@ -1,4 +1,4 @@
-"""What can go wrong below a path: what is tried again, and how the rest is told."""
+"""Errors of file systems and stores: which calls are retried, and how a failure is reported."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _ATTEMPTS = 7
 _GIVE_UP_S = 120.0
 _WAIT = wait_random_exponential(multiplier=0.5, max=20.0)
 
-# Codes of stores for a refusal that may not be repeated a moment later.
-_PASSING_CODES = frozenset(
+# Error codes of stores after which the same call may work a moment later.
+_TRANSIENT_CODES = frozenset(
     {
         "SlowDown",
         "Throttling",
@@ -43,12 +43,13 @@ _PASSING_CODES = frozenset(
         "BadDigest",
         "XAmzContentSHA256Mismatch",
         "RequestTimeTooSkewed",
-        "NoSuchUpload",  # the answer that completed it was lost; it is sent again from the start
+        "NoSuchUpload",  # the answer to its completion was lost; it is sent again from the start
     }
 )
 _EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
-# By name: these classes belong to botocore, aiohttp, google and azure, not all of them installed.
-_PASSING_CLASSES = frozenset(
+# Compared by name: the classes belong to botocore, aiohttp, google and azure. Some of these
+# packages may not be installed.
+_TRANSIENT_CLASSES = frozenset(
     {
         "HTTPClientError",
         "ClientConnectionError",
@@ -64,7 +65,7 @@ _PASSING_CLASSES = frozenset(
         "IncompleteReadError",
     }
 )
-_PASSING_ERRNO = frozenset(
+_TRANSIENT_ERRNO = frozenset(
     {errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EAGAIN, errno.ECONNRESET}
 )
 
@@ -73,15 +74,15 @@ class StorageError(RuntimeError):
     """A path cannot be listed, read or written; the message says what to do about it."""
 
 
-def steadily(call: Callable[[], T], refresh: Callable[[], object] | None = None) -> T:
-    """Return what a call returns, trying again with growing, jittered pauses while it may help.
+def with_retries(call: Callable[[], T], refresh: Callable[[], object] | None = None) -> T:
+    """Return what a call returns, with retries after pauses that grow and have jitter.
 
-    Server errors, throttling, broken connections and expired credentials are tried again, up to
-    seven times or two minutes; anything else, and the last failure, is raised as it is.
+    Server errors, throttling, broken connections and expired credentials are retried, up to seven
+    times or two minutes. Any other error, and the last failure, is raised unchanged.
 
     Args:
         call: Safe to repeat.
-        refresh: Called before another try when credentials have expired.
+        refresh: Called before a retry when credentials have expired.
     """
 
     def before(state: RetryCallState) -> None:
@@ -92,29 +93,29 @@ def steadily(call: Callable[[], T], refresh: Callable[[], object] | None = None)
     policy = Retrying(
         stop=stop_after_attempt(_ATTEMPTS) | stop_after_delay(_GIVE_UP_S),
         wait=_WAIT,
-        retry=retry_if_exception(passing),
+        retry=retry_if_exception(is_transient),
         before_sleep=before,
         reraise=True,
     )
     return policy(call)
 
 
-def passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same call may work a moment later."""
     if isinstance(error, StorageError) or not isinstance(error, Exception):
         return False
     codes = _codes(error)
-    if codes & _PASSING_CODES or _expired(codes):
+    if codes & _TRANSIENT_CODES or _expired(codes):
         return True
-    if codes:  # the store has answered, and meant it
+    if codes:  # the store has answered, so only the code decides
         return any(code in codes for code in ("429", "500", "502", "503", "504"))
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in _PASSING_ERRNO or isinstance(error, ConnectionError | TimeoutError)
-    return any(kind.__name__ in _PASSING_CLASSES for kind in type(error).__mro__)
+        return error.errno in _TRANSIENT_ERRNO or isinstance(error, ConnectionError | TimeoutError)
+    return any(kind.__name__ in _TRANSIENT_CLASSES for kind in type(error).__mro__)
 
 
-def already_there(error: BaseException) -> bool:
-    """Whether a refused create says that the name is taken, in any store's words."""
+def already_exists(error: BaseException) -> bool:
+    """Whether the error of a create means that the file exists, in the code of any store."""
     return isinstance(error, FileExistsError) or bool(
         _codes(error) & {"PreconditionFailed", "412", "BlobAlreadyExists"}
     )
@@ -122,19 +123,19 @@ def already_there(error: BaseException) -> bool:
 
 @contextmanager
 def explained(uri: str, action: str) -> Iterator[None]:
-    """Turn what a file system raises into a StorageError with a remedy."""
+    """Raise errors of a file system as StorageError, with the URI, the reason and a remedy."""
     try:
         yield
     except StorageError:
         raise
     except Exception as error:
-        # botocore's errors share no base with OSError, and other stores bring their own.
+        # botocore's errors and those of other stores do not derive from OSError.
         reason = str(error) or type(error).__name__
         raise StorageError(f"cannot {action} {uri}: {reason}; {_remedy(error, uri)}") from error
 
 
 def _codes(error: BaseException) -> set[str]:
-    """What a store answered, as codes and HTTP status, from an error and what caused it."""
+    """Error codes and HTTP status that a store answered, from an error and its causes."""
     codes: set[str] = set()
     current: BaseException | None = error
     while current is not None:
@@ -151,7 +152,7 @@ def _codes(error: BaseException) -> set[str]:
 
 
 def _expired(codes: set[str]) -> bool:
-    """Whether credentials have expired; the answer to a HEAD has no body to say so, only 400."""
+    """Whether credentials have expired. The answer to a HEAD has no body: then it is 400 alone."""
     return bool(codes & _EXPIRED_CODES) or codes == {"400"}
 
 
@@ -179,13 +180,13 @@ def _remedy(error: Exception, uri: str) -> str:
         return "a file stands where a folder should be; choose another path"
     if number == errno.EROFS:
         return "the disk is read-only; choose an output on another disk"
-    if passing(error):
+    if is_transient(error):
         return "it was tried several times; check that the store is up, then run again"
     return "check that it can be reached from this machine"
 
 
 def describe_error(error: BaseException) -> str:
-    """Type, message and the last places of an exception, on one line."""
+    """Type, message and the last three stack frames of an exception, on one line."""
     last = traceback.extract_tb(error.__traceback__)[-3:]
     places = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in last]
     return f"{type(error).__name__}: {error} (at {' > '.join(places)})"

@@ -1,4 +1,4 @@
-"""fsspec's file systems as this project uses them: no caches of listings, steady reads."""
+"""fsspec's file systems as this project uses them: listings are not cached, reads are retried."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any, TypeVar, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.storage.errors import StorageError, steadily
+from pipeline.storage.errors import StorageError, with_retries
 
 T = TypeVar("T")
 
 PAGE = 1000
-"""Keys a request, and files between two reports of a listing."""
+"""Keys per request; files between two reports of a listing."""
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-_BLOCK = 4 * 1024 * 1024  # bytes a range request; s3fs would take 50 MiB to look at a header
+_BLOCK = 4 * 1024 * 1024  # bytes per range request; s3fs would read 50 MiB for a header
 _PLUGINS = {
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
     **dict.fromkeys(("abfs", "abfss", "az", "adl"), "adlfs"),
@@ -27,18 +27,19 @@ _PLUGINS = {
 _S3_CONFIG = {
     "connect_timeout": 10,
     "read_timeout": 60,
-    "retries": {"mode": "standard", "max_attempts": 2},  # `steadily` does the rest
+    "retries": {"mode": "standard", "max_attempts": 2},  # `with_retries` does the rest
 }
 
 
 def resolve(uri: str) -> tuple[Any, str]:
     """Return the file system of a URI and the path in it.
 
-    fsspec's own parser would split a local name that holds `::`, so the scheme is read here.
+    The scheme is read here, because fsspec's parser splits a local name that contains `::`.
     Listings are never cached: other workers write to the same folders.
 
     Raises:
-        StorageError: The URI is empty, of no known kind, or of a store whose package is missing.
+        StorageError: The URI is empty, its scheme is unknown, or the package of the store is
+            missing.
     """
     if not uri:
         raise StorageError("the path is empty; give a folder or a URL such as s3://bucket/prefix")
@@ -64,19 +65,19 @@ def resolve(uri: str) -> tuple[Any, str]:
     return fs, fs._strip_protocol(uri)
 
 
-def steady(fs: Any, call: Callable[[], T]) -> T:
-    """`steadily` for a call of a file system, which gets new credentials where it can."""
+def retried(fs: Any, call: Callable[[], T]) -> T:
+    """`with_retries` for a call of a file system, with new credentials where it can get them."""
     connect = getattr(fs, "connect", None)
-    return steadily(call, (lambda: connect(refresh=True)) if callable(connect) else None)
+    return with_retries(call, (lambda: connect(refresh=True)) if callable(connect) else None)
 
 
 def walk(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
-    """Yield the files below a folder; unlike fs.find, an unreadable folder is an error."""
+    """Yield the files below a folder. An unreadable folder is an error, unlike in `fs.find`."""
     if hasattr(fs, "call_s3"):
         yield from _bucket_pages(fs, folder)
         return
     if not isinstance(fs, LocalFileSystem):
-        yield from steady(fs, lambda: fs.find(folder, detail=True)).values()
+        yield from retried(fs, lambda: fs.find(folder, detail=True)).values()
         return
     pending, seen = [folder], set()
     while pending:
@@ -92,61 +93,61 @@ def walk(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
-class SteadyFile(io.RawIOBase):
-    """A remote file whose reads survive a broken connection: they begin again where they were."""
+class RetryingFile(io.RawIOBase):
+    """A remote file. A read that fails is retried from the same position."""
 
     def __init__(self, fs: Any, path: str) -> None:
         super().__init__()
         self._fs = fs
-        self._file = steady(fs, lambda: fs.open(path, "rb", block_size=_BLOCK))
+        self._file = retried(fs, lambda: fs.open(path, "rb", block_size=_BLOCK))
 
     def readable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def tell(self) -> int:
-        """The place of the next read, in bytes."""
+        """Position of the next read, in bytes."""
         return int(self._file.tell())
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of any file."""
+        """See `io.RawIOBase.seek`."""
         return int(self._file.seek(offset, whence))
 
     def read(self, size: int | None = -1) -> bytes:
-        """As of any file; raises what the store raises when it stays down."""
+        """See `io.RawIOBase.read`; raises the error of the store when all retries fail."""
         start = self._file.tell()
 
         def again() -> bytes:
             self._file.seek(start)
             return cast(bytes, self._file.read(-1 if size is None else size))
 
-        return steady(self._fs, again)
+        return retried(self._fs, again)
 
     def readinto(self, buffer: Any) -> int:
-        """As of any file."""
+        """See `io.RawIOBase.readinto`."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def close(self) -> None:
-        """As of any file."""
+        """Close the file."""
         self._file.close()
         super().close()
 
 
 def _bucket_pages(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
-    """Yield a bucket's objects page by page: s3fs's own listings hold all of them at once."""
+    """Yield a bucket's objects page by page. s3fs's own listing holds all of them in memory."""
     bucket, prefix, _ = fs.split_path(folder)
     folder_key = f"{prefix.rstrip('/')}/" if prefix else ""
     request: dict[str, Any] = {"Bucket": bucket, "Prefix": folder_key, "MaxKeys": PAGE}
     while True:
-        page = steady(fs, lambda: fs.call_s3("list_objects_v2", **request))
+        page = retried(fs, lambda: fs.call_s3("list_objects_v2", **request))
         for item in page.get("Contents", []):
-            if not item["Key"].endswith("/"):  # a folder's marker
+            if not item["Key"].endswith("/"):  # the marker of a folder
                 name = f"{bucket}/{item['Key']}"
                 yield {"name": name, "size": item["Size"], "ETag": item.get("ETag")}
         if not page.get("IsTruncated"):

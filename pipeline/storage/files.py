@@ -1,8 +1,8 @@
 """Files of an archive and of a run, on a local disk or in a bucket, through fsspec.
 
-A plain path is a local file whatever characters it holds; `scheme://…` is handed to fsspec.
-What may pass is tried again (`storage_errors.steadily`); every other failure is a `StorageError`
-that names the path, the reason and the remedy.
+A path without a scheme is a local file; `scheme://…` is opened by fsspec. Transient errors are
+retried (`errors.with_retries`). Every other failure is a `StorageError` that names the path, the
+reason and the remedy.
 """
 
 import errno
@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, cast
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.storage import file_systems
-from pipeline.storage.errors import StorageError, already_there, explained
-from pipeline.storage.file_systems import SteadyFile, resolve, steady, walk
+from pipeline.storage.errors import StorageError, already_exists, explained
+from pipeline.storage.file_systems import RetryingFile, resolve, retried, walk
 from pipeline.storage.local import link_new, replace_file
 
 # fmt: off
@@ -38,14 +38,14 @@ _PART = 16 * 1024 * 1024  # bytes of a part of an upload; two are in memory at o
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFile:
-    """One file of an archive as its listing shows it.
+    """One file of an archive, from its listing.
 
     Attributes:
         uri: absolute local path, or `scheme://…`.
         relative_path: POSIX path below the archive's root.
         size: bytes.
-        etag: the store's own content tag, None where there is none (local disks).
-        identity: its `content_identity` where that is known.
+        etag: the store's content tag; None where there is none (local disks).
+        identity: its `content_identity` if it is known already.
     """
 
     uri: str
@@ -60,8 +60,8 @@ def list_videos(
 ) -> Iterator[ArchiveFile]:
     """List the videos below a folder or bucket prefix, sorted by relative path.
 
-    Files count by their extension, in either case. Links to folders are followed once. A root
-    that is itself a file is the archive of that one file, whatever its extension.
+    A file is a video by its extension, in upper or lower case. Links to folders are followed once.
+    If the root is a file, the archive is that one file, whatever its extension.
 
     Args:
         root: A folder, a file or a URL.
@@ -69,12 +69,13 @@ def list_videos(
 
     Raises:
         StorageError: the root or a folder in it is missing or unreadable, the bucket does not
-            exist, there are no credentials, or a name is not UTF-8. Raised by the call itself.
+            exist, there are no credentials, or a name is not UTF-8. Raised by this call, not by the
+            iterator.
     """
     fs, path = resolve(root)
     files = []
     with explained(root, "list"):
-        top = steady(fs, lambda: fs.info(path))
+        top = retried(fs, lambda: fs.info(path))
         if top["type"] == "file":
             files = [_archive_file(fs, top, PurePosixPath(path).name)]
         else:
@@ -96,38 +97,38 @@ def list_videos(
 
 
 def open_binary(uri: str) -> BinaryIO:
-    """Open a file for reading: seekable, by range requests of 4 MiB where it is remote."""
+    """Open a file for reading, seekable; a remote one is read by range requests of 4 MiB."""
     fs, path = resolve(uri)
     with explained(uri, "read"):
         if isinstance(fs, LocalFileSystem):
             return cast(BinaryIO, fs.open(path, "rb"))
-        return cast(BinaryIO, SteadyFile(fs, path))
+        return cast(BinaryIO, RetryingFile(fs, path))
 
 
 def read_bytes(uri: str) -> bytes:
     """Return a whole file."""
     fs, path = resolve(uri)
     with explained(uri, "read"):
-        return cast(bytes, steady(fs, lambda: fs.cat_file(path)))
+        return cast(bytes, retried(fs, lambda: fs.cat_file(path)))
 
 
 def exists(uri: str) -> bool:
-    """Return whether there is a file or folder; a store that does not answer is an error."""
+    """Return whether a file or folder exists; an unreachable store is an error."""
     fs, path = resolve(uri)
     with explained(uri, "look up"):
         try:
-            steady(fs, lambda: fs.info(path))
+            retried(fs, lambda: fs.info(path))
         except (FileNotFoundError, NotADirectoryError):
             return False
     return True
 
 
 def list_stems(folder_uri: str, suffix: str = ".parquet") -> set[str]:
-    """Return the names, without `suffix`, of the files of a folder; empty if it is missing."""
+    """Return the names, without `suffix`, of the files in a folder; empty if it is missing."""
     fs, path = resolve(folder_uri)
     with explained(folder_uri, "list"):
         try:
-            entries = steady(fs, lambda: fs.ls(path, detail=False))
+            entries = retried(fs, lambda: fs.ls(path, detail=False))
         except FileNotFoundError:
             return set()
     names = (entry.rsplit("/", 1)[-1] for entry in entries)
@@ -135,24 +136,24 @@ def list_stems(folder_uri: str, suffix: str = ".parquet") -> set[str]:
 
 
 def remove(uri: str) -> None:
-    """Remove a file; it is no error if there is none."""
+    """Remove a file, if it exists."""
     fs, path = resolve(uri)
     with explained(uri, "remove"), suppress(FileNotFoundError):
-        steady(fs, lambda: fs.rm_file(path))
+        retried(fs, lambda: fs.rm_file(path))
 
 
 def write_atomic(uri: str, data: bytes) -> None:
-    """Write a whole file or nothing, replacing what was there; folders are made as needed."""
+    """Write a file atomically, replacing an existing one; folders are made as needed."""
     fs, path = resolve(uri)
     with explained(uri, "write"):
         if isinstance(fs, LocalFileSystem):
             replace_file(path, io.BytesIO(data))
         else:
-            steady(fs, lambda: fs.pipe_file(path, data))
+            retried(fs, lambda: fs.pipe_file(path, data))
 
 
 def publish(uri: str, source: BinaryIO) -> None:
-    """As `write_atomic`, of an open file on this machine's disk, which need not fit into memory.
+    """As `write_atomic`, from an open file on this machine's disk; it need not fit into memory.
 
     Args:
         uri: The file to write.
@@ -164,28 +165,28 @@ def publish(uri: str, source: BinaryIO) -> None:
             source.seek(0)
             replace_file(path, source)
             return
-        # In parts, which become a file when the last one is there. Two at once instead of s3fs's
-        # ten of 50 MiB.
+        # S3 joins the parts to a file when the last one is there. Two parts are in memory at once;
+        # s3fs would hold ten of 50 MiB.
         options = {"chunksize": _PART, "max_concurrency": 2} if hasattr(fs, "call_s3") else {}
 
         def put() -> None:
             source.seek(0)
             fs.put_file(f"/dev/fd/{source.fileno()}", path, **options)
 
-        steady(fs, put)
+        retried(fs, put)
 
 
 def create_if_absent(uri: str, data: bytes, conditional: bool = True) -> bool:
-    """Write a whole file unless there is one already; of many writers exactly one succeeds.
+    """Write a file atomically unless it exists; of several writers exactly one succeeds.
 
     Args:
         uri: The file.
         data: Its content.
-        conditional: What `creates_once` said of the place. False: the file is looked up, then
-            written, so that of two writers at the same moment the later one wins.
+        conditional: The result of `creates_once` for the folder. If False, the file is looked up
+            and then written, so of two writers at the same moment the later one wins.
 
     Returns:
-        True if the file now holds what this call wrote, False if it was there before.
+        True if this call wrote the file, False if it existed.
     """
     fs, path = resolve(uri)
     if not conditional:
@@ -198,22 +199,22 @@ def create_if_absent(uri: str, data: bytes, conditional: bool = True) -> bool:
             if isinstance(fs, LocalFileSystem):
                 link_new(path, io.BytesIO(data))
             else:
-                steady(fs, lambda: fs.pipe_file(path, data, mode="create"))
+                retried(fs, lambda: fs.pipe_file(path, data, mode="create"))
     except StorageError as error:
-        if error.__cause__ is None or not already_there(error.__cause__):
+        if error.__cause__ is None or not already_exists(error.__cause__):
             raise
-        # A store that loses an answer is asked again, and then finds our own file in the way.
+        # If the first answer was lost, the retry finds the file that this call has written.
         return not isinstance(fs, LocalFileSystem) and read_bytes(uri) == data
     return True
 
 
 def creates_once(folder_uri: str) -> bool:
-    """Whether a place can refuse to create a file that is there: probed with a file of its own.
+    """Whether a folder can refuse to create a file that exists; found out with a probe file.
 
-    Disks without hard links and stores without conditional writes cannot, or do not say so.
+    Disks without hard links and stores without conditional writes cannot do it.
 
     Raises:
-        StorageError: The place cannot be written at all.
+        StorageError: The folder cannot be written.
     """
     uri = f"{folder_uri.rstrip('/')}/.probe-{secrets.token_hex(8)}"
     try:
@@ -227,14 +228,15 @@ def creates_once(folder_uri: str) -> bool:
             write_atomic(uri, b"3")
             return False
     finally:
-        with suppress(StorageError):  # a store where nothing may be removed keeps one byte
+        with suppress(StorageError):  # where nothing may be removed, the probe file stays
             remove(uri)
 
 
 def content_identity(file: ArchiveFile) -> str:
     """Return a short text that changes when the file's content does.
 
-    Size and etag where the store has one; else size and a hash of the head, middle and tail.
+    It is made of size and etag where the store has one, else of size and a hash of 64 KiB each at
+    the head, the middle and the tail.
     """
     if file.identity is not None:
         return file.identity

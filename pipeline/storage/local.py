@@ -1,4 +1,4 @@
-"""Files on a local disk that appear whole or not at all."""
+"""Atomic writes on a local disk: a file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from typing import BinaryIO
 
 
 def replace_file(path: str, source: BinaryIO) -> None:
-    """Put what a file holds at `path`, in place of what was there; folders are made as needed."""
+    """Write the content of an open file to `path`, replacing a file there; folders are made."""
     with _written_beside(path, source) as temporary:
         os.replace(temporary, path)
 
 
 def link_new(path: str, source: BinaryIO) -> None:
-    """As `replace_file`, but never in place of another file.
+    """As `replace_file`, but an existing file is never replaced.
 
     Raises:
-        FileExistsError: The name is taken.
+        FileExistsError: There is a file of this name.
     """
     with _written_beside(path, source) as temporary:
         try:
-            # A link to a finished file: unlike a rename it fails if the name is taken.
+            # A hard link fails if the file exists; a rename would replace it.
             os.link(temporary, path)
         except FileExistsError:
-            # NFS may lose the answer to a link that it made: two names mean it is ours.
+            # NFS may lose the answer to a link that it made. Two names mean that it is ours.
             if os.stat(temporary).st_nlink != 2:
                 raise
 
 
 @contextmanager
 def _written_beside(path: str, source: BinaryIO) -> Iterator[str]:
-    """A new file beside `path`, whole and on disk before the body runs; gone after it.
+    """A new file in the folder of `path`, synced before the body runs and removed after it.
 
-    Not `tempfile`: its files are readable by their owner alone, and results are shared.
+    `tempfile` is not used, because only the owner can read its files, and results are shared.
     """
     folder, name = os.path.split(path)
     try:
         os.makedirs(folder, exist_ok=True)
-    except FileExistsError as error:  # must not look like the answer of a create
+    except FileExistsError as error:  # FileExistsError would mean that the result exists
         raise NotADirectoryError(errno.ENOTDIR, "not a folder", error.filename) from error
     temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(8)}.tmp")
     try:

@@ -1,4 +1,4 @@
-"""``run.json``: what made the results in a folder, and the refusal to mix two ways."""
+"""``run.json``: the settings that made the results in a folder. Others are refused there."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from model.settings import differences
+from model.version import code_version
 from pipeline.storage.files import create_if_absent, read_bytes, write_atomic
 from pipeline.storage.schema import SCHEMA_VERSION, mask_secrets
 
@@ -19,16 +20,8 @@ class RunRefused(ValueError):
     """The output folder holds results made with other settings."""
 
 
-def code_version() -> str:
-    """The version of this project's code."""
-    try:
-        return version("vsdmot")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def config_hash(deciding: Mapping[str, Plain]) -> str:
-    """16 hex digits that stand for the settings that decide the results."""
+    """Hash of the settings that decide the results, 16 hex digits."""
     text = json.dumps(dict(deciding), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -40,7 +33,7 @@ def claim_output(
     config: Mapping[str, Any],
     conditional: bool = True,
 ) -> dict[str, Any]:
-    """Write ``run.json``, or compare with the one that is there; returns the record.
+    """Write ``run.json``, or compare with the existing one; returns the record.
 
     Args:
         output: The output folder.
@@ -48,7 +41,7 @@ def claim_output(
         deciding: Settings that change results, by dotted key; "weights" is the file's sha256.
             Others (workers, queues, where the archive is mounted) may differ from run to run.
         config: The whole resolved config; secrets in it are masked.
-        conditional: Whether the output can refuse to create a file that is there.
+        conditional: Whether the output can refuse to create a file that exists.
 
     Raises:
         RunRefused: Results of other settings are in the folder; the message names each key.
@@ -72,15 +65,12 @@ def claim_output(
         before |= earlier["deciding"]
     except (ValueError, KeyError, TypeError) as error:
         raise RunRefused(
-            f"{uri} is there but is no record of this project ({type(error).__name__}: {error}); "
+            f"{uri} exists but is not a record of this project ({type(error).__name__}: {error}); "
             "choose another output folder"
         ) from error
     now: dict[str, Plain] = {"job": job, "schema_version": SCHEMA_VERSION, **deciding}
-    differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    if differing:
-        lines = "\n".join(
-            f"  {key}: {before.get(key)!r} in the folder, {now.get(key)!r} now" for key in differing
-        )
+    if differing := differences(before, now):
+        lines = "\n".join(f"  {line}" for line in differing)
         raise RunRefused(
             f"{mask_secrets(output)} holds results made with other settings:\n{lines}\n"
             "Choose another output folder, or go back to those settings."

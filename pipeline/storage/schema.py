@@ -1,6 +1,6 @@
-"""Every table the project writes: field names, types, and where a table lies.
+"""All tables of a tracking run: field names, types and paths.
 
-Fields grow; they never change meaning. Each file carries ``schema_version`` in its metadata.
+Fields may be added; their meaning never changes. Metadata of each file has ``schema_version``.
 Boxes are pixels of the displayed frame, ``x, y`` the top-left corner, ``w, h`` positive;
 ``frame_index`` counts decoded frames from 0; times are seconds from the video's timestamps.
 """
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 SCHEMA_VERSION = 1
 TABLES = ("tracks", "frames", "videos", "dead_letters", "manifest")
 
-_SHORTEST_SECRET = 8  # characters; a shorter value may be part of any word
+_SHORTEST_SECRET = 8  # characters; a shorter value may be part of a word
 # AWS, GitHub, Hugging Face, Slack.
 _KEY_FORMS = r"\b(?:A[KS]IA[A-Z0-9]{16}|gh[pousr]_\w{16,}|hf_\w{16,}|xox[abprs]-[\w-]{10,})\b"
 _SECRET_PARAMETER = "password|passwd|secret|token|signature|credential|access_?key|sig"
@@ -62,7 +62,7 @@ _FRAME_FIELDS = [
 ]
 FRAMES = _schema(_FRAME_FIELDS, [name for name, _ in _FRAME_FIELDS])
 
-# What a video's header says. Null where the header is silent, or cannot be read at all.
+# Fields of a video's header; null where the header does not have one or cannot be read.
 _PROBE_FIELDS = [
     ("video_id", pa.string()),
     ("uri", pa.string()),
@@ -84,8 +84,8 @@ _FILE_FIELDS = ("video_id", "uri", "relative_path", "size_bytes")
 MANIFEST = _schema([*_PROBE_FIELDS, ("error", pa.string())], _FILE_FIELDS)
 
 _VIDEO_FIELDS = [
-    ("status", pa.string()),  # "ok", or "partial": decoding stopped before the end
-    ("error", pa.string()),  # why it stopped
+    ("status", pa.string()),  # "ok"; "partial": decoding stopped before the end
+    ("error", pa.string()),  # the reason why it stopped
     ("frames_decoded", pa.int64()),
     ("video_s", pa.float64()),  # seconds of footage in the frames decoded
     ("num_tracks", pa.int64()),
@@ -97,11 +97,11 @@ _VIDEO_FIELDS = [
     ("quality_p50", pa.float64()),
     ("quality_p95", pa.float64()),
     ("low_quality_share", pa.float64()),
-    ("decode_wait_s", pa.float64()),  # the model waited this long for frames
-    ("decode_busy_s", pa.float64()),  # the decode thread worked this long, beside the model
+    ("decode_wait_s", pa.float64()),  # how long the model waited for frames
+    ("decode_busy_s", pa.float64()),  # how long the decode thread worked, in parallel to the model
     ("encode_s", pa.float64()),
     ("step_s", pa.float64()),
-    ("write_s", pa.float64()),  # tracks and frames; this row itself cannot be timed
+    ("write_s", pa.float64()),  # for tracks and frames, without this row
     ("frames_per_second", pa.float64()),
     ("model_sha256", pa.string()),
     ("config_hash", pa.string()),
@@ -120,7 +120,7 @@ DEAD_LETTERS = _schema(
         ("uri", pa.string()),
         ("relative_path", pa.string()),
         ("stage", pa.string()),  # "probe" or "track"
-        # "input": the file; "poison": what happened when it was tracked; "deadline": it took long
+        # "input": the file is bad; "poison": tracking it failed; "deadline": it took too long
         ("kind", pa.string()),
         ("message", pa.string()),
         ("attempts", pa.int32()),
@@ -131,17 +131,17 @@ DEAD_LETTERS = _schema(
 
 
 def to_parquet_bytes(table: pa.Table) -> bytes:
-    """The table, of few rows, as one Parquet file in memory; `TableSpool` is for many."""
+    """A small table as one Parquet file in memory; `TableSpool` is for large ones."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()
 
 
 def rows_table(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table: keys the schema lacks are an error, missing ones null, text made storable.
+    """Rows as a table. Missing fields are null; text is made storable.
 
     Raises:
-        ValueError: A row has a field that the schema does not know.
+        ValueError: A row has a field that is not in the schema.
     """
     clean = []
     for row in rows:
@@ -153,20 +153,20 @@ def rows_table(rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> pa.Ta
 
 
 def storable(text: str) -> str:
-    """Text that UTF-8 can hold and anyone may read.
+    """Text that is valid UTF-8 and has no secrets.
 
-    File names on Linux may hold bytes that are no UTF-8 (kept as lone surrogates): they become
+    File names on Linux may have bytes that are not UTF-8 (in Python lone surrogates): they become
     ``\\xNN``. Passwords and tokens in URLs become ``***``.
     """
     return mask_secrets(text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def mask_secrets(text: str) -> str:
-    """Text with what gives access replaced by ``***``.
+    """Text with secrets replaced by ``***``.
 
-    Passwords in ``scheme://user:password@host``, with a ``/`` in them too where they are no
-    ``host:port/path@…``, parameters such as ``?token=…``, bearer tokens,
-    keys that are known by their form, and the values of this process's secret variables.
+    Secrets are passwords in ``scheme://user:password@host``, parameters such as ``?token=…``,
+    bearer tokens, keys of a known form, and the values of this process's secret environment
+    variables. A password may contain ``/``; ``host:port/path@…`` is not taken for one.
     """
     password = r"(?:[^/\s]+|(?!\d{1,5}/)[^\s@]+)"
     text = re.sub(rf"(?<=://)([^/\s:@]*):{password}@", r"\1:***@", text)
@@ -181,22 +181,22 @@ def mask_secrets(text: str) -> str:
 
 @cache
 def secret_values() -> tuple[str, ...]:
-    """Values of environment variables that are secret by their name, longest first."""
+    """Values of environment variables whose names are those of secrets, longest first."""
     found = {
         value
         for name, value in os.environ.items()
         if re.search("SECRET|TOKEN|PASSWORD|PASSWD|ACCESS_KEY|API_KEY", name.upper())
         and len(value) >= _SHORTEST_SECRET
-        and not value.startswith("/")  # the file that holds it
+        and not value.startswith("/")  # the path of a file that holds the secret
     }
     return tuple(sorted(found, key=len, reverse=True))
 
 
 def table_uri(output: str, table: str, name: str) -> str:
-    """Where one file of a table lies: ``<output>/<table>/<name>.parquet``.
+    """Path or URL of one file of a table: ``<output>/<table>/<name>.parquet``.
 
     Raises:
-        ValueError: No table of that name exists.
+        ValueError: There is no table of that name.
     """
     if table not in TABLES:
         raise ValueError(f"no table {table!r}; there are {', '.join(TABLES)}")

@@ -1,4 +1,4 @@
-"""One video tracked from Python, frame by frame, with the rows that `jobs.track` would write."""
+"""Track one video from Python, frame by frame, with the same rows as `vsdmot track`."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ if TYPE_CHECKING:
     import supervision
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedFrame:
     """One decoded frame and the n people seen in it, in the order of their ids.
 
     Attributes:
-        index: Decoded frames before this one.
+        index: Number of the frame, from 0.
         time_s: Seconds since the start of the video, from its own timestamps.
         quality: In [0, 1], 1 for a clean picture.
-        ids: (n,) int64, which track each is.
+        ids: (n,) int64, the track of each person.
         boxes: (n, 4) float32 x, y, w, h in pixels of the frame as it is shown, x and y of the top
             left corner.
         scores: (n,) float32 in [0, 1].
-        class_ids: (n,) int64. class_names: (n,) their names.
+        class_ids: (n,) int64, index of the class.
+        class_names: (n,) str, name of the class.
     """
 
     index: int
@@ -50,11 +51,11 @@ class TrackedFrame:
     class_names: np.ndarray
 
     def __len__(self) -> int:
-        """People in the frame."""
+        """Number of people in the frame."""
         return len(self.ids)
 
     def to_supervision(self) -> supervision.Detections:
-        """The people as supervision draws, filters and counts them.
+        """The people as Detections of the library supervision.
 
         Raises:
             ImportError: supervision is not installed.
@@ -63,7 +64,7 @@ class TrackedFrame:
             import supervision
         except ImportError as error:
             raise ImportError(
-                "supervision is not installed; the extra brings it: pip install 'vsdmot[report]'"
+                "supervision is not installed; install it with pip install 'vsdmot[report]'"
             ) from error
         return supervision.Detections(
             xyxy=np.concatenate([self.boxes[:, :2], self.boxes[:, :2] + self.boxes[:, 2:]], 1),
@@ -77,23 +78,24 @@ class TrackedFrame:
 def track(
     video: str | Path, weights: str | Path = "nano", device: str | None = None
 ) -> Generator[TrackedFrame]:
-    """Track the people in one video; the frames come one after the other, as they are decoded.
+    """Track the people in one video; yields one frame after the other, as they are decoded.
 
-    The video is opened at once, so a bad name fails here. A video that breaks off ends with a
-    RuntimeWarning that says where.
+    The header is read by this call, so a wrong name fails here. If the video ends early because it
+    is damaged, a RuntimeWarning gives the reason.
 
     Args:
         video: A file or a URL that fsspec opens.
-        weights: Name of weights that ship with the code, or path or URL of a checkpoint.
-        device: cpu, cuda or cuda:N; None takes a GPU where there is one.
+        weights: Name of shipped weights, or path or URL of a checkpoint.
+        device: cpu, cuda or cuda:N; None takes a GPU if there is one.
 
     Returns:
-        All frames, also those that show nobody. `close()` stops the decoder of one left early.
+        A generator of all frames, also of those without people. If it is left early, `close()`
+        stops its decoder.
 
     Raises:
         CheckpointError: The weights cannot be used.
-        DecodeError: The file is no video that can be decoded.
-        StorageError: It is missing or cannot be read.
+        DecodeError: The file is not a video that can be decoded.
+        StorageError: The file is missing or cannot be read.
     """
     uri = str(video)
     info = _header(uri)
@@ -107,7 +109,7 @@ def _header(uri: str) -> VideoInfo:
     files = list(list_videos(uri))
     if len(files) != 1:
         raise DecodeError(
-            f"{uri}: {len(files)} videos here; give one file, or track the folder with "
+            f"{uri}: {len(files)} videos are in it; give one file, or track the folder with "
             f"vsdmot track {uri} OUTPUT"
         )
     try:
@@ -120,7 +122,7 @@ def _frames(
     tracker: Tracker, info: VideoInfo, settings: TrackSettings, uri: str
 ) -> Generator[TrackedFrame]:
     spent = Spent()
-    # No deadline: how long the caller takes over a frame is no fault of the video.
+    # No deadline, because the caller's own work on frames would count against it.
     with closing(tracked_windows(tracker, info, settings, spent)) as windows:
         try:
             for rows in windows:
@@ -133,21 +135,21 @@ def _frames(
 
 
 def _split(rows: WindowRows, classes: Sequence[str]) -> Generator[TrackedFrame]:
-    """The frames of a window."""
+    """Make the frames of a window from its rows."""
     tracks, frames = rows.tracks, rows.frames
     boxes = np.stack([tracks[name] for name in "xywh"], axis=1)
     class_ids = np.array([classes.index(name) for name in tracks["class_name"]], np.int64)
-    # Rows of tracks come in the order of frames.
+    # Rows of tracks are sorted by frame.
     ends = np.cumsum(frames["num_tracks"])
     for place, end in enumerate(ends):
         seen = slice(end - frames["num_tracks"][place], end)
         yield TrackedFrame(
-            int(frames["frame_index"][place]),
-            float(frames["time_s"][place]),
-            float(frames["quality"][place]),
-            tracks["track_id"][seen],
-            boxes[seen],
-            tracks["score"][seen],
-            class_ids[seen],
-            tracks["class_name"][seen],
+            index=int(frames["frame_index"][place]),
+            time_s=float(frames["time_s"][place]),
+            quality=float(frames["quality"][place]),
+            ids=tracks["track_id"][seen],
+            boxes=boxes[seen],
+            scores=tracks["score"][seen],
+            class_ids=class_ids[seen],
+            class_names=tracks["class_name"][seen],
         )

@@ -1,4 +1,4 @@
-"""What an archive holds: every video's header read once, kept as the manifest in the output."""
+"""Videos of an archive: each header is read once and kept in the manifest of the output."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from pipeline.video.headers import HeaderReader
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
 
-_HEADER_DEADLINE_S = 300.0  # one header; a store that is slow or tried again takes its time
+_HEADER_DEADLINE_S = 300.0  # for one header, with slow storage and retries
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """The videos of an archive and the files that hold none."""
+    """The videos of an archive, and the files that are not videos or could not be read."""
 
     videos: list[VideoInfo]
     unreadable: list[Unreadable]
     unread: dict[str, str]
-    """By path below the archive, why storage failed on a file; the next run looks again."""
+    """Reason why storage failed on a file, by path below the archive. The next run tries again."""
     manifest: bytes
-    """The manifest as a Parquet file, as it was written."""
+    """The manifest as the bytes of its Parquet file."""
 
     @property
     def ids(self) -> set[str]:
@@ -49,24 +49,24 @@ class Archive:
 def find_videos(
     root: str, output: str, progress: Callable[[int], object] = lambda found: None
 ) -> list[ArchiveFile]:
-    """The files of an archive; what a run left in an output folder inside it is none of them.
+    """List the files of an archive, without those in the output folder.
 
     Args:
         root: The archive.
         output: The output folder.
-        progress: Called with the number of files seen, now and then.
+        progress: Called with the number of files seen, after every thousand.
 
     Raises:
-        StorageError: The archive cannot be listed, or holds no video.
+        StorageError: The archive cannot be listed, or has no video.
     """
-    # Local paths come back absolute, others as they were given.
+    # Listed local paths are absolute; URLs start as the root was given.
     results = (output if "://" in output else os.path.abspath(output)).rstrip("/") + "/"
     files = [
         file for file in storage.list_videos(root, progress) if not file.uri.startswith(results)
     ]
     if not files:
         raise StorageError(
-            f"no video in {mask_secrets(root)}: looked at every folder for "
+            f"no video in {mask_secrets(root)} or a folder below it; a video ends in one of "
             f"{', '.join(sorted(storage.VIDEO_EXTENSIONS))}; check the path"
         )
     return files
@@ -75,6 +75,7 @@ def find_videos(
 def read_archive(
     files: list[ArchiveFile],
     output: str,
+    *,
     recorded: Set[str],
     threads: int,
     advance: Callable[[], None],
@@ -82,20 +83,20 @@ def read_archive(
     again: bool = False,
     conditional: bool = True,
 ) -> Archive:
-    """Read headers, write the manifest, and a dead letter for each file that is no video.
+    """Read headers, write the manifest, and a dead letter for each file that is not a video.
 
     Args:
         files: From `find_videos`.
-        output: The output folder; headers in the manifest of an earlier run are not read again.
-        recorded: Ids that have a dead letter already.
-        threads: Headers read at once.
+        output: The output folder. Headers in the manifest of an earlier run are not read again.
+        recorded: Ids that are done or have a dead letter.
+        threads: Number of headers read at once.
         advance: Called after each file.
         limits: Bounds on a video.
-        again: Whether to read headers again that could not be read before.
-        conditional: Whether the output can refuse to create a file that is there.
+        again: Whether to retry headers that could not be read before.
+        conditional: Whether the output can refuse to create a file that exists.
 
     Raises:
-        StorageError: Not one file can be read, or the output cannot be written.
+        StorageError: No file can be read, or the output cannot be written.
     """
     limits = limits or Limits()
     uri = table_uri(output, "manifest", "manifest")
@@ -118,7 +119,7 @@ def read_archive(
             refusal = limits.refusal(item) if isinstance(item, VideoInfo) else None
             if isinstance(item, Unreadable):
                 unreadable.append(item)
-            elif refusal is not None:  # read by an earlier run, which had wider limits
+            elif refusal is not None:  # read by an earlier run with wider limits
                 error = f"refused: {refusal}"
                 unreadable.append(
                     Unreadable(item.video_id, item.uri, item.relative_path, item.size_bytes, error)
@@ -131,12 +132,12 @@ def read_archive(
         if dead.video_id not in recorded:
             write_dead_letter(
                 output,
-                dead.video_id,
-                dead.uri,
-                dead.relative_path,
-                "probe",
-                dead.kind,
-                dead.error,
+                video_id=dead.video_id,
+                uri=dead.uri,
+                relative_path=dead.relative_path,
+                stage="probe",
+                kind=dead.kind,
+                message=dead.error,
                 conditional=conditional,
             )
     manifest = to_parquet_bytes(rows_table(rows, MANIFEST))

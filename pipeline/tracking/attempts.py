@@ -1,8 +1,9 @@
-"""The ledger of attempts: written before a video is opened, so that its killer leaves a trace.
+"""The ledger of attempts, which finds videos that kill their workers.
 
-A video that ends its worker (a segfault in a decoder, the OOM killer) leaves nothing else behind,
-and would be tried for ever. One small file an attempt, ``attempts/<video_id>/<name>.json``, is
-removed when the attempt ends in any orderly way; those left over were ended by a death.
+A video can end its worker, by a segfault in a decoder or by the OOM killer. Without a ledger it
+would be tried again forever. Each attempt writes one small file before the video is opened,
+``attempts/<video_id>/<name>.json``, and removes it at its end, also after an error. A file that is
+left over belongs to an attempt whose process died.
 """
 
 from __future__ import annotations
@@ -18,33 +19,35 @@ from datetime import UTC, datetime
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError
 
-_LOST_WITH_DRIVER = 3  # how many attempts that ended with their whole run weigh as one
+_RUN_DEATHS_PER_DEATH = 3  # attempts that ended with their whole run; so many count as one death
 
 
 class Ledger:
-    """The attempts below one output, seen from one run.
+    """The attempts recorded in one output.
+
+    An attempt of another run may have ended because its driver died, not because of the video, so
+    it counts a third. If that run tracked in its driver's process, it counts in full: there a video
+    that kills its worker kills the run.
 
     Args:
         output: The output folder.
-        run: Stands for this run; attempts of other runs may have ended with their driver, through
-            no fault of the video, and weigh a third.
-        in_process: Whether tracking happens in the driver, so that a video that kills its worker
-            kills the run: then attempts of other such runs weigh in full.
+        run: Name of this run.
+        in_process: Whether this run tracks in the driver's process.
     """
 
     def __init__(self, output: str, run: str, in_process: bool) -> None:
-        """Write nothing yet."""
+        """Nothing is written before `begin`."""
         self._root = f"{output.rstrip('/')}/attempts"
         self._run, self._in_process = run, in_process
 
     def entries(self, video_id: str) -> set[str]:
-        """The attempts at a video that no one has taken back."""
+        """Names of the attempts at a video that have not been removed."""
         return storage.list_stems(f"{self._root}/{video_id}", ".json")
 
     def deaths(self, entries: Collection[str]) -> int:
-        """How many workers these attempts have cost, rounded down."""
-        full = sum(self._in_full(name) for name in entries)
-        return (full * _LOST_WITH_DRIVER + len(entries) - full) // _LOST_WITH_DRIVER
+        """Number of deaths of workers that these attempts count for, rounded down."""
+        full = sum(self._counts_in_full(name) for name in entries)
+        return full + (len(entries) - full) // _RUN_DEATHS_PER_DEATH
 
     def begin(self, video_id: str) -> str:
         """Record an attempt before its video is opened; returns its name."""
@@ -60,23 +63,23 @@ class Ledger:
         return name
 
     def end(self, video_id: str, name: str) -> None:
-        """Take an attempt back that ended in an orderly way."""
-        # Where nothing may be removed the entry stays: it weighs only if the video is not done.
+        """Remove the record of an attempt that has ended without a death."""
+        # If removing fails, the record stays. It counts only while the video is not done.
         with suppress(StorageError):
             storage.remove(f"{self._root}/{video_id}/{name}.json")
 
     def forget(self, videos: Iterable[str], run: str | None = None) -> None:
-        """Remove what the ledger holds of some videos: all of it, or what one run wrote."""
+        """Remove the attempts at some videos: all of them, or those of one run."""
         for video_id in videos:
             for name in self.entries(video_id):
                 if run is None or name.startswith(f"{run}-"):
                     storage.remove(f"{self._root}/{video_id}/{name}.json")
 
-    def _in_full(self, name: str) -> bool:
+    def _counts_in_full(self, name: str) -> bool:
         run, kind, _ = name.rsplit("-", 2)
         return run == self._run or kind == "process"
 
 
 def new_run() -> str:
-    """A name for one run of a job."""
+    """A random name for one run of a job."""
     return secrets.token_hex(6)

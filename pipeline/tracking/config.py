@@ -1,92 +1,84 @@
-"""The settings of `jobs.track`."""
+"""The settings of `vsdmot track`."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from pydantic import Field
-
-from jobs.cli import ClusterConfig, JobConfig, MlflowConfig, Settings
-
-
-class TrackerConfig(Settings):
-    """When tracks start, show and end. These change results."""
-
-    birth_threshold: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="score that starts a track; null: the checkpoint's own",
-    )
-    keep_threshold: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="score with which a track is seen; null: the checkpoint's own",
-    )
-    miss_tolerance: int | None = Field(
-        default=None, ge=0, description="frames a track lives unseen; null: the checkpoint's own"
-    )
+from model.settings import NotEmpty, Range, Share, check
+from pipeline.runtime.settings import ClusterConfig, MlflowConfig
+from pipeline.video.limits import Limits
 
 
-class DecodeConfig(Settings):
-    """How frames are fed to the model. None of it changes results."""
+@dataclass(frozen=True, slots=True)
+class TrackerConfig:
+    """Thresholds for start, visibility and end of tracks. They change results.
 
-    window: int = Field(default=8, ge=1, le=256, description="frames encoded as one batch")
-    queue_size: int = Field(
-        default=32, ge=1, description="decoded frames that wait for the model at most, 1 MB each"
-    )
+    Attributes:
+        birth_threshold: least score that starts a track; null: that of the checkpoint.
+        keep_threshold: least score with which a track is seen; null: that of the checkpoint.
+        miss_tolerance: frames that a track may be unseen; null: that of the checkpoint.
+    """
 
+    birth_threshold: Share | None = None
+    keep_threshold: Share | None = None
+    miss_tolerance: Annotated[int, Range(0)] | None = None
 
-class LimitsConfig(Settings):
-    """Bounds on what one file may ask for. None of them changes the rows of a video within them."""
-
-    max_pixels: int = Field(
-        default=64_000_000, ge=1, description="width times height; larger pictures are refused"
-    )
-    max_frames: int = Field(
-        default=20_000_000, ge=1, description="frames of a video; more are refused, or cut off"
-    )
-    max_fps: float = Field(default=1000.0, gt=0, description="frames a second by the header")
-    max_attempts: int = Field(
-        default=3, ge=1, description="times a video may end its worker before it is a dead letter"
-    )
-    deadline_base_s: float = Field(
-        default=900.0, gt=0, description="seconds that any video may take, and"
-    )
-    deadline_frame_s: float = Field(
-        default=5.0, ge=0, description="seconds more a frame, before it is a dead letter"
-    )
-    watchdog_s: float = Field(
-        default=1800.0, gt=0, description="seconds without a frame that end the whole job"
-    )
+    def __post_init__(self) -> None:
+        check(self)
 
 
-class TrackConfig(JobConfig):
-    """Settings of `jobs.track`."""
+@dataclass(frozen=True, slots=True)
+class DecodeConfig:
+    """Sizes of batches and queues of frames. They do not change results.
+
+    Attributes:
+        window: frames encoded as one batch.
+        queue_size: greatest number of decoded frames that wait for the model, 1 MB each.
+    """
+
+    window: Annotated[int, Range(1, 256)] = 8
+    queue_size: Annotated[int, Range(1)] = 32
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackConfig:
+    """Settings of `vsdmot track`.
+
+    Attributes:
+        input: archive: a folder, one file, or a URL such as s3://bucket/2024/.
+        output: folder or URL for the tables.
+        weights: the student's checkpoint: a path or a URL.
+        low_quality_below: frames of lower quality count in low_quality_share.
+        retry_dead_letters: try the dead letters of earlier runs again.
+        probe_threads: number of headers read at the same time.
+        tracker: thresholds of tracks.
+        decode: sizes of batches and queues.
+        limits: bounds on a file.
+        cluster: where the work runs.
+        mlflow: where the run is logged.
+    """
 
     job: ClassVar[str] = "track"
     about: ClassVar[str] = (
-        "Find the videos of an archive, track what is in them, and leave Parquet tables."
+        "Find the videos of an archive, track the people in them, and write Parquet tables."
     )
 
-    input: str = Field(
-        min_length=1, description="archive: a folder, one file, or a URL such as s3://bucket/2024/"
-    )
-    output: str = Field(min_length=1, description="folder or URL for the tables")
-    weights: str = Field(
-        default="weights/vsdmot-nano.safetensors",
-        min_length=1,
-        description="the student's checkpoint: a path or a URL",
-    )
-    low_quality_below: float = Field(
-        default=0.5, ge=0, le=1, description="frames of lower quality count into low_quality_share"
-    )
-    retry_dead_letters: bool = Field(
-        default=False, description="try dead letters of earlier runs once more"
-    )
+    input: Annotated[str, NotEmpty()]
+    output: Annotated[str, NotEmpty()]
+    weights: Annotated[str, NotEmpty()] = "weights/vsdmot-nano.safetensors"
+    low_quality_below: Share = 0.5
+    retry_dead_letters: bool = False
+    probe_threads: Annotated[int, Range(1, 256)] = 16
     tracker: TrackerConfig = TrackerConfig()
     decode: DecodeConfig = DecodeConfig()
-    limits: LimitsConfig = LimitsConfig()
+    limits: Limits = Limits()
     cluster: ClusterConfig = ClusterConfig()
     mlflow: MlflowConfig = MlflowConfig()
+
+    def __post_init__(self) -> None:
+        check(self)
+        self.cluster.number()  # a range is refused

@@ -1,4 +1,4 @@
-"""Dead letters: inputs that cannot be processed, each with its reason; never silently skipped."""
+"""Dead letters: records of inputs that cannot be processed, each with the reason."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pipeline.storage.schema import DEAD_LETTERS, rows_table, table_uri, to_parq
 
 def write_dead_letter(
     output: str,
+    *,
     video_id: str,
     uri: str,
     relative_path: str,
@@ -19,7 +20,17 @@ def write_dead_letter(
     attempts: int = 1,
     conditional: bool = True,
 ) -> bool:
-    """Record an input that cannot be processed; False if it is recorded already."""
+    """Record an input that cannot be processed; returns False if it is recorded already.
+
+    Args:
+        output: the output folder.
+        video_id, uri, relative_path: identify the input.
+        stage: stage that failed, "probe" or "track".
+        kind: kind of failure, "input", "poison" or "deadline".
+        message: the reason.
+        attempts: number of attempts so far.
+        conditional: whether the output can refuse to create a file that exists.
+    """
     row = {
         "video_id": video_id,
         "uri": uri,
@@ -36,10 +47,10 @@ def write_dead_letter(
 
 
 def settle(output: str, video_id: str) -> None:
-    """Remove the dead letter of a video that is done: of the two, its rows count.
+    """Remove the dead letter of a video that is done, because its rows count.
 
-    Two runs on one output may come to different ends with one video, say a deadline that only one
-    of them met. Whoever publishes either looks for the other afterwards, so one of them sees both.
+    Two runs on one output may disagree about a video, for example if only one of them met its
+    deadline. Each run calls this after it has published, so the later one finds both.
     """
     letter = table_uri(output, "dead_letters", video_id)
     if storage.exists(letter) and storage.exists(table_uri(output, "videos", video_id)):

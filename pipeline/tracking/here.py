@@ -22,15 +22,15 @@ def run_in_process(
     watchdog_s: float,
     give_up: Callable[[str], None],
 ) -> Iterator[SegmentResult]:
-    """Track in this process, one video after the other; results as they come.
+    """Track in this process, one video after the other; yields each result.
 
     Args:
-        segments: Work, longest first.
-        settings: For the worker; the device is chosen here.
-        display: Told of frames while videos are under way.
-        stop: Looked at after each window.
-        watchdog_s: Seconds without a frame or a video after which the run is given up.
-        give_up: Told why; expected to end the process, as nothing else can.
+        segments: Segments in this order.
+        settings: Settings of the worker; the device is chosen here.
+        display: Gets the number of frames after each window.
+        stop: Checked after each window.
+        watchdog_s: Seconds without a new frame or video after which `give_up` is called.
+        give_up: Called with the message; has to end the process.
 
     Raises:
         Stopped: A signal asked for the end.

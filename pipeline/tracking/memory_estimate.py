@@ -1,4 +1,4 @@
-"""Memory that a run needs, by actor, compared with the machine before anything starts."""
+"""Estimate of the RAM that an actor needs, and a check against the machine before the start."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits, frames_guessed
 
 _MIB = 1024 * 1024
-# Measured on CPU (docs/guarantees.md says how): a process with torch, Ray and the decoders loaded,
-# and what encoding keeps at once, in bytes a pixel of the canvas and frame of the window.
+# Measured on CPU: a process with torch, Ray and the decoders loaded; and the activations of
+# encoding, in bytes per pixel of the canvas and frame of the window.
 _PROCESS = 700 * _MIB
 _ENCODE_BYTES = 750
-_DECODED_FRAMES = 24  # references and frame threads of a decoder
-_BYTES_PIXEL = 3  # 4:2:0 at more than eight bits; deeper and fuller formats are rare
-_TRACKS_FRAME = 20  # people in a frame, over a whole video
-_ROW_COPIES = 3  # columns, their Arrow table, the row group as it is encoded
-_FIXED_WIDTH = 8  # bytes of a value in a column, text by its dictionary
-_SUMMED_UP = 16  # bytes a frame: quality and its copy for percentiles, a counter for a new track
+_DECODED_FRAMES = 24  # reference frames and frame threads of a decoder
+_BYTES_PIXEL = 3  # 4:2:0 with more than eight bits; larger formats are rare
+_TRACKS_FRAME = 20  # mean people per frame of a video
+_ROW_COPIES = 3  # columns, their Arrow table, the encoded row group
+_FIXED_WIDTH = 8  # bytes of a value in a column; text is dictionary-encoded
+_SUMMARY = 16  # bytes per frame: quality, its copy for percentiles, a counter for a new track
 
 
 class MemoryRefused(ValueError):
-    """The run would not fit into this machine's memory; the message names the settings to turn."""
+    """The run does not fit into this machine's RAM; the message names the settings to lower."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes that one actor needs at its peak, part by part."""
+    """Bytes of RAM that one actor needs at its peak, by part."""
 
     process: int
     encode: int
@@ -43,7 +43,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """Bytes of an actor."""
+        """Bytes of all parts."""
         return self.process + self.encode + self.queue + self.decoder + self.rows
 
     def __str__(self) -> str:
@@ -61,17 +61,17 @@ class MemoryEstimate:
 def estimate(
     model: ModelConfig, window: int, queue_size: int, videos: Iterable[VideoInfo], limits: Limits
 ) -> MemoryEstimate:
-    """What one actor needs at most for these videos.
+    """Upper estimate of the RAM of one actor for these videos.
 
-    It is bounded by settings and by the largest picture. Rows wait on disk; of them a row group of
-    each table is in memory, or two parts of an upload, and what the row of `videos` sums up, which
-    is 16 bytes a frame of the longest video.
+    It depends on the settings, on the largest picture and on the longest video. Rows wait on disk.
+    In RAM are one row group of each table, or two parts of an upload, and the values that the row
+    of `videos` is computed from, 16 bytes per frame.
 
     Args:
-        model: The student's.
+        model: Config of the student.
         window: Frames encoded as one batch.
-        queue_size: Decoded frames that wait.
-        videos: The work.
+        queue_size: Greatest number of decoded frames that wait for the model.
+        videos: The videos of the run.
         limits: Bounds on a video.
     """
     canvas = model.input_height * model.input_width
@@ -88,33 +88,34 @@ def estimate(
         encode=_ENCODE_BYTES * canvas * window,
         queue=(queue_size + 2 * window) * (3 * canvas + 8 * 64 * 64),
         decoder=pixels * _BYTES_PIXEL * _DECODED_FRAMES,
-        rows=_ROW_COPIES * groups + _SUMMED_UP * frames,
+        rows=_ROW_COPIES * groups + _SUMMARY * frames,
     )
 
 
 def check_memory(need: MemoryEstimate, actors: int, on_gpu: bool) -> None:
-    """Refuse a run that does not fit into this machine.
+    """Refuse a run that does not fit into this machine's RAM.
 
     Args:
-        need: One actor's.
-        actors: How many run on this machine.
-        on_gpu: Encoding then takes the GPU's memory, which is not looked at.
+        need: Estimate for one actor.
+        actors: Number of actors on this machine.
+        on_gpu: Whether encoding takes GPU memory, which is not checked, instead of RAM.
 
     Raises:
-        MemoryRefused: It does not fit; the message says what to turn.
+        MemoryRefused: The run does not fit.
     """
     each = need.total - (need.encode if on_gpu else 0)
     there = machine_memory()
     if each * actors > there:
         raise MemoryRefused(
-            f"{actors} actors need {each * actors / _MIB:.0f} MiB and {there / _MIB:.0f} MiB are "
-            f"free; one: {need}. Turn down cluster.workers, decode.window or decode.queue_size; if "
-            "'decoder' is the large part, limits.max_pixels keeps out the largest pictures"
+            f"{actors} actors need {each * actors / _MIB:.0f} MiB of memory, and "
+            f"{there / _MIB:.0f} MiB are free (one actor: {need}). Lower cluster.workers, "
+            "decode.window or decode.queue_size; if 'decoder' is the largest part, lower "
+            "limits.max_pixels to refuse the largest pictures"
         )
 
 
 def machine_memory() -> int:
-    """Bytes that are free here, within what a container allows."""
+    """Bytes of free RAM, at most the limit of the container."""
     free = int(psutil.virtual_memory().available)
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         limit = Path("/sys/fs/cgroup") / name

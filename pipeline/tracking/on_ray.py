@@ -1,4 +1,4 @@
-"""Run segments on Ray Data, with one actor a GPU or CPU."""
+"""Run segments on Ray Data, with one actor per GPU or CPU."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import SegmentResult, VideoTracker, pack_info, unpack_results
 
 _POLL_S = 0.5
-_NAMED = 8  # videos named as what a stalled run waits for
+_NAMED = 8  # videos named in the message of a stalled run
 
-# A Ray actor works in a thread, whose glibc arena `keep_large_blocks` does not reach: every large
-# tensor would be mapped afresh and its pages cleared, a third of the time of encoding. These must
-# be in the environment before the process starts, so they are part of the runtime environment,
-# which existing clusters honour too.
+# A Ray actor works in a thread, and `keep_large_blocks` does not reach the glibc arena of a thread.
+# Without these variables the pages of each large tensor are mapped and cleared again, which takes a
+# third of the time of encoding. They have to be set before the process starts, so they are part of
+# the runtime environment, which existing clusters use too.
 _ACTOR_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
@@ -45,26 +45,26 @@ def run_on_ray(
     stop: StopRequest,
     watchdog_s: float,
 ) -> Iterator[SegmentResult]:
-    """Track on the connected Ray cluster; results as they come, in no order.
+    """Track on the connected Ray cluster; yields results in any order.
 
     Args:
-        segments: Work, longest first.
-        settings: For the workers; the device is chosen here.
-        display: Told of frames while videos are under way.
-        workers: Actors; None is one a GPU, without GPUs one a CPU with one CPU to spare.
-        stop: Looked at all the time.
-        watchdog_s: Seconds without a frame or a video after which the run is given up.
+        segments: Segments in this order, at least one.
+        settings: Settings of the workers; the device is chosen here.
+        display: Gets the number of frames twice a second.
+        workers: Number of actors; None is one per GPU, or without GPUs one per CPU but one.
+        stop: Checked several times a second.
+        watchdog_s: Seconds without a new frame or video after which the run ends.
 
     Raises:
         Stopped: A signal asked for the end.
-        StalledError: Nothing moved for too long.
-        ClusterError: Ray failed, in a way that it does not recover from by itself.
+        StalledError: There was no new frame and no video for `watchdog_s`.
+        ClusterError: Ray failed and did not recover.
     """
     gpus, actors = cluster_actors(workers)
     size = min(actors, len(segments))
     _configure_ray_data()
     counter: Any = ray.remote(num_cpus=0, max_restarts=-1)(FrameCounter).remote()
-    # One row a block: an error, or a node that dies, then costs one video and no other.
+    # One row per block, so an error or a dead node costs one video.
     rows = ray.data.from_items(
         [pack_info(segment.info) for segment in segments], override_num_blocks=len(segments)
     )
@@ -76,7 +76,7 @@ def run_on_ray(
         ),
         batch_size=1,
         batch_format="pyarrow",
-        # One task in flight: a second one, waiting behind a long video, could run elsewhere.
+        # One task in flight: a second one would wait behind a long video while others are idle.
         compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
         num_gpus=1 if gpus else None,
         num_cpus=None if gpus else 1,
@@ -90,10 +90,12 @@ def run_on_ray(
             ):
                 yield from unpack_results(batch)
         except RayError as error:
-            if isinstance(error, StorageError | CheckpointError):  # a worker's own, in Ray's wrap
+            if isinstance(
+                error, StorageError | CheckpointError
+            ):  # raised by a worker, wrapped by Ray
                 raise
             raise ClusterError(
-                f"the Ray cluster failed: {describe_error(error)}; what is committed stays, run "
+                f"the Ray cluster failed: {describe_error(error)}; results so far stay; run "
                 "again to go on from here"
             ) from error
 
@@ -108,20 +110,20 @@ def run_on_ray(
 
 
 def cluster_actors(workers: int | None) -> tuple[int, int]:
-    """GPUs of the connected cluster, and how many actors a run with plenty of work gets."""
+    """GPUs of the connected cluster, and the greatest number of actors of a run."""
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     return gpus, workers or gpus or max(1, cpus - 1)
 
 
 @contextmanager
-def connected(address: str | None, workers: int | None) -> Iterator[None]:
-    """A Ray cluster: the one already connected to, the one at `address`, or one of our own.
+def connected(address: str, workers: int | None) -> Iterator[None]:
+    """A Ray cluster: the connected one, the one at `address`, or a new one on this machine.
 
     Raises:
         ClusterError: It cannot be started or reached.
     """
-    # Logical CPUs: one is spare, for Ray's helpers, beside the workers asked for.
+    # Logical CPUs: those of the workers, and one for Ray's helpers.
     cpus = max(os.cpu_count() or 1, (workers or 1) + 1)
     with ray_cluster.connected(address, cpus, _ACTOR_ENVIRONMENT):
         yield
@@ -129,17 +131,19 @@ def connected(address: str | None, workers: int | None) -> Iterator[None]:
 
 def _configure_ray_data() -> None:
     context = DataContext.get_current()
-    context.enable_progress_bars = False  # ours shows frames
+    context.enable_progress_bars = False  # `RunDisplay` shows frames
     context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = -1  # one long video may be all that is left
-    context.max_errored_blocks = 0  # bad videos come back as rows; other errors end the run
+    context.execution_no_progress_timeout_s = -1  # the last long video may take long
+    context.max_errored_blocks = 0  # bad videos are results; other errors end the run
     context.max_consecutive_actor_init_deaths = 3
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
+    logging.getLogger("ray.data._internal.progress").setLevel(
+        logging.ERROR
+    )  # hides "bars disabled"
 
 
 def _named(videos: Mapping[str, str], counter: Any) -> str:
-    """The unfinished videos that were heard of last, then others, for a message."""
+    """Names of unfinished videos for a message, those that reported last first."""
     try:
         latest: dict[str, int] = ray.get(counter.latest.remote(_NAMED * 4), timeout=5)
     except (GetTimeoutError, RayError):

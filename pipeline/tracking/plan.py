@@ -1,4 +1,4 @@
-"""From the files of an archive to the segments of work: read headers, drop what is done, order."""
+"""Make segments of the files of an archive: read headers, drop finished videos, sort."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PENDING_PER_THREAD = 16
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A file of the archive that holds no video we can read, and why."""
+    """A file of the archive that is not a readable video, with the reason as `error`."""
 
     video_id: str
     uri: str
@@ -34,13 +34,13 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of one video that one worker tracks: here, the whole video."""
+    """The part of one video that one worker tracks. Today it is the whole video."""
 
     info: VideoInfo
 
     @property
     def video_id(self) -> str:
-        """The video this segment belongs to."""
+        """Id of the video."""
         return self.info.video_id
 
 
@@ -51,23 +51,24 @@ def survey(
     probe_file: Callable[[ArchiveFile], VideoInfo] = probe,
     unread: Callable[[ArchiveFile, StorageError], object] | None = None,
 ) -> Iterator[VideoInfo | Unreadable]:
-    """Read the header of every file, in the order given; what is no video is a value too.
+    """Read the header of every file, in the given order; yields a value for bad files too.
 
     Args:
         files: The files of the archive.
-        known: Rows of an earlier manifest by video id: the same content is not probed twice.
-        threads: Headers read at once; waiting for storage is most of the work.
+        known: Rows of an earlier manifest by video id. Headers of known files are not read again.
+        threads: Number of headers read at once.
         probe_file: Reads one header.
-        unread: Told of each file that storage fails on, which is then left out.
+        unread: Called with each file on which storage fails. The file is left out.
 
     Raises:
-        StorageError: A file cannot be read, and nobody wants to be told. That says nothing of it,
-            so it is no dead letter.
+        StorageError: Storage fails on a file, and `unread` is None.
     """
 
-    def look(file: ArchiveFile) -> VideoInfo | Unreadable | None:
+    def read_header(file: ArchiveFile) -> VideoInfo | Unreadable | None:
         try:
-            file = replace(file, identity=content_identity(file))  # not read again by the probe
+            file = replace(
+                file, identity=content_identity(file)
+            )  # so that the probe does not read it again
             identifier = video_id(file.relative_path, content_identity(file))
             row = known.get(identifier)
             if row is not None:
@@ -83,20 +84,21 @@ def survey(
 
     remaining = iter(files)
     with ThreadPoolExecutor(threads, thread_name_prefix="probe") as pool:
-        # A bounded number of pending calls: an archive may hold millions of files.
+        # The number of pending calls is bounded, because an archive may have millions of files.
         first = islice(remaining, threads * _PENDING_PER_THREAD)
-        pending = deque(pool.submit(look, file) for file in first)
+        pending = deque(pool.submit(read_header, file) for file in first)
         while pending:
             item = pending.popleft().result()
             if item is not None:
                 yield item
-            pending.extend(pool.submit(look, file) for file in islice(remaining, 1))
+            pending.extend(pool.submit(read_header, file) for file in islice(remaining, 1))
 
 
 def plan(infos: Iterable[VideoInfo], done: set[str]) -> list[Segment]:
-    """The work that is left, longest video first, so that no long one is left for the end.
+    """Segments of the videos that are not in `done`, longest video first.
 
-    A video whose length the header does not tell may be the longest: it goes to the front.
+    A long video at the end would leave other workers idle. Videos of unknown length come first,
+    because each of them may be the longest.
     """
 
     def order(segment: Segment) -> tuple[float, str]:
@@ -107,7 +109,7 @@ def plan(infos: Iterable[VideoInfo], done: set[str]) -> list[Segment]:
 
 
 def expected_frames(info: VideoInfo) -> int | None:
-    """Frames by the header's count, else by duration and rate, else None."""
+    """Number of frames by the header, else by duration and frame rate, else None."""
     if info.frames_expected is not None:
         return info.frames_expected
     if info.duration_s is not None and info.fps is not None:
@@ -121,12 +123,12 @@ def manifest_row(found: VideoInfo | Unreadable) -> dict[str, object]:
 
 
 def manifest_rows(table: pa.Table) -> dict[str, dict[str, object]]:
-    """The rows of a stored manifest by video id."""
+    """Rows of a stored manifest by video id."""
     return {str(row["video_id"]): row for row in table.to_pylist()}
 
 
 def _from_manifest(file: ArchiveFile, row: Mapping[str, object]) -> VideoInfo | Unreadable:
-    # Path and URI come from the file: in the table secrets are masked, and roots may have moved.
+    # Path and URI are those of the file: the table has secrets masked, and the root may have moved.
     if row["error"] is not None:
         return _unreadable(file, str(row["video_id"]), str(row["error"]))
     values = {field.name: row[field.name] for field in fields(VideoInfo)}

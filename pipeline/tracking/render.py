@@ -1,6 +1,6 @@
-"""Overlays: a video with boxes, ids, tails and a quality bar, and a contact sheet of it.
+"""Overlays: a video with boxes, ids, trails and a quality bar, and a contact sheet of it.
 
-Drawn from the tables and the source's frames, by supervision's annotators.
+They are drawn from the tables and the source's frames, by supervision's annotators.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Picture = tuple[int, float, Array]
 """Frame index, time in seconds, RGB uint8 (H, W, 3) as displayed."""
 
 _TIME_BASE = Fraction(1, 90_000)
-_TAIL_FRAMES = 40
+_TRAIL_FRAMES = 40
 _SHEET_COLUMNS, _SHEET_ROWS, _SHEET_WIDTH = 4, 3, 400
 
 
 class RenderError(ValueError):
-    """There is nothing to draw."""
+    """There is no frame to draw."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """What was drawn: frames in the video, boxes on them, tiles on the contact sheet."""
+    """Counts of an overlay: frames of the video, boxes on them, tiles of the contact sheet."""
 
     frames: int
     boxes: int
@@ -44,9 +44,15 @@ def render(
 ) -> Overlay:
     """Write the annotated video (H.264 in mp4) and the contact sheet (PNG).
 
-    `pictures`: the source's frames in order; `tracks`, `frames`: the rows of this video in the
-    tables of those names. Frames without a row in `frames` were not tracked and end the video.
-    RenderError where not one frame can be drawn.
+    The video ends at the first frame that has no row in `frames`, because it was not tracked.
+
+    Args:
+        pictures: The source's frames in order.
+        tracks, frames: The rows of this video in the tables of these names.
+        video, sheet: Files to write.
+
+    Raises:
+        RenderError: No frame can be drawn.
     """
     artist = _Artist(tracks, frames)
     chosen = _spread(frames["frame_index"].to_numpy(), _SHEET_COLUMNS * _SHEET_ROWS)
@@ -58,7 +64,7 @@ def render(
             if index in chosen:
                 tiles.append(_tile(scene, f"{time_s:.2f} s   frame {index}"))
     if not written:
-        video.unlink(missing_ok=True)  # some muxers make the file before their first packet
+        video.unlink(missing_ok=True)  # some muxers create the file before the first packet
         raise RenderError(
             f"{video.name}: no frame to draw; the source gave none, or `frames` has no row of it"
         )
@@ -67,7 +73,7 @@ def render(
 
 
 class _Artist:
-    """Draws the tables' rows on frames that come in order; tails need the order."""
+    """Draws the tables' rows on frames, which have to come in order because of the trails."""
 
     def __init__(self, tracks: pa.Table, frames: pa.Table) -> None:
         tracks = tracks.sort_by("frame_index")
@@ -82,7 +88,7 @@ class _Artist:
         self._annotators: tuple[Any, ...] = ()
 
     def drawn(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
-        """The tracked frames with everything on them, as BGR."""
+        """The tracked frames with all annotations, as BGR."""
         for index, time_s, picture in pictures:
             if index not in self._quality:
                 return
@@ -118,13 +124,13 @@ def _annotators(width: int, height: int) -> tuple[Any, ...]:
     return (
         sv.TraceAnnotator(
             position=sv.Position.BOTTOM_CENTER,
-            trace_length=_TAIL_FRAMES,
+            trace_length=_TRAIL_FRAMES,
             thickness=thickness,
             color_lookup=track,
         ),
         sv.BoxAnnotator(thickness=thickness, color_lookup=track),
         sv.LabelAnnotator(
-            text_color=sv.Color.BLACK,  # white is lost on the palette's yellows
+            text_color=sv.Color.BLACK,  # white cannot be read on the palette's yellows
             text_scale=scale,
             text_padding=max(1, round(6 * scale)),
             color_lookup=track,
@@ -133,7 +139,7 @@ def _annotators(width: int, height: int) -> tuple[Any, ...]:
 
 
 def _quality_bar(scene: Array, quality: float) -> Array:
-    """A bar along the top left: its length is the quality, from red (0) to green (1)."""
+    """Draw a bar at the top left, whose length is the quality, from red (0) to green (1)."""
     height, width = scene.shape[:2]
     margin, thick = max(1, height // 60), max(2, height // 36)
     length = max(2, width // 4)
@@ -156,7 +162,7 @@ def _quality_bar(scene: Array, quality: float) -> Array:
 
 
 def _encoded(container: Any, drawn: Iterator[Picture]) -> Iterator[Picture]:
-    """Pass frames on while they go into the container, each at its own time."""
+    """Encode frames into the container, each at its own time, and yield them."""
     stream: Any = None
     shown = -1
     size = (0, 0)
@@ -169,7 +175,7 @@ def _encoded(container: Any, drawn: Iterator[Picture]) -> Iterator[Picture]:
             stream.time_base = stream.codec_context.time_base = _TIME_BASE
         padding = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
         frame = av.VideoFrame.from_ndarray(np.pad(scene, padding, mode="edge"), format="bgr24")
-        # Players want times that grow; two frames of a damaged file may claim the same one.
+        # Players need increasing times; in a damaged file two frames may have the same one.
         shown = max(shown + 1, round(time_s / _TIME_BASE))
         frame.pts, frame.time_base = shown, _TIME_BASE
         container.mux(stream.encode(frame))

@@ -1,22 +1,21 @@
-"""The work of `jobs.track`: from the files of an archive to the rows of their videos.
+"""Track an archive: the driver's part, from the list of files to the summary.
 
-Imports torch, so `jobs.track` imports it only when the settings are known to be good.
+It imports torch, which is slow, so `jobs.track` imports it after it has checked the settings.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.cli import EXIT_FAILED, console, warn
-from jobs.track_settings import TrackConfig
 from model.track.checkpoint import file_sha256, read_metadata
-from pipeline.runtime.mlflow_run import TrackingLog
+from pipeline.runtime.mlflow_run import MlflowRun
 from pipeline.runtime.progress import RunDisplay, header_bar
 from pipeline.runtime.stop import Stopped, StopRequest
 from pipeline.storage import files as storage
@@ -26,6 +25,7 @@ from pipeline.storage.run_record import Plain, config_hash
 from pipeline.storage.schema import table_uri
 from pipeline.tracking.archive import read_archive
 from pipeline.tracking.attempts import Ledger, new_run
+from pipeline.tracking.config import TrackConfig
 from pipeline.tracking.dead_letters import settle
 from pipeline.tracking.here import run_in_process
 from pipeline.tracking.memory_estimate import MemoryEstimate, check_memory, estimate
@@ -33,20 +33,19 @@ from pipeline.tracking.plan import Segment, expected_frames, plan
 from pipeline.tracking.summary import RunSummary
 from pipeline.tracking.track_video import TrackSettings, local_weights
 from pipeline.tracking.worker import SegmentResult
-from pipeline.video.limits import Limits
 
 
 def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain]]:
-    """What workers are told, and the settings that decide results, thresholds as they will be.
+    """Settings of the workers, and the settings that decide results, with effective thresholds.
 
     Raises:
         CheckpointError: The weights cannot be used.
-        StorageError: They cannot be fetched.
+        StorageError: The weights cannot be read.
     """
     weights = config.weights if "://" in config.weights else str(Path(config.weights).absolute())
     with local_weights(weights) as path:
         model, sha256 = read_metadata(path).model, file_sha256(path)
-    given = config.tracker.model_dump()
+    given = asdict(config.tracker)
     effective = {k: getattr(model, k) if value is None else value for k, value in given.items()}
     deciding: dict[str, Plain] = {
         "weights": sha256,
@@ -61,7 +60,7 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
         window=config.decode.window,
         queue_size=config.decode.queue_size,
         low_quality_below=config.low_quality_below,
-        limits=Limits(**config.limits.model_dump(exclude={"watchdog_s"})),
+        limits=config.limits,
         run=new_run(),
         in_process=config.cluster.workers == 0,
         **effective,
@@ -73,22 +72,26 @@ def track_archive(
     config: TrackConfig,
     files: list[ArchiveFile],
     settings: TrackSettings,
-    log: TrackingLog | None,
+    log: MlflowRun | None,
     stop: StopRequest,
+    console: Console,
+    warn: Callable[[str], None],
 ) -> RunSummary:
-    """Read the headers, then track what is not done yet; a stop ends it early.
+    """Read the headers, then track the videos that are not done; a signal ends it early.
 
     Args:
-        config: The whole job's.
-        files: Of the archive.
-        settings: For the workers.
-        log: Told of the manifest and of progress, None for no log.
-        stop: Looked at all the time.
+        config: Settings of the job.
+        files: Files of the archive.
+        settings: Settings of the workers.
+        log: Gets the manifest and the progress; None logs nothing.
+        stop: Checked several times a second.
+        console: Console for the bars.
+        warn: Called with each file that is left out and the reason.
 
     Raises:
-        MemoryRefused: The actors would not fit into this machine.
+        MemoryRefused: The actors do not fit into the RAM of this machine.
         StorageError: The output, or a worker's temporary folder, cannot be written.
-        StalledError: Nothing moves any more.
+        StalledError: There was no progress for `limits.watchdog_s`.
         ClusterError: Ray cannot be used, or was lost.
         Stopped: A signal asked for the end before tracking began.
     """
@@ -102,12 +105,12 @@ def track_archive(
         archive = read_archive(
             files,
             settings.output,
-            done | dead,
-            config.cluster.probe_threads,
-            read,
-            settings.limits,
-            config.retry_dead_letters,
-            settings.conditional,
+            recorded=done | dead,
+            threads=config.probe_threads,
+            advance=read,
+            limits=settings.limits,
+            again=config.retry_dead_letters,
+            conditional=settings.conditional,
         )
     for path, reason in archive.unread.items():
         warn(f"{path}: {reason}")
@@ -141,7 +144,7 @@ def track_archive(
     open_videos = dict.fromkeys(s.video_id for s in segments)
     try:
         with RunDisplay(console, len(segments), sum(frames.values()), tick) as display:
-            for result in _results(config, segments, settings, display, stop):
+            for result in _results(config, segments, settings, display, stop, console):
                 if result.outcome == "unwritten":
                     raise StorageError(result.message)
                 del open_videos[result.video_id]
@@ -150,7 +153,7 @@ def track_archive(
                 if result.outcome in ("dead", "unread"):
                     warn(f"{result.video_id}: {result.message}")
     except Stopped:
-        # The attempts that this stop has cut off are not held against their videos.
+        # Attempts that this signal has ended do not count against their videos.
         ledger = Ledger(settings.output, settings.run, settings.in_process)
         ledger.forget(open_videos, settings.run)
     summary.wall_s = time.monotonic() - started
@@ -158,9 +161,9 @@ def track_archive(
 
 
 def _finished(output: str, retry: bool) -> tuple[set[str], set[str]]:
-    """The ids of videos done and of dead letters; with `retry` the letters are taken back."""
+    """Ids of finished videos and of dead letters; with `retry` dead letters are removed."""
     done, dead = (storage.list_stems(f"{output}/{t}") for t in ("videos", "dead_letters"))
-    for video_id in done & dead:  # a run was killed between the two
+    for video_id in done & dead:  # a run was killed before it removed the dead letter
         settle(output, video_id)
     dead -= done
     if retry:
@@ -177,32 +180,33 @@ def _results(
     settings: TrackSettings,
     display: RunDisplay,
     stop: StopRequest,
+    console: Console,
 ) -> Iterator[SegmentResult]:
-    workers, watchdog_s = config.cluster.workers, config.limits.watchdog_s
+    workers, watchdog_s = config.cluster.number(), config.limits.watchdog_s
     with local_weights(settings.weights) as path:
         model = read_metadata(path).model
     videos = [segment.info for segment in segments]
     need = estimate(model, settings.window, settings.queue_size, videos, settings.limits)
     if workers == 0:
-        _check_memory(need, 1, False)
+        _check_memory(need, 1, False, console)
         yield from run_in_process(segments, settings, display, stop, watchdog_s, _give_up)
         return
-    # Ray takes seconds to import, which a run without it should not wait for.
+    # Imported here, because Ray takes seconds to import and not all runs need it.
     from pipeline.tracking.on_ray import cluster_actors, connected, run_on_ray
 
     with connected(config.cluster.address, workers):
         gpus, actors = cluster_actors(workers)
-        if config.cluster.address is None:
-            _check_memory(need, min(actors, len(segments)), gpus > 0)
+        if not config.cluster.address:
+            _check_memory(need, min(actors, len(segments)), gpus > 0, console)
         yield from run_on_ray(segments, settings, display, workers, stop, watchdog_s)
 
 
-def _check_memory(need: MemoryEstimate, actors: int, on_gpu: bool) -> None:
+def _check_memory(need: MemoryEstimate, actors: int, on_gpu: bool, console: Console) -> None:
     console.print(f"{actors} actors, each at most {need}", soft_wrap=True, highlight=False)
     check_memory(need, actors, on_gpu)
 
 
 def _give_up(message: str) -> None:
-    """End a process whose main thread hangs."""
+    """End the process, whose main thread hangs, with the exit code of a failed job."""
     Console(stderr=True).print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
-    os._exit(EXIT_FAILED)
+    os._exit(1)

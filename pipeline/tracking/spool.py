@@ -1,4 +1,4 @@
-"""Where the rows of a table wait until their video is whole: on disk, a row group in memory."""
+"""Storage for the rows of a table until their video is done: on disk, with one row group in RAM."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ import pyarrow.parquet as pq
 from pipeline.storage.errors import StorageError
 
 GROUP_ROWS = 131_072
-"""Rows of a row group: what is held in memory, and what a reader takes at once."""
+"""Rows of a row group, the unit that is held in RAM and read at once."""
 
 
 class SpoolError(StorageError):
-    """This machine's temporary folder cannot hold the rows of a video; no fault of the video."""
+    """The rows of a video cannot be written to this machine's temporary folder."""
 
 
 class TableSpool:
-    """One table of one video, growing in a temporary Parquet file of row groups of one size.
+    """One table of one video, in a temporary Parquet file with row groups of one size.
 
-    Columns are filled in place, so memory is that of one row group however long the video is, and
-    row groups do not depend on how the rows came. The file has no name in its folder, so it is
-    gone with the process, whatever ends that.
+    Columns are filled in place, so RAM is that of one row group, whatever the length of the video.
+    Row groups do not depend on how many rows `add` gets at once. The file has no name in its
+    folder, so it is removed when the process ends, also by a kill.
     """
 
     def __init__(self, schema: pa.Schema, video_id: str) -> None:
         """Open the file.
 
         Args:
-            schema: Of the table; its column `video_id` is filled here.
-            video_id: The video's.
+            schema: Schema of the table; its column `video_id` is filled here.
+            video_id: Id of the video.
 
         Raises:
             SpoolError: There is no temporary folder that can be written.
@@ -61,17 +61,17 @@ class TableSpool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Nothing of it is needed any more, and a full disk was told of when it was met.
+        # The file is not needed any more, and `add` and `finished` have reported a full disk.
         with suppress(OSError, pa.ArrowException):
             self._writer.close()
         with suppress(OSError):
             self._file.close()
 
     def add(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Append rows, by column, in the order in which they are to be read.
+        """Append rows, given by column.
 
         Raises:
-            SpoolError: The disk is full, or fails.
+            SpoolError: The disk is full or fails.
         """
         start, stop = 0, len(rows["frame_index"])
         while start < stop:
@@ -84,10 +84,10 @@ class TableSpool:
                 self._flush()
 
     def finished(self) -> BinaryIO:
-        """The whole Parquet file, to be read from its start; nothing can be added any more.
+        """Close the table and return the Parquet file, open at its start.
 
         Raises:
-            SpoolError: The disk is full, or fails.
+            SpoolError: The disk is full or fails.
         """
         if self._filled:
             self._flush()
@@ -117,6 +117,5 @@ class TableSpool:
             where = tempfile.tempdir or "a temporary folder"
             raise SpoolError(
                 f"cannot keep the rows of {self._video_id} in {where}: {error.strerror or error}; "
-                "free some space there, or set TMPDIR, where workers start, to a folder on another "
-                "disk"
+                "free some space there, or set TMPDIR of the workers to a folder on another disk"
             ) from error

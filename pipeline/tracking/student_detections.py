@@ -1,6 +1,6 @@
-"""What a student detects in single pictures: by its decoder, and by its dense head alone.
+"""Detections of a student in single pictures, by its decoder and by its dense head alone.
 
-Needs no more than training does, so that a training can score itself where nothing else is.
+The module needs no library beyond those of a training, so a training can score itself.
 Shapes: N pictures, K detection queries, S positions of the dense head.
 """
 
@@ -19,23 +19,24 @@ from model.net.config import ModelConfig
 from model.net.geometry import to_corners
 from model.net.letterbox import Letterbox
 from model.net.quality import sample_patches
-from model.track.tracker import Memory, Tracker
+from model.track.frames import EncodedFrames
+from model.track.tracker import Tracker
 from pipeline.datasets.picture_boxes import Found
 from pipeline.video.canvas import grey, letterboxed
 
-_NMS_IOU = 0.65  # of the foreign detectors too
-_CANDIDATES = 1000  # best positions that suppression looks at
+_NMS_IOU = 0.65  # as for the detectors of other projects
+_CANDIDATES = 1000  # positions with the best scores, the input of suppression
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One picture as a student takes it.
+    """One picture as input of a student.
 
     Attributes:
         image: (3, H, W) uint8 on the canvas.
         valid: height and width in pixels of the picture on the canvas.
         patches: (P, S, S) uint8 of the picture's luma.
-        box: the way back.
+        box: map from the canvas to the picture.
     """
 
     image: Tensor
@@ -55,8 +56,8 @@ def prepare(pixels: np.ndarray[Any, Any], config: ModelConfig) -> Prepared:
 @torch.inference_mode()
 def encode(
     tracker: Tracker, pictures: Sequence[Prepared], device: torch.device | str = "cpu"
-) -> Memory:
-    """The memory of several pictures, in one batch; the tracker is taken in the mode it is in."""
+) -> EncodedFrames:
+    """Encode several pictures as one batch; the mode of the tracker (train or eval) stays."""
     images = torch.stack([p.image for p in pictures])
     valid = torch.tensor([p.valid for p in pictures])
     patches = torch.stack([p.patches for p in pictures])
@@ -64,24 +65,24 @@ def encode(
 
 
 def decoder_detections(
-    memory: Memory, pictures: Sequence[Prepared], whole: Sequence[bool] | None = None
+    encoded: EncodedFrames, pictures: Sequence[Prepared], whole: Sequence[bool] | None = None
 ) -> list[Found]:
-    """What the last decoder layer says: every query, without any suppression.
+    """Detections of the last decoder layer: all queries, without suppression of duplicates.
 
     Args:
-        memory: of the pictures.
-        pictures: as they were encoded.
-        whole: for each, whether boxes are asked for of whole people, as ground truth of sequences
-            has them, or of what is seen of them, as stills have; None: seen in all.
+        encoded: the encoded pictures.
+        pictures: the same pictures, in the same order.
+        whole: for each picture, True for boxes of whole people, as in the ground truth of
+            sequences, False for boxes of their visible parts, as in stills; None is False for all.
     """
-    boxes, scores = _last_layer(memory, pictures[0].box, whole or [False] * len(pictures))
+    boxes, scores = _last_layer(encoded, pictures[0].box, whole or [False] * len(pictures))
     return [_in_picture(boxes[i], scores[i], picture.box) for i, picture in enumerate(pictures)]
 
 
-def dense_detections(memory: Memory, pictures: Sequence[Prepared]) -> list[Found]:
-    """What the dense head says, duplicates suppressed; at most as many as there are queries."""
-    most = memory.detections.logits.shape[2]
-    dense = memory.dense
+def dense_detections(encoded: EncodedFrames, pictures: Sequence[Prepared]) -> list[Found]:
+    """Detections of the dense head after NMS, at most as many as the decoder has queries."""
+    most = encoded.detections.logits.shape[2]
+    dense = encoded.dense
     scores = dense.logits.float().sigmoid().amax(-1).masked_fill(~dense.valid, -1)
     scores, index = scores.topk(min(_CANDIDATES, scores.shape[1]), dim=1)
     boxes = dense.boxes.float().gather(1, index[..., None].expand(-1, -1, 4))
@@ -93,18 +94,20 @@ def dense_detections(memory: Memory, pictures: Sequence[Prepared]) -> list[Found
     return found
 
 
-def _last_layer(memory: Memory, box: Letterbox, whole: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """Corners (N, K, 4) in canvas pixels and scores (N, K): all that is read of the decoder."""
-    found = memory.detections
+def _last_layer(
+    encoded: EncodedFrames, box: Letterbox, whole: Sequence[bool]
+) -> tuple[Tensor, Tensor]:
+    """Corners (N, K, 4) in canvas pixels and scores (N, K) of the last decoder layer."""
+    found = encoded.detections
     scores = found.logits[-1].float().sigmoid().amax(-1)
     asked = torch.tensor(whole, device=scores.device)[:, None, None]
-    boxes = torch.where(asked, memory.whole, found.boxes[-1]).float()
+    boxes = torch.where(asked, encoded.whole, found.boxes[-1]).float()
     width, height = box.input_width, box.input_height
     return to_corners(boxes) * scores.new_tensor([width, height] * 2), scores
 
 
 def _in_picture(corners: Tensor, scores: Tensor, box: Letterbox) -> Found:
-    """Back into the picture and clipped to it; what lies outside is dropped."""
+    """Map boxes to the picture and clip them; boxes outside of it are dropped."""
     source = box.to_source(corners.cpu().numpy().astype(np.float64))
     xywh = np.concatenate([source[:, :2], source[:, 2:] - source[:, :2]], axis=1)
     solid = (xywh[:, 2:] > 0).all(axis=1)

@@ -1,4 +1,4 @@
-"""What a run did: counted as results come in, told as one table at the end."""
+"""Summary of a run: counts results and prints them as a table at the end."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ class RunSummary:
 
     Attributes:
         found: Files found in the archive.
-        skipped: Tracked, or dead letters, before this run.
+        skipped: Videos that earlier runs tracked or made dead letters of.
         dead: Dead letters of this run.
         dead_before: Dead letters among the skipped.
-        unread: Videos that storage failed on; running again takes them up.
-        planned, finished: Videos that this run had to track, and those of them that came back.
-        seconds: The workers' seconds by stage. "decode" is the model waiting for frames: decoding
-            itself runs beside it, for `decode_busy_s`.
+        done, partial: Videos tracked by this run, and those of them that are not whole.
+        unread: Videos on which storage failed; the next run tries them again.
+        planned, finished: Videos that this run had to track, and those that have a result.
+        seconds: Seconds of the workers by stage. "decode" is how long the model waited for frames.
+        decode_busy_s: Seconds in which decode threads worked, in parallel to the model.
         wall_s: Seconds of the tracking, start of the workers included.
     """
 
@@ -68,21 +69,21 @@ class RunSummary:
 
     @property
     def left(self) -> int:
-        """Videos that are neither tracked nor dead letters, for a run that was cut short."""
+        """Videos without a result, if the run ended early."""
         return max(0, self.planned - self.finished)
 
     @property
     def frames_per_second(self) -> float:
-        """Frames a second of the whole run."""
+        """Frames per second of the whole run."""
         return self.frames / self.wall_s if self.wall_s else 0.0
 
     @property
     def times_real_time(self) -> float:
-        """Seconds of footage tracked in a second."""
+        """Seconds of footage tracked per second."""
         return self.video_s / self.wall_s if self.wall_s else 0.0
 
     def metrics(self) -> dict[str, float]:
-        """Figures for the log."""
+        """Figures for MLflow."""
         return {
             "videos_done": self.done,
             "videos_partial": self.partial,
@@ -126,7 +127,7 @@ class RunSummary:
 
 
 def closing_lines(output: str, dead_letters: bool) -> list[str]:
-    """Where the results are, and three ways to ask them."""
+    """The folder of the results, and three example queries."""
     root = mask_secrets(output).rstrip("/")
     queries = [
         ("videos", ".project('relative_path, num_tracks, quality_mean').order('quality_mean')"),
@@ -144,7 +145,7 @@ def closing_lines(output: str, dead_letters: bool) -> list[str]:
 
 
 def _python() -> str:
-    """The interpreter that has DuckDB, as it is called from here."""
+    """Path of this interpreter, relative if it is below the working directory."""
     path = Path(sys.executable)
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,4 +1,4 @@
-"""From the model's tensors to the rows of one video: tracks, frames, and the video's own row."""
+"""Make the rows of one video from the model's tensors: of tracks, of frames, of the video."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from model.net.letterbox import Letterbox
 from model.net.quality import STATISTICS
-from model.track.tracker import FrameResult, Memory
+from model.track.frames import EncodedFrames, FrameResult
 from pipeline.storage.schema import FRAMES, TRACKS
 from pipeline.tracking.spool import TableSpool
 from pipeline.video.decode import Frame
@@ -31,20 +31,20 @@ class WindowRows:
 
 
 class VideoTables:
-    """The tables of one video while it is tracked, and what its row of `videos` sums up.
+    """The tables of one video while it is tracked, and the values for its row of `videos`.
 
-    Rows go to disk by row groups. What grows with the video is a float of quality a frame and a
-    counter a track, so that percentiles and medians are exact.
+    Rows go to disk by row groups. In RAM one float of quality per frame and one counter per track
+    are kept, so that percentiles and medians are exact.
 
     Attributes:
-        tracks, frames: The rows.
+        tracks, frames: The tables.
     """
 
     def __init__(self, info: VideoInfo) -> None:
-        """Open the tables; used as a context manager, which throws them away at its end.
+        """Open the tables. Used as a context manager, which deletes them at its end.
 
         Raises:
-            SpoolError: There is no temporary folder that can be written.
+            SpoolError: No temporary folder can be written.
         """
         self._info = info
         self._quality = array("f")
@@ -80,11 +80,11 @@ class VideoTables:
         self.frames.add(window.frames)
 
     def summary(self, low_quality_below: float, measured: Mapping[str, Any]) -> dict[str, Any]:
-        """The video's row of `videos`, after at least one window.
+        """The video's row of `videos`; needs at least one window.
 
         Args:
-            low_quality_below: Frames of lower quality count as low.
-            measured: The fields that the rows do not tell; `elapsed_s` gives the rate.
+            low_quality_below: Frames of lower quality count in low_quality_share.
+            measured: Fields that the rows do not have, and `elapsed_s` for the rate.
         """
         quality = np.frombuffer(self._quality, np.float32)
         lengths = self._lengths[self._lengths > 0]
@@ -109,7 +109,7 @@ class VideoTables:
         }
 
     def _covered_s(self) -> float:
-        """Seconds of footage in the frames read: the last one is shown for one interval as well."""
+        """Seconds of footage in the frames read, with one mean interval for the last frame."""
         count = len(self._quality)
         if count > 1:
             span = self._last_s - self._first_s
@@ -119,21 +119,21 @@ class VideoTables:
 
 def window_rows(
     window: Sequence[Frame],
-    memory: Memory,
+    encoded: EncodedFrames,
     results: Sequence[FrameResult],
     letterbox: Letterbox,
     classes: Sequence[str],
 ) -> WindowRows:
-    """Rows of one stream's window; boxes in source pixels, none of them empty.
+    """Rows of one window of a video, with boxes in source pixels; empty boxes are dropped.
 
     Args:
         window: N frames.
-        memory: Their encoding.
-        results: Their N results, of a batch of one.
-        letterbox: How the frames lie on the canvas.
+        encoded: The same frames, encoded.
+        results: Results of the N frames, each of batch size 1.
+        letterbox: Map between canvas and frame.
         classes: Class names by label.
     """
-    track_id = _stack([r.track_id for r in results])  # (N, M), as the next three
+    track_id = _stack([r.track_id for r in results])  # (N, M), as the next three arrays
     scores = _stack([r.scores for r in results])
     labels = _stack([r.labels for r in results])
     weights = _stack([r.semantic_weight for r in results])
@@ -146,7 +146,7 @@ def window_rows(
     row, slot = row[order], slot[order]
     boxes = letterbox.to_source(canvas[row, slot]).astype(np.float32)
     size = boxes[:, 2:] - boxes[:, :2]
-    inside = (size > 0).all(axis=1)  # a box wholly in the padding is clipped to nothing
+    inside = (size > 0).all(axis=1)  # clipping makes a box in the padding empty
     row, slot, boxes, size = row[inside], slot[inside], boxes[inside], size[inside]
     tracks = {
         "frame_index": index[row],
@@ -160,11 +160,11 @@ def window_rows(
         "class_name": np.array(classes, object)[labels[row, slot]],
         "semantic_weight": weights[row, slot],
     }
-    statistics = memory.statistics.float().cpu().numpy()
+    statistics = encoded.statistics.float().cpu().numpy()
     frames = {
         "frame_index": index,
         "time_s": time_s,
-        "quality": memory.quality.float().cpu().numpy(),
+        "quality": encoded.quality.float().cpu().numpy(),
         **{name: statistics[:, column] for column, name in enumerate(STATISTICS)},
         "semantic_weight": _stack([r.frame_weight for r in results]),
         "num_tracks": np.bincount(row, minlength=len(window)).astype(np.int32),
@@ -173,6 +173,6 @@ def window_rows(
 
 
 def _stack(rows: Sequence[torch.Tensor]) -> np.ndarray:
-    """Results of a window, a batch of one each, in one transfer: N x (1, …) to (N, …)."""
+    """Join N tensors (1, …) to an array (N, …), with one transfer from the device."""
     stacked = torch.cat(list(rows))
     return (stacked.float() if stacked.is_floating_point() else stacked).cpu().numpy()

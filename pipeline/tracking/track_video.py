@@ -18,35 +18,35 @@ from model.allocator import keep_large_blocks
 from model.net.letterbox import Letterbox
 from model.track.checkpoint import CheckpointError, file_sha256
 from model.track.tracker import Tracker
+from model.version import code_version
 from pipeline.storage import files as storage
-from pipeline.storage.run_record import code_version
 from pipeline.tracking.tables import VideoTables, WindowRows, window_rows
 from pipeline.video.decode import Frame, FrameStream
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
 
 Report = Callable[[str, int], None]
-"""Told the video's id and how many of its frames are tracked so far."""
+"""Called with a video's id and the number of its frames that are tracked so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrackSettings:
-    """All a worker must know besides the video.
+    """Settings of a worker.
 
     Attributes:
         weights: Path or URL of the student's checkpoint.
-        output: Folder or URL prefix of the tables; not used by `track_video`.
+        output: Folder or URL of the tables; not used by `track_video`.
         model_sha256: Expected hash of the weights; "" accepts any.
-        config_hash: Stands for the settings that decide results.
+        config_hash: Hash of the settings that decide results.
         window: Frames encoded as one batch.
-        queue_size: Decoded frames that wait for the model, at most.
+        queue_size: Greatest number of decoded frames that wait for the model.
         low_quality_below: A frame of lower quality counts as low-quality.
-        birth_threshold, keep_threshold, miss_tolerance: None is the checkpoint's own.
+        birth_threshold, keep_threshold, miss_tolerance: None takes the value of the checkpoint.
         device: "cpu" or "cuda".
         limits: Bounds on one video.
-        run: Stands for this run in the ledger of attempts.
-        in_process: Whether the worker is the driver itself.
-        conditional: Whether the output can refuse to create a file that is there.
+        run: Name of this run in the ledger of attempts.
+        in_process: Whether the worker runs in the driver's process.
+        conditional: Whether the output can refuse to create a file that exists.
     """
 
     weights: str
@@ -68,7 +68,7 @@ class TrackSettings:
 
 @contextmanager
 def local_weights(weights: str) -> Iterator[Path]:
-    """The checkpoint as a local file, fetched for the time being where it is a URL."""
+    """The checkpoint as a local file; from a URL it is copied to a temporary file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(weights)
         if "://" in weights:
@@ -78,12 +78,12 @@ def local_weights(weights: str) -> Iterator[Path]:
 
 
 def open_tracker(settings: TrackSettings) -> Tracker:
-    """Load the student with the settings' thresholds, on the settings' device.
+    """Load the student, with the thresholds of the settings, on their device.
 
-    The process keeps its large blocks of memory from here on (`keep_large_blocks`).
+    From here on the process keeps its large blocks of memory (`keep_large_blocks`).
 
     Raises:
-        CheckpointError: The file is missing, damaged, or not the one the run was started with.
+        CheckpointError: The file is missing, damaged, or has another hash than the settings say.
     """
     keep_large_blocks()
     with local_weights(settings.weights) as path:
@@ -102,11 +102,13 @@ def open_tracker(settings: TrackSettings) -> Tracker:
 
 @dataclass(slots=True)
 class Spent:
-    """What a pass over a video has taken so far, and how it ended.
+    """Seconds that tracking a video has taken so far, and how decoding ended.
 
     Attributes:
-        decode_wait_s, decode_busy_s, encode_s, step_s: Seconds.
-        error: Why decoding stopped before the end of the video; None if it did not.
+        decode_wait_s: Seconds in which the model waited for frames.
+        decode_busy_s: Seconds in which the decode thread worked.
+        encode_s, step_s: Seconds of encoding and stepping.
+        error: The reason why decoding stopped before the end of the video; None if it did not.
     """
 
     decode_wait_s: float = 0.0
@@ -123,20 +125,20 @@ def tracked_windows(
     spent: Spent,
     deadline: float | None = None,
 ) -> Generator[WindowRows]:
-    """Track one whole video from its start; yields the rows of a window of frames after another.
+    """Track one whole video from its start; yields the rows of one window of frames after another.
 
-    A decode thread stays ahead of the model; `window` frames are encoded as one batch, then
-    stepped one by one. The thread ends with the iterator, so close one that is left early.
+    A thread decodes ahead of the model. `window` frames are encoded as one batch, then stepped one
+    by one. The thread ends with the iterator, so an iterator that is left early has to be closed.
 
     Args:
         tracker: On the settings' device.
         info: The video.
-        settings: Window, queue, limits and device count here.
-        spent: Added to on the way; its error is final at the end.
-        deadline: Moment of `time.monotonic` after which no frame is waited for.
+        settings: Its window, queue size, limits and device are used.
+        spent: Updated after each window; `error` and `decode_busy_s` are set at the end.
+        deadline: Value of `time.monotonic` after which no frame is waited for.
 
     Raises:
-        DecodeError: Not one frame could be read.
+        DecodeError: No frame could be read.
         DeadlineError: The deadline has passed.
         StorageError: The video could not be read to its end.
     """
@@ -152,17 +154,17 @@ def tracked_windows(
             spent.decode_wait_s += time.perf_counter() - mark
             if not window:
                 break
-            # Within the window alone: the caller's code runs between two of them.
+            # Not around `yield`, because the caller's code runs there.
             with torch.inference_mode():
                 mark = time.perf_counter()
                 box = stream.letterbox
-                memory = tracker.encode(*batch_window(window, box, device))
+                encoded = tracker.encode(*batch_window(window, box, device))
                 if device.type == "cuda":
-                    torch.cuda.synchronize(device)  # else encoding's time counts as stepping's
+                    torch.cuda.synchronize(device)  # otherwise encoding is timed as stepping
                 spent.encode_s += time.perf_counter() - mark
                 mark = time.perf_counter()
-                results, state = tracker.track(memory, state)
-                rows = window_rows(window, memory, results, box, config.classes)
+                results, state = tracker.track(encoded, state)
+                rows = window_rows(window, encoded, results, box, config.classes)
                 spent.step_s += time.perf_counter() - mark
             yield rows
         spent.error, spent.decode_busy_s = stream.error, stream.decode_seconds
@@ -175,13 +177,13 @@ def track_video(
     tables: VideoTables,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Track one whole video into its tables; returns its row of `videos`. Publishes nothing.
+    """Track one whole video into its tables, without publishing; returns its row of `videos`.
 
     Raises:
-        DecodeError: Not one frame could be read.
+        DecodeError: No frame could be read.
         DeadlineError: It took longer than `settings.limits` allows.
         StorageError: The video could not be read to its end.
-        SpoolError: This machine's temporary folder cannot hold the rows.
+        SpoolError: The rows cannot be written to this machine's temporary folder.
     """
     spent, write_s = Spent(), 0.0
     started = time.perf_counter()
@@ -211,7 +213,11 @@ def track_video(
 def batch_window(
     window: list[Frame], box: Letterbox, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Frames of one video as `Tracker.encode` takes them: images, valid sizes, patches."""
+    """Frames of one video as arguments of `Tracker.encode`.
+
+    Returns:
+        Images (N, 3, H, W) uint8, valid sizes (N, 2) in pixels, patches (N, P, S, S) uint8.
+    """
     images = torch.from_numpy(np.stack([frame.image for frame in window])).to(device)
     patches = torch.from_numpy(np.stack([frame.patches for frame in window])).to(device)
     valid = torch.tensor([[box.scaled_height, box.scaled_width]] * len(window), device=device)

@@ -1,4 +1,4 @@
-"""The worker: holds the model, tracks videos one after the other, publishes their rows."""
+"""The worker: loads the model, tracks videos one after the other, publishes their tables."""
 
 from __future__ import annotations
 
@@ -31,11 +31,17 @@ _LOAD_PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class SegmentResult:
-    """What became of a segment; the row that goes back to the driver. Seconds are the worker's."""
+    """The result of a segment, which goes back to the driver.
+
+    Attributes:
+        outcome: "ok", "partial", "dead" (a dead letter), "unread" (storage failed while the video
+            was read; the next run tries again) or "unwritten" (the output or the temporary folder
+            cannot be written, so the run has to end).
+        message: The reason; "" for "ok".
+        decode_wait_s, decode_busy_s, encode_s, step_s, write_s: Seconds of the worker.
+    """
 
     video_id: str
-    # "ok", "partial", "dead" (a dead letter), "unread" (storage failed: run again), "unwritten"
-    # (the output or this machine's temporary folder cannot be written: no use going on)
     outcome: str
     message: str
     frames: int = 0
@@ -49,15 +55,15 @@ class SegmentResult:
 
 
 class VideoTracker:
-    """A worker: holds the model, tracks videos one after the other, publishes their tables.
+    """A worker: loads the model, tracks videos one after the other, publishes their tables.
 
-    Used as an actor class by Ray Data, and directly when there is no cluster.
+    Ray Data uses it as an actor class; without a cluster it is called directly.
     """
 
     def __init__(self, settings: TrackSettings, report: Report | None = None) -> None:
-        """Load the weights, trying again: shared storage is not always there at once."""
-        # One thread, always: how a sum is split over threads changes its last bits, and a run
-        # that is taken up again must give the rows of an undisturbed one. Actors give parallelism.
+        """Load the weights, with retries, because shared storage may not be mounted yet."""
+        # Always one thread: how a sum is split over threads changes its last bits, and a resumed
+        # run must give the same rows as an undisturbed one. Actors give parallelism.
         torch.set_num_threads(1)
         self.settings = settings
         self.report = report
@@ -71,31 +77,31 @@ class VideoTracker:
                 time.sleep(_LOAD_PAUSE_S * attempt)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """One-row batch in, one-row batch out, as `pack_info` and `unpack_results` see them."""
+        """Track the video of a one-row batch; see `pack_info` and `unpack_results`."""
         return pa.Table.from_pylist(
             [asdict(self.track(VideoInfo(**json.loads(row)))) for row in batch["info"].to_pylist()]
         )
 
     def track(self, info: VideoInfo) -> SegmentResult:
-        """Track a video and publish its rows, or a dead letter; what is published stays."""
+        """Track a video and publish its tables or a dead letter, unless it has either already."""
         try:
-            earlier = self._earlier(info)  # this call may be a repetition after a crash
+            earlier = self._earlier(info)  # after a crash this call may be a repetition
             return earlier or self._attempt(info)
         except StorageError as error:
             return SegmentResult(info.video_id, "unwritten", str(error))
 
     def _attempt(self, info: VideoInfo) -> SegmentResult:
-        """Track a video unless it has killed too many workers, with a trace in the ledger."""
+        """Track a video and record the attempt, unless the video has killed too many workers."""
         settings = self.settings
         ledger = Ledger(settings.output, settings.run, settings.in_process)
         before = ledger.entries(info.video_id)
         deaths = ledger.deaths(before)
         if deaths >= settings.limits.max_attempts:
             message = (
-                f"it has ended its worker {deaths} times (limits.max_attempts is "
+                f"it has killed its worker {deaths} times (limits.max_attempts is "
                 f"{settings.limits.max_attempts}), so it was not opened again"
             )
-            return self._bury(info, "poison", message, deaths)
+            return self._dead_letter(info, "poison", message, deaths)
         attempt = ledger.begin(info.video_id)
         try:
             result = self._track(info, deaths + 1)
@@ -109,21 +115,23 @@ class VideoTracker:
         with VideoTables(info) as tables:
             try:
                 row = track_video(self.tracker, info, self.settings, tables, self.report)
-            except SpoolError:  # the next video would meet it too
+            except SpoolError:  # other videos would fail in the same way
                 raise
-            except StorageError as error:  # says nothing of the video: no dead letter
+            except StorageError as error:  # the video may be good, so no dead letter
                 return SegmentResult(info.video_id, "unread", str(error))
             except DecodeError as error:
-                return self._bury(info, "input", str(error), attempts)
+                return self._dead_letter(info, "input", str(error), attempts)
             except DeadlineError as error:
-                result = self._bury(info, "deadline", self._out_of_time(info, error), attempts)
+                result = self._dead_letter(
+                    info, "deadline", self._out_of_time(info, error), attempts
+                )
                 if error.hangs and not self.settings.in_process:
-                    # A thread in libav cannot be ended, only its process. The repetition that
-                    # follows in a new one finds the dead letter.
+                    # A thread in libav cannot be ended, only its process. Ray repeats the call in
+                    # a new process, which finds the dead letter.
                     os._exit(1)
                 return result
-            except (Exception, SystemExit) as error:  # a SystemExit would take the worker along
-                return self._bury(info, "poison", describe_error(error), attempts)
+            except (Exception, SystemExit) as error:  # SystemExit would end the worker
+                return self._dead_letter(info, "poison", describe_error(error), attempts)
             return self._publish(info, tables, row)
 
     def _publish(self, info: VideoInfo, tables: VideoTables, row: dict[str, Any]) -> SegmentResult:
@@ -138,25 +146,27 @@ class VideoTracker:
         settle(output, info.video_id)
         return _result(row)
 
-    def _bury(self, info: VideoInfo, kind: str, message: str, attempts: int) -> SegmentResult:
+    def _dead_letter(
+        self, info: VideoInfo, kind: str, message: str, attempts: int
+    ) -> SegmentResult:
         output = self.settings.output
         write_dead_letter(
             output,
-            info.video_id,
-            info.uri,
-            info.relative_path,
-            "track",
-            kind,
-            message,
-            attempts,
-            self.settings.conditional,
+            video_id=info.video_id,
+            uri=info.uri,
+            relative_path=info.relative_path,
+            stage="track",
+            kind=kind,
+            message=message,
+            attempts=attempts,
+            conditional=self.settings.conditional,
         )
         # Another run may have tracked it in the meantime.
         settle(output, info.video_id)
         return self._earlier(info) or SegmentResult(info.video_id, "dead", message)
 
     def _earlier(self, info: VideoInfo) -> SegmentResult | None:
-        """What became of a video before, None if nothing has."""
+        """The published result of a video, None if there is none."""
         for table in ("videos", "dead_letters"):
             uri = table_uri(self.settings.output, table, info.video_id)
             if storage.exists(uri):
@@ -176,12 +186,12 @@ class VideoTracker:
 
 
 def pack_info(info: VideoInfo) -> dict[str, str]:
-    """A video as a row for Ray Data; JSON, so that blocks do not differ in what is null."""
+    """A video as a row for Ray Data. As JSON, because null columns would differ between blocks."""
     return {"info": json.dumps(asdict(info))}
 
 
 def unpack_results(batch: pa.Table) -> Iterator[SegmentResult]:
-    """The rows that workers gave back."""
+    """Results from the rows that workers returned."""
     return (SegmentResult(**row) for row in batch.to_pylist())
 
 

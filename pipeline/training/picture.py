@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from model.learn.training import Trainer
-from model.track.tracker import FrameResult, Memory, Tracker
+from model.track.frames import EncodedFrames, FrameResult
+from model.track.tracker import Tracker
 from pipeline.training.work import Look
 
 _COLUMNS = 4
@@ -35,18 +36,18 @@ class BatchInspector:
         """Look at a batch of clips (B, T, …) or of frames (N, …)."""
         tracker, batch = trainer.tracker.eval(), batch.to(trainer.device)
         length = batch.images.shape[1] if batch.images.dim() == 5 else 1
-        memory = tracker.encode(
+        encoded = tracker.encode(
             batch.images.flatten(0, -4), batch.valid.flatten(0, -2), batch.patches.flatten(0, -4)
         )
         severity = batch.severity.flatten()
         known = severity >= 0
         self._seen.append(
-            (memory.quality[known].float().cpu().numpy(), severity[known].float().cpu().numpy())
+            (encoded.quality[known].float().cpu().numpy(), severity[known].float().cpu().numpy())
         )
         quality, levels = (np.concatenate(parts) for parts in zip(*self._seen, strict=True))
-        weight = memory.frame_weight.float()
+        weight = encoded.frame_weight.float()
         figures = {
-            "quality_mean": float(memory.quality.float().mean()),
+            "quality_mean": float(encoded.quality.float().mean()),
             "gate_mean": float(weight.mean()),
             "gate_least": float(weight.min()),
             "gate_greatest": float(weight.max()),
@@ -54,7 +55,7 @@ class BatchInspector:
         correlation = rank_correlation(quality, -levels)
         if correlation is not None:
             figures["quality_rank_correlation"] = correlation
-        return Look(_png(draw(tracker, memory, batch, length)), figures)
+        return Look(_png(draw(tracker, encoded, batch, length)), figures)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
@@ -64,32 +65,32 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
 
 
-def draw(tracker: Tracker, memory: Memory, batch: Any, length: int) -> np.ndarray:
+def draw(tracker: Tracker, encoded: EncodedFrames, batch: Any, length: int) -> np.ndarray:
     """The picture (h, w, 3) uint8.
 
     Args:
         tracker: in eval mode.
-        memory: of all frames of the batch.
+        encoded: all frames of the batch.
         batch: of clips or frames.
         length: frames of a clip, 1 where each stands alone.
     """
     frames = batch.images.flatten(0, -4).cpu().numpy().transpose(0, 2, 3, 1)
-    colours = semantic_colours(memory.semantic_map.float())
+    colours = semantic_colours(encoded.semantic_map.float())
     # As many frames of the first clip as there are columns, else of the first clips.
     clips = max(1, _COLUMNS // length)
     labels = _labels(batch)
     columns = []
     for clip in range(min(clips, len(frames) // length)):
         first = clip * length
-        results, _ = tracker.track(memory[first : first + length], tracker.initial_state(1))
+        results, _ = tracker.track(encoded[first : first + length], tracker.initial_state(1))
         for t, result in enumerate(results[:_COLUMNS]):
             n = first + t
             columns.append(
                 np.concatenate(
                     [
                         _with_boxes(frames[n], result, labels[n] if labels else ()),
-                        _bar(memory.quality[n], "quality", _severity(batch, n)),
-                        _bar(memory.frame_weight[n], "semantic weight"),
+                        _bar(encoded.quality[n], "quality", _severity(batch, n)),
+                        _bar(encoded.frame_weight[n], "semantic weight"),
                         _scaled(colours[n], frames.shape[1:3]),
                     ]
                 )

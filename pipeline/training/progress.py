@@ -1,19 +1,13 @@
-"""The progress bar of a training run."""
+"""How a training is shown while it runs: a progress bar, or lines where there is no terminal."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bar
-
 from model.learn.training import Progress
 from model.learn.training_config import TrainingConfig
+
+_EVERY_S = 5.0
 
 
 @contextmanager
@@ -22,6 +16,11 @@ def progress_bar(config: TrainingConfig) -> Iterator[Callable[[Progress], None]]
 
     What could not be read is warned of once, and counted.
     """
+    # Rich is imported where a bar is drawn, as training runs without it too.
+    from rich.markup import escape
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
     columns = (
         BarColumn(bar_width=24),
         TextColumn("{task.fields[at]}"),
@@ -52,6 +51,30 @@ def progress_bar(config: TrainingConfig) -> Iterator[Callable[[Progress], None]]
     with Bar(*columns) as bar:
         task = bar.add_task("training", total=1.0, at="", losses="", rate="")
         yield watch
+
+
+def line_printer() -> Callable[[Progress], None]:
+    """Say how it goes without a terminal: a line every few seconds of training."""
+    since: list[Progress] = []
+
+    def watch(progress: Progress) -> None:
+        for line in progress.problems:
+            print(f"left out: {line}", flush=True)
+        since.append(progress)
+        seconds = sum(p.seconds for p in since)
+        if seconds < _EVERY_S and progress.budget_used < 1:
+            return
+        terms = "  ".join(f"{name} {value:.3f}" for name, value in progress.terms.items())
+        rate = sum(p.frames for p in since) / max(1e-9, seconds)
+        waited = sum(p.data_seconds for p in since) / max(1e-9, seconds)
+        since.clear()
+        print(
+            f"{time.strftime('%H:%M:%S')} {progress.budget_used:.1%} step {progress.step} "
+            f"loss {progress.loss:.3f}  {terms}  {rate:.1f} frames/s, {waited:.0%} waiting",
+            flush=True,
+        )
+
+    return watch
 
 
 def _place(progress: Progress, config: TrainingConfig) -> str:

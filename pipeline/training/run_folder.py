@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from model.settings import differences, flat
+
 STATE = "state.safetensors"
 RECENT = "recent.jsonl"
 """The last steps as the first worker did them, written before the state that they led to."""
@@ -75,22 +77,25 @@ class RunFolder:
         before = self.read(_CONFIG)
         if before is not None and self.exists(STATE):
             try:
-                flat = _flat(json.loads(before))
+                earlier = flat(json.loads(before))
             except (ValueError, AttributeError) as error:
                 raise RunFolderError(
                     f"{self.path(_CONFIG)} does not read ({error}); give another output"
                 ) from error
-            here, free = _flat(now), tuple(free)
-            odd = [
-                f"{key}: {flat.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
-                for key in sorted({*flat, *here})
-                if flat.get(key) != here.get(key)
-                and not any(key == f or key.startswith(f"{f}.") for f in free)
-            ]
-            if odd:
+            free = tuple(free)
+            there, here = (
+                {
+                    key: value
+                    for key, value in values.items()
+                    if not any(key == f or key.startswith(f"{f}.") for f in free)
+                }
+                for values in (earlier, flat(now))
+            )
+            if odd := differences(there, here):
                 raise RunFolderError(
-                    f"{self.uri}: holds a run with other settings ({', '.join(odd)}); "
-                    "give another output, or the same settings to go on"
+                    f"{self.uri} holds a run with other settings:\n"
+                    + "".join(f"  {line}\n" for line in odd)
+                    + "Give another output, or the same settings to go on."
                 )
         self.write(_CONFIG, json.dumps(now, indent=2).encode())
 
@@ -101,13 +106,3 @@ class RunFolder:
 
             return storage.exists(self.path(name))
         return Path(self.path(name)).exists()
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

