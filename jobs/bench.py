@@ -1,4 +1,4 @@
-"""What the student costs: `vsdmot bench VIDEO`."""
+"""Measure the speed, size and GFLOPs of a student: `vsdmot bench VIDEO`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ class BenchConfig:
     """Settings of `vsdmot bench`.
 
     Attributes:
-        video: a video file or URL; decoding and the whole path are measured on all of it.
-        weights: the student's checkpoint: a path or a URL.
+        video: a video file or URL; decoding, and the whole path from file to tracks, are measured
+            on all of its frames.
+        weights: weights file of the student, a path or a URL.
         output: folder or URL for bench.json.
-        frames: frames the model alone is measured on, at most.
-        window: frames encoded as one batch.
-        queue_size: decoded frames that wait for the model at most.
-        threads: threads of the student; a worker of vsdmot track has one.
-        device: where the student runs.
+        frames: greatest number of frames on which the model alone is measured.
+        window: number of frames that are encoded as one batch.
+        queue_size: greatest number of decoded frames that wait for the model.
+        threads: CPU threads of the student; a worker of vsdmot track has one.
+        device: device of the student.
     """
 
     job: ClassVar[str] = "bench"
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(BenchConfig, argv)
     print_config(console, config)
-    # After the config: torch takes seconds to import, and a spelling mistake should not.
+    # Imported after the settings are checked, because torch takes seconds to import.
     from model.track.checkpoint import CheckpointError
     from pipeline.storage.files import StorageError
     from pipeline.video.decode import DecodeError
@@ -80,10 +81,13 @@ def run(config: BenchConfig) -> int:
     from pipeline.video.probe import probe
 
     if config.device != "cpu" and not torch.cuda.is_available():
-        fail(f"device={config.device}: torch finds no GPU here; give device=cpu", EXIT_FAILED)
+        fail(
+            f"device={config.device}: torch finds no GPU on this machine; give device=cpu",
+            EXIT_FAILED,
+        )
     files = list(list_videos(config.video))
     if len(files) != 1:
-        fail(f"video={config.video}: {len(files)} videos here; give one file", EXIT_FAILED)
+        fail(f"video={config.video}: {len(files)} videos found; give one file", EXIT_FAILED)
     info = probe(files[0])
     settings = TrackSettings(
         config.weights, window=config.window, queue_size=config.queue_size, device=config.device
@@ -119,7 +123,7 @@ def run(config: BenchConfig) -> int:
 
 
 def tables(figures: Bench) -> list[Table]:
-    """The figures for the terminal: speed, cost by module."""
+    """Tables of the figures for the terminal: speed, cost by module, semantics and quality."""
     speed = Table("stage", title="speed", title_justify="left", pad_edge=False)
     for title in ("frames", "frames/s", "x decode", "GFLOPs a frame", "share of the path"):
         speed.add_column(title, justify="right")
@@ -149,7 +153,7 @@ def tables(figures: Bench) -> list[Table]:
             "" if parameters is None else f"{parameters:.3f}",
             "" if share is None else f"{share:.2%}",
         )
-    ours = figures.milliseconds
+    times = figures.milliseconds
     price = Table("part", title="semantics and quality", title_justify="left", pad_edge=False)
     price.add_column("ms a frame", justify="right")
     price.add_column("x the branch", justify="right")
@@ -158,7 +162,7 @@ def tables(figures: Bench) -> list[Table]:
         "ViT-B/32 at 224x224": "vit_b32", "ViT-B/32 on the canvas": "vit_b32_canvas",
     }  # fmt: skip
     for name, key in rows.items():
-        price.add_row(name, f"{ours[key]:.2f}", f"{ours[key] / ours['semantics']:.1f}")
+        price.add_row(name, f"{times[key]:.2f}", f"{times[key] / times['semantics']:.1f}")
     price.caption = f"the semantic branch is {figures.semantics_share:.1%} of the tracker's time"
     return [speed, cost, price]
 

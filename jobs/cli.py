@@ -1,4 +1,4 @@
-"""Command lines: a YAML file and dotted overrides, checked against the dataclass of a job."""
+"""Settings of a job from a YAML file and the command line, checked by the job's dataclass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobs.commands import command_of, is_setting
 from jobs.settings import Setting, settings_of, shown
 from model.settings import build, flat, flat_settings
 from model.shipped import here_or_shipped
-from pipeline.storage.schema import mask_secrets
+from pipeline.storage.secrets import mask_secrets
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_CONFIG, EXIT_DEAD_LETTERS, EXIT_STOPPED = 0, 1, 2, 3, 4
 
@@ -26,9 +26,9 @@ Config = TypeVar("Config")
 
 _READS_WEIGHTS = ("weights", "start")
 
-# A log has no width of its own to fit a table to.
+# A file or pipe has no width, so tables get a fixed one.
 console = Console(width=None if sys.stdout.isatty() else 140)
-"""Where jobs write."""
+"""Console that jobs print to."""
 
 
 class ConfigError(ValueError):
@@ -36,12 +36,12 @@ class ConfigError(ValueError):
 
 
 def load_config(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
-    """The settings of a command line; exits with 0 after `--help`, with 2 on a bad setting.
+    """Parse a command line; exits with 0 after `--help`, and with 2 on a bad setting.
 
     Args:
-        config_class: A dataclass, documented by the `Attributes:` of its docstring. Its class
-            variables `job` and `about` are the command's name and a sentence for `--help`.
-        argv: Arguments without the program's name; None is the process's own.
+        config_class: A dataclass whose docstring describes its fields under `Attributes:`. Its
+            class variable `job` is the name of the job, `about` a sentence for `--help`.
+        argv: Arguments without the name of the program; None: those of this process.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
@@ -60,7 +60,7 @@ def load_config(config_class: type[Config], argv: Sequence[str] | None = None) -
 
 
 def parse_config(config_class: type[Config], arguments: Sequence[str]) -> Config:
-    """As `load_config`, without `--help` and without leaving the process.
+    """Parse arguments as `load_config` does, without `--help` and without exiting.
 
     Raises:
         ConfigError: A setting is unknown, missing or has a bad value.
@@ -77,9 +77,10 @@ def parse_config(config_class: type[Config], arguments: Sequence[str]) -> Config
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error}") from error
     for key in _READS_WEIGHTS:
-        # Defaults name weights by their place in the repository, which may be elsewhere.
-        usual = known[key].default if key in known else ""
-        if str(name := plain.get(key, usual)).startswith("weights/"):
+        # Default weights are given by their path in the repository. In another working directory
+        # the file of the package is used.
+        standard = known[key].default if key in known else ""
+        if str(name := plain.get(key, standard)).startswith("weights/"):
             plain[key] = here_or_shipped(name)
     given = flat(plain)
     missing = [
@@ -103,13 +104,13 @@ def print_config(console: Console, config: Any) -> None:
 
 
 def job_name(config_class: Any) -> str:
-    """The command that settings belong to, and the name of its file in configs/."""
+    """Name of the job that settings belong to, and of its file in configs/."""
     name: str = config_class.job
     return name
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Print an error, secrets masked, and leave with an exit code."""
+    """Print an error, secrets masked, and exit."""
     Console(stderr=True).print(
         f"[red]error:[/red] {escape(mask_secrets(message))}", soft_wrap=True, highlight=False
     )
@@ -117,12 +118,12 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def warn(message: str) -> None:
-    """Tell of something that does not end the job."""
+    """Print a warning, secrets masked."""
     console.print(f"[yellow]{escape(mask_secrets(message))}[/]", soft_wrap=True, highlight=False)
 
 
 def usage(config_class: Any) -> list[str]:
-    """How the job is called; where it is a command of vsdmot, by that name first."""
+    """Usage lines of a job: as a command of vsdmot, if it is one, and as a Python module."""
     name = job_name(config_class)
     command = command_of(name)
     words = [word.upper() for word in command[1].words] if command else []
@@ -134,7 +135,11 @@ def usage(config_class: Any) -> list[str]:
 def _split(
     config_class: Any, arguments: Sequence[str]
 ) -> tuple[Path | None, list[tuple[str, str]]]:
-    """The config file and the (key, value) overrides; a file asked for must be there."""
+    """Split arguments into config file and (key, value) pairs; positional words get their keys.
+
+    Raises:
+        ConfigError: the config file is missing, or a word is not understood.
+    """
     config_path: Path | None = None
     overrides = []
     command = command_of(job_name(config_class))
@@ -145,7 +150,9 @@ def _split(
             _, equals, path = argument.partition("=")
             config_path = Path(path if equals else next(remaining, ""))
             if not config_path.is_file():
-                raise ConfigError(f"--config {str(config_path)!r}: no such file")
+                raise ConfigError(
+                    f"--config {str(config_path)!r}: no such file; give the path of a YAML file"
+                )
         elif is_setting(argument):
             key, _, text = argument.partition("=")
             overrides.append((key.strip(), text))
@@ -163,7 +170,7 @@ def _split(
 
 
 def _plain(values: Any, resolve: bool) -> dict[str, Any]:
-    """What a file and overrides give, as plain values."""
+    """OmegaConf values as plain values."""
     plain: Any = OmegaConf.to_container(values, resolve=resolve)
     found: dict[str, Any] = plain
     return found
@@ -175,7 +182,7 @@ def _read_yaml(path: Path | None) -> Any:
     try:
         values = OmegaConf.load(path)
     except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+        raise ConfigError(f"{path} cannot be read as YAML: {error}; correct the file") from error
     if not OmegaConf.is_dict(values):
         raise ConfigError(f"{path} must hold keys and values, such as 'window: 8'")
     return values
@@ -195,7 +202,7 @@ def _check_key(config_class: Any, key: str, where: str = "") -> None:
     inside = [name for name in known if name.startswith(key + ".")]
     if inside:
         raise ConfigError(f"{key}{where} is a group; give one of {', '.join(inside)}")
-    # By its last part first: whoever writes birth_treshold may not know the group it is in.
+    # The last part is compared first, because the group of a key is often left out.
     by_name = {name.rpartition(".")[2]: name for name in reversed(known)}
     near = [by_name[n] for n in difflib.get_close_matches(key.rpartition(".")[2], by_name, 1)]
     near = near or difflib.get_close_matches(key, known, 1)
@@ -204,12 +211,12 @@ def _check_key(config_class: Any, key: str, where: str = "") -> None:
 
 
 def _parse(setting: Setting, text: str) -> Any:
-    """An override's value: as it stands for text (a folder may be called 007), else as YAML."""
+    """Value of an argument: unchanged for a text (a folder may be named 007), else read as YAML."""
     if setting.takes(str):
         return None if text == "null" and setting.nullable else text
     try:
         value = yaml.safe_load(text)
-        # YAML 1.1 takes 4e-4, which has no point, for a text.
+        # In YAML 1.1, 4e-4 without a decimal point is a text.
         return float(value) if isinstance(value, str) and setting.takes(float) else value
     except (yaml.YAMLError, ValueError):
         return text

@@ -1,4 +1,7 @@
-"""Distil a student from unlabelled videos: `vsdmot distill /data/cams`."""
+"""Distil a student from a teacher on unlabelled videos: `vsdmot distill /data/cams`.
+
+Exit codes: 0 done; 1 failed; 2 a bad setting; 130 stopped by Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     job = load_config(DistillJob, argv)
     print_config(console, job)
-    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    # Imported after the settings are checked, because torch takes seconds to import.
     from model.learn.training import TrainingError
     from pipeline.runtime.stop import ClusterError
     from pipeline.storage.files import StorageError
@@ -33,36 +36,41 @@ def main(argv: list[str] | None = None) -> int:
     from pipeline.training.progress import progress_bar
 
     try:
-        with progress_bar(job.training) as watch:
-            path = run(job, watch)
+        with progress_bar(job.training) as on_progress:
+            path = run(job, on_progress)
     except (TrainingError, ClusterError, FeatureCacheError, StorageError, ValueError) as error:
         fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        console.print(f"stopped; the same command goes on from {job.output}", soft_wrap=True)
+        console.print(f"stopped; the same command resumes the run in {job.output}", soft_wrap=True)
         return 130
     console.print(f"weights: {path}", soft_wrap=True, highlight=False)
     return EXIT_DONE
 
 
-def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
-    """Distil to the end of the budget, from the last checkpoint if there is one.
+def run(job: DistillJob, on_progress: Callable[[Progress], None]) -> str:
+    """Distil to the end of the budget; a checkpoint in the output is resumed.
+
+    Args:
+        job: settings.
+        on_progress: called after each step.
 
     Returns:
-        where the weights are.
+        path or URL of the weights.
 
     Raises:
         StorageError: the archive is empty or cannot be read, or the output cannot be written.
-        ValueError: no readable video, no such teacher, weights or cache that do not fit.
-        TrainingError: the loss is not finite, or the output holds another run.
+        ValueError: no video can be read, the teacher, the start weights or the cache cannot be
+            used, or the output holds a run with other settings.
+        TrainingError: see `fit`.
     """
     from model.allocator import keep_large_blocks
     from pipeline.training.archive_frames import ArchiveFrames, read_archive_videos
     from pipeline.training.distill_parts import build_trainer, open_stream, write_weights
     from pipeline.training.fit import fit_logged
-    from pipeline.training.picture import BatchInspector
     from pipeline.training.run_folder import RunFolder
+    from pipeline.training.snapshot import SnapshotMaker
     from pipeline.training.student import student_file
-    from pipeline.training.work import Fit
+    from pipeline.training.worker import TrainingTask
 
     keep_large_blocks()
     videos, broken = read_archive_videos(job.input, job.output, job.probe_threads)
@@ -79,24 +87,34 @@ def run(job: DistillJob, watch: Callable[[Progress], None]) -> str:
     else:
         teacher, statistics = _statistics(job, frames)
     names = [video.relative_path for video in videos]
-    what = Fit(
+    task = TrainingTask(
         config=job.training,
         build=partial(build_trainer, job, frames, teacher, statistics),
         stream=partial(open_stream, frames),
         finish=partial(write_weights, job, names),
         output=job.output,
-        inspector=BatchInspector(),
-        look_every=job.picture_every,
+        make_snapshot=SnapshotMaker(),
+        snapshot_every=job.picture_every,
     )
-    warned = set(broken)
+    unreadable = set(broken)
 
-    def report(progress: Progress) -> None:
-        warned.update(progress.problems)
-        watch(progress)
+    def count_problems(progress: Progress) -> None:
+        unreadable.update(progress.problems)
+        on_progress(progress)
 
-    fit_logged(what, job.cluster, job.worker, job.mlflow, asdict(job), report, _warn)
-    if warned:
-        console.print(f"{len(warned)} files or places in them could not be read", highlight=False)
+    fit_logged(
+        task,
+        job.cluster,
+        job.worker,
+        job.mlflow,
+        settings=asdict(job),
+        on_progress=count_problems,
+        warn=_warn,
+    )
+    if unreadable:
+        console.print(
+            f"{len(unreadable)} files, or frames of files, could not be read", highlight=False
+        )
     return folder.path(student_file(job.size))
 
 
@@ -113,7 +131,10 @@ def _cache(job: DistillJob, frames: ArchiveFrames) -> FeatureCache:
 
 
 def _statistics(job: DistillJob, frames: ArchiveFrames) -> tuple[TeacherInfo, TeacherStatistics]:
-    """Of the first frames; measured once, or a resumed run would go on with another loss."""
+    """Statistics of the teacher's features on the first frames.
+
+    They are stored in the output, because a resumed run needs the same ones for the same loss.
+    """
     import torch
 
     from model.teach.teacher import load_teacher
@@ -134,7 +155,7 @@ def _first_features(
 ) -> Iterator[TeacherFeatures]:
     from pipeline.training.archive_frames import collate_frames
 
-    # A frame shows hundreds of positions: thousands of frames are never asked for.
+    # Each frame has hundreds of positions, so the statistics need far fewer than 1000 frames.
     for index in range(1000):
         batch = collate_frames([frames[index]]).to(device)
         yield teacher(batch.clean, batch.valid)

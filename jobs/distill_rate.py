@@ -1,4 +1,4 @@
-"""Images a second of distillation: `python -m jobs.distill_rate input=… compare=[0,1,2]`."""
+"""Measure images per second of distillation: `python -m jobs.distill_rate input=…`."""
 
 import json
 import statistics
@@ -20,7 +20,7 @@ from pipeline.storage.files import StorageError, write_atomic
 from pipeline.training.config import WorkerConfig
 from pipeline.training.distill_job import DistillJob
 
-_UNMEASURED = 3  # first steps: kernels are chosen, files opened, loaders run ahead
+_UNMEASURED = 3  # first steps, which are slow: kernels are chosen, files are opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,15 @@ class RateConfig:
     Attributes:
         input: archive of videos: a folder, a file or a URL.
         output: folder or URL for rate.json.
-        compare: numbers of workers; 0 is the bare loop.
+        compare: numbers of workers to measure; 0 is this process without Ray.
         steps: steps of each run.
-        batch: frames of each worker's step.
+        batch: frames of each worker in a step.
         loaders: processes beside each worker that read frames.
         threads: CPU threads of each worker.
     """
 
     job: ClassVar[str] = "distill_rate"
-    about: ClassVar[str] = "Measure distillation's images a second, with Ray and without."
+    about: ClassVar[str] = "Measure images per second of distillation, with Ray and without."
 
     input: Annotated[str, NotEmpty()]
     output: Annotated[str, NotEmpty()] = "runs/distill-rate"
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TrainingError, StorageError, ValueError) as error:
         fail(str(error), EXIT_FAILED)
     bare = rates.get(0)
-    table = Table("workers", "images/s", "a worker, of the bare loop", pad_edge=False)
+    table = Table("workers", "images/s", "each worker, relative to 0 workers", pad_edge=False)
     for workers, rate in rates.items():
         share = f"{rate / max(1, workers) / bare:.2f}" if bare else ""
         table.add_row(str(workers), f"{rate:.2f}", share)
@@ -72,13 +72,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def images_per_second(config: RateConfig, workers: int) -> float:
-    """Of one run with so many workers: frames of a step over the median time of one.
+    """Images per second of one run: frames of a step divided by the median time of a step.
+
+    Args:
+        config: settings.
+        workers: number of workers.
 
     Raises:
-        What `jobs.distill.run` does.
+        The errors of `jobs.distill.run`.
     """
-    seen: list[Progress] = []
-    with tempfile.TemporaryDirectory() as folder:  # a run of its own: a finished one goes nowhere
+    steps: list[Progress] = []
+    with tempfile.TemporaryDirectory() as folder:  # a new run each time
         job = DistillJob(
             input=config.input,
             output=folder,
@@ -91,8 +95,8 @@ def images_per_second(config: RateConfig, workers: int) -> float:
             worker=WorkerConfig(config.threads, config.loaders, device="cpu"),
             mlflow=MlflowConfig(enabled=False),
         )
-        run(job, seen.append)
-    measured = seen[_UNMEASURED:]
+        run(job, steps.append)
+    measured = steps[_UNMEASURED:]
     return measured[0].frames / statistics.median(p.seconds for p in measured)
 
 

@@ -1,7 +1,8 @@
-"""Benchmark: ``vsdmot eval /data/MOT17/train trackers=[student,bytetrack]``.
+"""Benchmark trackers: ``vsdmot eval /data/MOT17/train trackers=[student,bytetrack]``.
 
-Every cell (sequence, condition, tracker, seed) is computed once; running again does what is
-missing. Exit codes: 0 done; 1 something was left out or failed; 2 a bad setting.
+Every cell (sequence, condition, tracker, seed) is computed once; a second run computes the missing
+ones. Exit codes: 0 done; 1 a sequence was left out, or a cell failed; 2 a bad setting; 130 stopped
+by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -38,28 +39,33 @@ class EvalConfig:
     """Settings of `vsdmot eval`.
 
     Attributes:
-        data: folder of sequences, MOTChallenge or KITTI layout; null: drawn ones.
-        sequences: names; empty: all there are.
-        frames: frames from each start; null: all.
-        output: folder or URL of cells and tables.
-        weights: what `student` runs on.
-        students: more students, NAME@WEIGHTS each, to name in trackers.
-        detectors: NAME@FILE each: YOLOX .onnx or OpenVINO SSD .xml.
-        trackers: student, student:gate_off, NAME@WEIGHTS, bytetrack+student, ocsort+NAME of a
-            detector, sort+det for det.txt, NAME@FOLDER of result files; the first is the reference.
-        degradations: kinds of degradation besides clean; all or none.
-        severities: of each kind.
-        seeds: draws of each degradation.
-        preprocessing: the MOT16/17 rule: predictions on distractors do not count.
-        trusted: score from which a peer trusts a detector's detections.
-        apart: sequences reported, but left out of every mean.
-        name: keep this run's table under a name.
-        baseline: name of a kept run, or a rows.parquet, to compare with.
-        window: frames encoded as one batch.
+        data: folder of sequences in MOTChallenge or KITTI layout; null: synthetic sequences, which
+            are made first.
+        sequences: names of the sequences to use; empty: all in the folder.
+        frames: number of frames from the start of each sequence; null: all.
+        output: folder or URL for cells and tables.
+        weights: weights file of the tracker named student.
+        students: further students, NAME@WEIGHTS each, whose names can be used in trackers.
+        detectors: detectors of other projects, NAME@FILE each: a YOLOX .onnx or an OpenVINO SSD
+            .xml.
+        trackers: trackers to score; the first is the reference. student, or student:VARIANT such
+            as student:gate_off; NAME@WEIGHTS: another student; bytetrack+DETECTIONS,
+            ocsort+DETECTIONS or sort+DETECTIONS, where DETECTIONS is student (the default), the
+            name of a detector, or det for det.txt; NAME@FOLDER: result files.
+        degradations: kinds of degradation beside clean; all or none are also possible.
+        severities: severities of each kind, 1 (weakest) to 5.
+        seeds: seeds of the degradations; each gives another one of the same kind and severity.
+        preprocessing: true: predictions on distractors do not count, as in MOT16 and MOT17.
+        trusted: score from which bytetrack, ocsort and sort take a detection of a detector as
+            certain.
+        apart: names of sequences that are reported, but left out of all means.
+        name: name under which the table of this run is kept; null: it is not kept.
+        baseline: run to compare with: the name of a kept run, or a rows.parquet; null: none.
+        window: number of frames that are encoded as one batch.
         pictures: draw the worst moments on the HTML page.
-        memory: measure each tracker's peak memory, in a process of its own.
+        memory: measure the peak memory of each tracker, in a process of its own.
         cluster: where the work runs.
-        mlflow: where it is logged.
+        mlflow: where the run is logged.
     """
 
     job: ClassVar[str] = "eval"
@@ -89,7 +95,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        self.cluster.number()  # a range is refused
+        self.cluster.number()  # refuses a range
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,11 +117,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ClusterError, StorageError) as error:
         fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        fail("interrupted; run the same command again to go on from here", 130)
+        fail("stopped; run the same command again to resume", 130)
 
 
 def run(config: EvalConfig) -> int:
-    """Compute what is missing, make the tables; returns the exit code."""
+    """Compute the missing cells and make the tables; returns the exit code."""
     from pipeline.benchmark.memory import peak_memories
     from pipeline.benchmark.on_ray import missing_units
     from pipeline.benchmark.output import Findings, log_results, publish
@@ -136,8 +142,8 @@ def run(config: EvalConfig) -> int:
     todo = sum(len(unit.cells) for unit in units)
     minutes = sum(unit.core_s for unit in units) / 60
     console.print(
-        f"{len(cells)} cells, {len(cells) - todo} of them there, {todo} to compute"
-        + (f": some {max(1, round(minutes))} core-minutes" if todo else "")
+        f"{len(cells)} cells: {len(cells) - todo} exist already, {todo} to compute"
+        + (f", about {max(1, round(minutes))} core-minutes" if todo else "")
     )
     left_out, damaged = dict(data.left_out), {}
     for name, reason in left_out.items():
@@ -154,7 +160,7 @@ def run(config: EvalConfig) -> int:
         console.print(str(spent), highlight=False)
     memory = {}
     if config.memory:
-        with console.status("peak memory, each tracker in a process of its own"):
+        with console.status("measuring peak memory, each tracker in a process of its own"):
             memory = peak_memories(trackers, data.sequences, settings, warn)
     published = publish(
         cells,
@@ -166,7 +172,7 @@ def run(config: EvalConfig) -> int:
         config.pictures,
     )
     if published is None:
-        fail("not one cell could be computed", EXIT_FAILED)
+        fail("no cell could be computed; the reasons are above", EXIT_FAILED)
     console.print(published.markdown, markup=False, highlight=False, soft_wrap=True)
     if config.mlflow.enabled:
         log = MlflowRun(config.mlflow.uri, config.mlflow.experiment, warn)
@@ -210,7 +216,7 @@ def _trackers(config: EvalConfig) -> list[TrackerSpec]:
 
 
 def _computed(config: EvalConfig, units: list[Unit]) -> Iterator[UnitResult]:
-    """Compute, with a bar: of frames here, of what units should take on a cluster."""
+    """Compute units with a progress bar of expected core-seconds."""
     from pipeline.benchmark.on_ray import compute_here, compute_on_ray
 
     if not units:

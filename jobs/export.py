@@ -2,7 +2,7 @@
 
 ``vsdmot export RUN FOLDER``
 
-Exit codes: 0 done; 1 there is nothing to export; 2 a bad setting.
+Exit codes: 0 done; 1 the run cannot be read, or has nothing to export; 2 a bad setting.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class ExportConfig:
     """Settings of `vsdmot export`.
 
     Attributes:
-        input: a run's folder or URL: output of vsdmot track or vsdmot eval.
+        input: folder or URL of a run, the output of vsdmot track or vsdmot eval.
         output: folder or URL for the files.
-        format: one SEQUENCE.txt a video, and all of them in motchallenge.zip; of a benchmark in
-            folders TRACKER/CONDITION/seed-N.
-        class_name: of vsdmot track: the class that is exported.
+        format: file format. motchallenge writes one NAME.txt for each video, and all of them in
+            motchallenge.zip; for vsdmot eval, into folders TRACKER/CONDITION/seed-N.
+        class_name: class whose tracks are exported; only for runs of vsdmot track.
     """
 
     job: ClassVar[str] = "export"

@@ -1,4 +1,4 @@
-"""What `--help` prints: how a job is called, and every setting in its group."""
+"""Prints `--help` of a job: its usage, and all settings by group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from jobs.commands import Command, command_of
 from jobs.settings import Setting, first_paragraph, groups_of, settings_of, shown
 
-_KEY_WIDTH = 24  # of the column of keys, so that groups stand in one line
+_KEY_WIDTH = 24  # least width of the column of keys, which aligns the groups
 
 
 def print_help(
@@ -21,10 +21,10 @@ def print_help(
     """Print the help of a job.
 
     Args:
-        console: where to.
-        config_class: the dataclass of its settings.
-        calls: how it is called, one way a line.
-        given: what its config file gives, by dotted key.
+        console: console to print to.
+        config_class: dataclass of its settings.
+        calls: usage lines.
+        given: values of its config file by dotted key.
     """
     command = command_of(config_class.job)
     if command is not None:
@@ -45,7 +45,7 @@ def print_help(
 
 
 def _groups(config_class: Any, command: Command | None) -> Iterator[tuple[str, dict[str, Setting]]]:
-    """Every setting once, by title of its group: common ones, other single ones, nested ones."""
+    """Yield title and settings of each group: common settings, other single ones, nested groups."""
     left = dict(settings_of(config_class))
     words, common = (command.words, command.common) if command else ((), ())
 

@@ -1,6 +1,6 @@
-"""A folder that a bare GPU machine trains from: `vsdmot kit SHARDS runs/kit`.
+"""Make a folder from which a machine with a GPU can train: `vsdmot kit SHARDS runs/kit`.
 
-Exit codes: 0 done; 1 it cannot be made; 2 a bad setting.
+Exit codes: 0 done; 1 the kit cannot be made; 2 a bad setting.
 """
 
 import sys
@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     job = load_config(KitJob, argv)
     print_config(console, job)
-    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    # Imported after the settings are checked, because torch takes seconds to import.
     from pipeline.kit.folder import calls
     from pipeline.kit.making import make_kit
 

@@ -1,6 +1,6 @@
-"""Join what came back of a machine: `vsdmot kit-back FOLDER FILE`.
+"""Join the files that a kit returned: `vsdmot kit-back FOLDER WEIGHTS_FILE`.
 
-Exit codes: 0 done; 1 something is missing or damaged; 2 a bad setting.
+Exit codes: 0 done; 1 a file is missing or damaged; 2 a bad setting.
 """
 
 import json
@@ -20,13 +20,15 @@ class KitBackConfig:
     """Settings of `vsdmot kit-back`.
 
     Attributes:
-        input: folder of what came back.
-        output: weights file, NAME.safetensors; NAME.state.safetensors, NAME.log.jsonl and
-            NAME.score.json go beside it.
+        input: folder of the files that were copied back from the GPU machine.
+        output: path NAME.safetensors for the weights; NAME.state.safetensors, NAME.log.jsonl and
+            NAME.score.json are written to the same folder.
     """
 
     job: ClassVar[str] = "kit_back"
-    about: ClassVar[str] = "Join the weights and the training state that came back of a machine."
+    about: ClassVar[str] = (
+        "Join the weights and the training state that a kit returned from a GPU machine."
+    )
 
     input: Annotated[str, NotEmpty()]
     output: Annotated[str, NotEmpty()]
@@ -39,25 +41,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(KitBackConfig, argv)
     print_config(console, config)
-    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    # Imported after the settings are checked, because torch takes seconds to import.
     from model.track.checkpoint import CheckpointError
     from model.track.tracker import Tracker
     from pipeline.kit.pieces import PieceError
     from pipeline.kit.returning import LOG, SCORE, ReturnError, read_back
 
     output = Path(config.output)
-    home, name = RunFolder(str(output.parent)), output.name.removesuffix(".safetensors")
+    folder, name = RunFolder(str(output.parent)), output.name.removesuffix(".safetensors")
     try:
         weights, state = read_back(config.input)
-        home.write(output.name, weights)
-        home.write(f"{name}.state.safetensors", state)
+        folder.write(output.name, weights)
+        folder.write(f"{name}.state.safetensors", state)
         for file in (LOG, SCORE):
             if (found := RunFolder(config.input).read(file)) is not None:
-                home.write(f"{name}.{file}", found)
+                folder.write(f"{name}.{file}", found)
         _, metadata = Tracker.load(output)
     except (ReturnError, PieceError, CheckpointError, OSError) as error:
         fail(str(error), EXIT_FAILED)
-    console.print(f"{output}: {metadata.training.get('frames')} frames seen in all", markup=False)
+    console.print(
+        f"{output}: {metadata.training.get('frames')} training frames in all", markup=False
+    )
     for stage in _stages(Path(config.input, SCORE)):
         console.print_json(json.dumps(stage))
     return EXIT_DONE
@@ -65,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _stages(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
-        console.print(f"no {path.name}: the command was cut short before it was scored")
+        console.print(f"no {path.name}: the training command ended before it wrote figures")
         return []
     stages: list[dict[str, Any]] = json.loads(path.read_text())["stages"]
     return stages

@@ -1,4 +1,4 @@
-"""Training clips a second of one core: `python -m jobs.loader_rate shards=runs/shards`."""
+"""Measure the speed of making training clips: `python -m jobs.loader_rate shards=runs/shards`."""
 
 import sys
 from collections.abc import Sequence
@@ -20,18 +20,21 @@ class LoaderRateConfig:
     """Settings of `jobs.loader_rate`.
 
     Attributes:
-        shards: folder of shards that vsdmot pack made.
-        lengths: frames a clip, a column each.
-        height, width: canvas in pixels, multiples of 32.
-        degrade_at: where views are degraded.
-        items: clips that are made, and made again.
-        batch: clips a batch.
-        seed: of all draws.
-        memory_gb: decoded pictures kept, in 10^9 bytes.
+        shards: folder of shards, made by vsdmot pack.
+        lengths: numbers of frames in a clip; each gives a column.
+        height: height of the canvas in pixels, a multiple of 32.
+        width: width of the canvas in pixels, a multiple of 32.
+        degrade_at: size of the picture when it is degraded; see clips.degrade_at of vsdmot train.
+        items: number of clips, which are made twice.
+        batch: clips in a batch.
+        seed: seed of all draws.
+        memory_gb: greatest memory for decoded pictures, in 10^9 bytes.
     """
 
     job: ClassVar[str] = "loader_rate"
-    about: ClassVar[str] = "Measure what training clips cost on one core, and which part how much."
+    about: ClassVar[str] = (
+        "Measure the time to make training clips on one core, and the share of each part."
+    )
 
     shards: Annotated[str, NotEmpty()] = "runs/shards"
     lengths: Annotated[tuple[int, ...], NotEmpty()] = (1, 3)

@@ -1,4 +1,4 @@
-"""What the student knows: `vsdmot measure detection`, `semantics` or `quality`."""
+"""Measure one ability of a student: `vsdmot measure detection`, `semantics` or `quality`."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(MeasureConfig, argv)
     print_config(console, config)
-    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    # Imported after the settings are checked, because torch takes seconds to import.
     import torch
 
     from jobs.measure_degraded import run_degraded

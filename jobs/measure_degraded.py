@@ -76,14 +76,14 @@ def _pair(config: MeasureConfig, semantic_dim: int) -> tuple[Distiller, Teacher]
     distiller = load_distiller(path).to(config.device)
     if distiller.semantic_dim != semantic_dim:
         raise CheckpointError(
-            f"{path}: projects from {distiller.semantic_dim} channels, the student has "
-            f"{semantic_dim}; it belongs to other weights"
+            f"{path}: the projectors take {distiller.semantic_dim} channels, but the student has "
+            f"{semantic_dim}; give the projectors of these weights"
         )
     teacher = load_teacher(config.teacher, config.pretrained, config.device)
     if teacher.info != distiller.teacher:
         raise TeacherError(
-            f"{path}: was distilled by {distiller.teacher.id}, not by {teacher.info.id}; give its "
-            "teacher with teacher=… pretrained=…"
+            f"{path}: the teacher was {distiller.teacher.id}, not {teacher.info.id}; give it with "
+            "teacher=… pretrained=…"
         )
     return distiller, teacher
 
@@ -104,13 +104,13 @@ def _read(config: MeasureConfig) -> tuple[list[Run], dict[str, str]]:
     for name, reason in left_out.items():
         console.print(f"[yellow]left out:[/] {name}: {reason}", soft_wrap=True, highlight=False)
     if not runs:
-        raise MotError(f"{config.data}: not one sequence could be read")
+        raise MotError(f"data={config.data}: no sequence could be read; the reasons are above")
     return runs, left_out
 
 
 def semantic_table(rows: Sequence[Row]) -> Table:
-    """Cosines over all sequences, `student / teacher` for each severity, dense then pooled."""
-    title = "cosine to the teacher on the clean frame: student / teacher, both on the degraded one"
+    """Table of cosines over all sequences, `student / teacher` by kind and severity."""
+    title = "cosine to the teacher on the clean frame; student / teacher on the degraded frame"
     table = Table("kind", "", title=title, title_justify="left", pad_edge=False)
     for severity in (0, *SEVERITIES):
         table.add_column(str(severity), justify="right", no_wrap=True)
@@ -128,7 +128,7 @@ def semantic_table(rows: Sequence[Row]) -> Table:
 
 
 def quality_table(rows: Sequence[Row]) -> Table:
-    """Rank correlations by sequence and kind."""
+    """Table of rank correlations by sequence and kind."""
     found = {(r["sequence"], r["kind"]): r["correlation"] for r in rows}
     kinds = dict.fromkeys(kind for _, kind in found)
     table = Table("sequence", title="rank correlation of 1 - quality with severity", pad_edge=False)

@@ -1,4 +1,4 @@
-"""`vsdmot measure detection`: people found in single pictures, by source, size and split."""
+"""`vsdmot measure detection`: AP and recall in single pictures, by source, size and split."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _STUDENT_PIXELS = 384 * 640
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """One student with where it comes from, and how many frames of training it has seen."""
+    """A student, the path of its weights, and the number of its training frames, if known."""
 
     path: str
     tracker: Tracker
@@ -57,7 +57,7 @@ class Student:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Pictures to measure on: stills, and sequences that are apart or not."""
+    """Pictures to measure on: stills, sequences, and the reasons of what is left out, by name."""
 
     stills: list[Still]
     sequences: list[MotSequence]
@@ -69,14 +69,16 @@ def run_detection(config: MeasureConfig) -> int:
 
     Raises:
         CheckpointError, DetectorError, SpecError: a student or a detector cannot be used.
-        StillsError, MotError: there are no pictures, or no val half.
+        StillsError, MotError: there are no pictures, or no stills of split `val`.
         StorageError: the output cannot be written.
     """
     data = _read(config)
     students = _students(config)
     files = pairs(config.detectors, "detectors")
     if both := sorted(set(files) & set(students)):
-        raise SpecError(f"detectors: the name {both[0]!r} is a student's; give it another")
+        raise SpecError(
+            f"detectors: {both[0]!r} is the name of a student; give the detector another name"
+        )
     detectors = {name: open_detector(path) for name, path in files.items()}
     total = len(data.stills) + sum(-(-s.length // config.stride) for s in data.sequences)
     each = _READ_S + _DETECTOR_S * len(detectors) + sum(map(_student_seconds, students.values()))
@@ -131,7 +133,9 @@ def _rows(
             lambda count: progress.advance(task, count),
         )
     if not detections.pictures:
-        raise StillsError(f"stills={config.stills}: not one picture could be read")
+        raise StillsError(
+            f"stills={config.stills}, data={config.data}: no picture could be read; give others"
+        )
     birth = {name: tracker.config.birth_threshold for name, tracker in trackers.items()}
     with console.status("scoring"):
         return detection_rows(detections, dict.fromkeys(detectors, birth[FIRST]) | birth)
@@ -153,8 +157,8 @@ def _read(config: MeasureConfig) -> Data:
         stills = [still for still in every if still.split == VAL]
         if not stills:
             raise StillsError(
-                f"stills={config.stills}: has no val half; give images that are never trained on "
-                'the field "split": "val"'
+                f"stills={config.stills}: has no stills of split val; give the field "
+                '"split": "val" to images that are never trained on'
             )
         count = len(stills) if config.pictures is None else config.pictures
         stills += spread([still for still in every if still.split == TRAIN], count)
@@ -166,7 +170,7 @@ def _read(config: MeasureConfig) -> Data:
                 'or data="" for stills alone'
             )
         sequences = [read_sequence(folder) for folder in find_sequences(config.data)]
-        # Those that count first, so that the table has them together.
+        # Sequences that are apart come last, so that the table has each group together.
         sequences.sort(key=lambda sequence: sequence.name in config.apart)
     return Data(stills, sequences, {})
 
@@ -174,7 +178,9 @@ def _read(config: MeasureConfig) -> Data:
 def _students(config: MeasureConfig) -> dict[str, Student]:
     more = pairs(config.students, "students")
     if FIRST in more:
-        raise SpecError(f"students: the name {FIRST!r} is that of weights; give it another")
+        raise SpecError(
+            f"students: {FIRST!r} is the name of weights=; give the student another name"
+        )
     return {
         name: _student(path, config.device)
         for name, path in {FIRST: config.weights, **more}.items()
@@ -203,7 +209,7 @@ def _student_seconds(student: Student) -> float:
 
 
 def source_table(rows: Sequence[Row]) -> Table:
-    """AP50 and AP of everybody by source; the dense heads alone in a group of their own."""
+    """Table of AP50 and AP of all people by source; results of the dense heads come last."""
     names = list(dict.fromkeys(row["name"] for row in rows))
     trained = {row["name"]: row["frames_trained"] for row in rows}
     found = {(r["split"], r["source"], r["part"] == DENSE, r["name"]): r for r in rows}
@@ -237,7 +243,7 @@ def source_table(rows: Sequence[Row]) -> Table:
 
 
 def summary_table(rows: Sequence[Row]) -> Table:
-    """By split as a whole: AP50 by size, and recall and precision at the score for births."""
+    """Table by split: AP50 by size, and recall and precision at the birth threshold."""
     bands = {"small": "under 32", "medium": "32 to 96", "large": "over 96"}
     title = (
         "AP50 by height on the student's canvas in pixels (people in brackets); recall and "

@@ -1,4 +1,4 @@
-"""Settings of all parts of `vsdmot measure`."""
+"""The settings of `vsdmot measure`."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -12,32 +12,37 @@ class MeasureConfig:
     """Settings of `vsdmot measure`.
 
     Attributes:
-        what: which measure.
-        data: folder with sequences in MOTChallenge layout, at any depth; make measure DATA=FOLDER
-            gives FOLDER/sequences/val; empty: none, in detection alone.
-        weights: the student's checkpoint; for semantics its projectors lie beside it.
+        what: ability to measure.
+        data: folder with sequences in MOTChallenge layout, at any depth; `make measure DATA=FOLDER`
+            takes FOLDER/sequences/val. Empty: no sequences, which only detection allows.
+        weights: weights file of the student; semantics also needs its projectors, the file
+            NAME.distiller.safetensors in the same folder.
         output: folder or URL for the results.
-        stills: detection: COCO file of stills with a split for each image, pictures beside it in
-            images/; empty: none.
-        pictures: detection: stills of split train, evenly by source; null: as many as val has.
-        stride: detection: every so manyth frame of a sequence.
-        students: detection: more students, NAME@WEIGHTS each, such as states of a training.
-        detectors: detection: NAME@FILE each, YOLOX .onnx or OpenVINO SSD .xml.
-        frames: semantics, quality: frames of each sequence, in runs of four.
-        apart: sequences that stay out of the rows over all.
-        kinds: degradations.
-        teacher: teacher.model the student was distilled by.
-        pretrained: teacher.pretrained of the same.
-        device: where the student runs.
+        stills: for detection: COCO file of stills that has a split for each image, with the
+            pictures in the folder images/ beside it; empty: no stills.
+        pictures: for detection: number of stills of split train, evenly by source; null: as many
+            as split val has.
+        stride: for detection: distance between the measured frames of a sequence, in frames; 1
+            measures all.
+        students: for detection: further students, NAME@WEIGHTS each.
+        detectors: for detection: detectors of other projects, NAME@FILE each: a YOLOX .onnx or an
+            OpenVINO SSD .xml.
+        frames: for semantics and quality: number of frames of each sequence, in groups of four
+            successive frames.
+        apart: names of sequences that are left out of the rows over all sequences.
+        kinds: for semantics and quality: kinds of degradation.
+        teacher: for semantics: teacher.model of the distillation of the student.
+        pretrained: for semantics: teacher.pretrained of the distillation of the student.
+        device: device of the student.
         threads: CPU threads.
     """
 
     job: ClassVar[str] = "measure"
     about: ClassVar[str] = (
-        "Measure how well people are found in stills and single frames, beside other detectors "
-        "(what=detection); on degraded sequences, how near the student comes to its teacher's "
-        "view of the clean frame (what=semantics), or how well quality ranks severity "
-        "(what=quality)."
+        "Measure one ability of a student. detection: AP on stills and single frames, beside "
+        "other detectors. semantics: similarity of its features on degraded frames to the "
+        "teacher's features on clean frames. quality: rank correlation of its quality with the "
+        "severity of degradations."
     )
 
     what: Literal["detection", "semantics", "quality"]

@@ -18,16 +18,18 @@ class PackConfig:
     """Settings of `vsdmot pack`.
 
     Attributes:
-        sequences: folders with sequences in MOTChallenge layout, searched downwards; make pack
-            DATA=FOLDER gives FOLDER/sequences/train.
-        stills: COCO annotation files; their pictures lie beside them in images/; make pack
-            DATA=FOLDER gives FOLDER/images/annotations.json.
+        sequences: folders with sequences in MOTChallenge layout, at any depth; `make pack
+            DATA=FOLDER` takes FOLDER/sequences/train.
+        stills: COCO annotation files, with the pictures in the folder images/ beside each; `make
+            pack DATA=FOLDER` takes FOLDER/images/annotations.json.
         output: folder for the shards.
-        poor_sources: glob patterns of sources (of stills, or names of sequences) whose pictures are
-            not known to be clean.
-        squeezed_sources: glob patterns of sources whose pictures have lost their proportions.
-        drawn: drawn sequences to make and pack too: they teach nothing, they show it works.
-        longest: longer side of a stored picture, in pixels.
+        poor_sources: glob patterns of sources of stills, or of names of sequences, whose pictures
+            may be degraded already.
+        squeezed_sources: glob patterns of sources whose pictures are stretched, so that people are
+            too wide or too narrow.
+        drawn: number of synthetic sequences to make and pack too; they are for tests, a student
+            learns nothing useful from them.
+        longest: length of the longer side of a stored picture, in pixels.
     """
 
     job: ClassVar[str] = "pack"
@@ -50,7 +52,7 @@ def main(argv: list[str]) -> int:
     config = load_config(PackConfig, argv)
     console = Console()
     print_config(console, config)
-    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    # Imported after the settings are checked, because torch takes seconds to import.
     from pipeline.datasets.mot import MotError, find_sequences, read_sequence
     from pipeline.datasets.packing import KnownSources, PackError, pack_coco, pack_sequence
     from pipeline.datasets.shards import ShardError, ShardWriter

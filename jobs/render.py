@@ -30,9 +30,10 @@ class RenderConfig:
     """Settings of `vsdmot render`.
 
     Attributes:
-        output: folder or URL of the results, as vsdmot track wrote them.
-        video: video_id, path in the archive, file name, or start of one.
-        overlays: folder or URL for the two files; null: overlays/ in the output.
+        output: folder or URL of tables, the output of vsdmot track.
+        video: the video to draw on: its video_id, its path in the archive, its file name, or the
+            beginning of one of these.
+        overlays: folder or URL for the video and the contact sheet; null: overlays/ in output.
     """
 
     job: ClassVar[str] = "render"
@@ -47,14 +48,14 @@ class RenderConfig:
 
 
 class VideoNotFoundError(ValueError):
-    """No video of the output, or more than one, goes by the name that was given."""
+    """No video of the output has the given name, or several have it."""
 
 
 def find_video(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The row of `videos` that a name means: the id, a path, a file name, or a start of these.
+    """Find the row of `videos` for a name: an id, a path, a file name, or the start of one.
 
     Raises:
-        VideoNotFoundError: None or several are meant; the message lists the nearest.
+        VideoNotFoundError: No row or several rows fit; the message lists similar names.
     """
     for names_of in (_exact_names, _file_names, _beginnings):
         found = [row for row in rows if names_of(row, name)]
@@ -64,14 +65,14 @@ def find_video(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             listed = "\n".join(f"  {_title(row)}" for row in found[:_LISTED])
             more = f"\n  … and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
             raise VideoNotFoundError(
-                f"video={name} means {len(found)} videos; give the id of one:\n{listed}{more}"
+                f"video={name} fits {len(found)} videos; give the id of one:\n{listed}{more}"
             )
     known = {alias: row for row in rows for alias in (row["video_id"], row["relative_path"])}
     close = difflib.get_close_matches(name, known, _LISTED, 0.3) or sorted(known)[:_LISTED]
     nearest = list(dict.fromkeys(_title(known[alias]) for alias in close))
     listed = "\n".join(f"  {title}" for title in nearest)
     raise VideoNotFoundError(
-        f"video={name} is none of the {len(rows)} videos here; nearest:\n{listed}"
+        f"video={name} is none of the {len(rows)} videos; give one of the most similar:\n{listed}"
     )
 
 
@@ -97,11 +98,11 @@ def _title(row: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(RenderConfig, argv)
-    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    # Imported after the settings are checked, because torch takes seconds to import.
     from pipeline.video.decode import DecodeError, iterate_frames
 
     try:
-        # Here, as the rest of the project does without supervision.
+        # Imported here, because only drawing needs the package supervision.
         from pipeline.tracking.render import RenderError, render
     except ImportError as error:
         fail(f"{error}; drawing needs the extra: pip install 'vsdmot[report]'", EXIT_FAILED)
@@ -132,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _videos(output: str) -> list[dict[str, Any]]:
-    """The rows of `videos`, of which a name may mean one."""
+    """Read all rows of the table `videos`."""
     stems = sorted(list_stems(f"{output.rstrip('/')}/videos"))
     if not stems:
         raise VideoNotFoundError(

@@ -1,4 +1,4 @@
-"""Make a small archive to try things on: `vsdmot sample runs/sample-archive`."""
+"""Make a small archive of videos for a first try: `vsdmot sample runs/sample-archive`."""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class SampleConfig:
     """Settings of `vsdmot sample`.
 
     Attributes:
-        output: folder or URL for the files.
+        output: folder or URL for the videos.
     """
 
     job: ClassVar[str] = "sample"

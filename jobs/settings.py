@@ -1,6 +1,6 @@
-"""What the command line knows of a job's settings, read from its dataclass.
+"""Descriptions of the settings of a job, for the command line.
 
-Types, bounds and defaults stand in the class, meanings in the `Attributes:` of its docstring.
+Types, bounds and defaults come from its dataclass, meanings from `Attributes:` of its docstring.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 from model.settings import allowed, annotations_of, default_of, nullable, options
-from pipeline.storage.schema import mask_secrets
+from pipeline.storage.secrets import mask_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Setting:
 
     Attributes:
         kind: its annotation.
-        meaning: what it means, in words.
-        default: its value where none is given; `MISSING` where one has to be.
+        meaning: its meaning in words.
+        default: its default; `MISSING` if a value must be given.
     """
 
     kind: Any
@@ -31,17 +31,17 @@ class Setting:
 
     @property
     def required(self) -> bool:
-        """Whether a value has to be given."""
+        """Whether a value must be given."""
         return self.default is MISSING
 
     @property
     def allowed(self) -> str:
-        """What is allowed, in words."""
+        """Allowed values, in words."""
         return allowed(self.kind)
 
     @property
     def nullable(self) -> bool:
-        """Whether null is a value."""
+        """Whether null is allowed."""
         return nullable(self.kind)
 
     def takes(self, plain: type) -> bool:
@@ -50,12 +50,12 @@ class Setting:
 
 
 def settings_of(cls: Any, default: Any = None, prefix: str = "") -> Iterator[tuple[str, Setting]]:
-    """Every setting of a dataclass by its dotted key.
+    """Yield dotted key and description of every setting of a dataclass.
 
     Args:
-        cls: a dataclass, nested as it likes.
-        default: an instance of it with the defaults; None for those of the class.
-        prefix: of the keys.
+        cls: a dataclass, which may contain others.
+        default: an instance that gives the defaults; None takes those of the class.
+        prefix: prefix of the keys.
     """
     meanings, kinds = attribute_meanings(cls), annotations_of(cls)
     for field in fields(cls):
@@ -69,12 +69,12 @@ def settings_of(cls: Any, default: Any = None, prefix: str = "") -> Iterator[tup
 
 
 def groups_of(cls: Any) -> dict[str, Any]:
-    """The dataclasses within a dataclass, by the name of the group of settings that each is."""
+    """Dataclasses inside a dataclass, by name of their group of settings."""
     return {name: kind for name, kind in annotations_of(cls).items() if is_dataclass(kind)}
 
 
 def attribute_meanings(cls: type) -> dict[str, str]:
-    """Read a docstring's `Attributes:` block: one or more names, a colon, the meaning."""
+    """Read the `Attributes:` of a docstring: one or more names, a colon, the meaning."""
     block = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")[2]
     meanings: dict[str, str] = {}
     for entry in re.split(r"\n {4}(?=\S)", block):
@@ -85,12 +85,12 @@ def attribute_meanings(cls: type) -> dict[str, str]:
 
 
 def first_paragraph(cls: type) -> str:
-    """What a docstring says first, in one line."""
+    """First paragraph of a docstring, in one line."""
     return " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
 
 
 def shown(value: object) -> str:
-    """A value as it can be typed, secrets masked."""
+    """A value as it is typed on the command line, secrets masked."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
 """How bash and zsh ask `vsdmot` for completions: a script for each, as Click prints it.
 
-Click's own scripts know no words that a further word may follow without a space, and neither do
-they know bash's way with "=".
+Click's own scripts put a space after every word, also after "key=", and they pass on the
+words as bash splits them, which is also at "=".
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from os import environ
 
 from click.shell_completion import BashComplete, ShellComplete, ZshComplete, split_arg_string
 
-# Bash splits words at "=" where COMP_WORDBREAKS holds it, which is its default. Readline then
-# replaces the part after "=" alone, and its own completion of files sees that part alone. It
-# completes files where the reply is empty; beside keys, files are added by hand.
+# Bash splits words at "=" if COMP_WORDBREAKS contains it, which is the default. Readline then
+# replaces and completes only the part after "=". It completes files only if the reply is empty, so
+# the script adds files if there are keys too.
 _BASH = """\
 %(complete_func)s() {
     local type value files=""
@@ -78,10 +78,10 @@ fi
 
 
 class _WholeWords(ShellComplete):
-    """Takes the line up to the cursor and splits it at spaces, not where the shell splits."""
+    """Splits the line up to the cursor at spaces, whatever the shell splits at."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        # With a letter after it the word at the cursor is never empty, so it is the last one.
+        # The added letter makes the word at the cursor not empty, so it is always the last word.
         *complete, incomplete = split_arg_string(environ["COMP_LINE"] + "x")
         return complete[1:], incomplete[:-1]
 

@@ -1,8 +1,8 @@
-"""Track an archive: ``vsdmot track /data/cams /data/tracks``.
+"""Track people in an archive of videos: ``vsdmot track /data/cams /data/tracks``.
 
-Exit codes: 0 every video is tracked; 3 done, some inputs are dead letters; 2 a bad setting,
-nothing was touched; 4 stopped by SIGINT or SIGTERM; 1 anything else: after 1 and 4, running again
-goes on from there.
+Exit codes: 0 every video is tracked; 1 failed; 2 a bad setting, nothing was written; 3 done, but
+some inputs are dead letters; 4 stopped by SIGINT or SIGTERM. After 1 and 4 the same command
+resumes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(TrackConfig, argv)
     print_config(console, config)
-    # After the config: torch and Ray take seconds to import, and a spelling mistake should not.
+    # Imported after the settings are checked, because torch and Ray take seconds to import.
     from model.track.checkpoint import CheckpointError
     from pipeline.runtime.stop import ClusterError, StalledError, Stopped, StopRequest
     from pipeline.storage.run_record import RunRefused
@@ -52,20 +52,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (StorageError, StalledError, ClusterError) as error:
         fail(str(error), EXIT_FAILED)
     except Stopped as stopped:
-        fail(f"stopped by {stopped}; run the same command again to go on from here", EXIT_STOPPED)
+        fail(f"stopped by {stopped}; run the same command again to resume", EXIT_STOPPED)
 
 
 def run(config: TrackConfig, stop: StopRequest) -> int:
-    """List, probe, plan, track, close; returns the exit code.
+    """List the videos, track them, print a summary; returns the exit code.
 
     Raises:
         CheckpointError: The weights cannot be used.
         RunRefused: The output holds results of other settings.
-        MemoryRefused: The actors would not fit into this machine.
+        MemoryRefused: The actors need more memory than this machine has.
         StorageError: The archive or the output cannot be reached.
-        StalledError: Nothing moves any more.
-        ClusterError: Ray cannot be used, or was lost.
-        Stopped: A signal asked for the end before there was anything to sum up.
+        StalledError: The run makes no progress.
+        ClusterError: Ray cannot be used, or the connection was lost.
+        Stopped: A signal ended the job before the first video.
     """
     from pipeline.runtime.mlflow_run import MlflowRun
     from pipeline.runtime.progress import listing_bar
@@ -83,8 +83,8 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
     conditional = storage.creates_once(output)
     if not conditional:
         warn(
-            f"{output} cannot refuse to overwrite a file: results stay right, but of two runs at "
-            "the same moment the later one wins, so start only one"
+            f"{output} has no conditional writes: results stay correct, but if two runs write "
+            "the same file, the later one overwrites it, so start only one"
         )
     settings = replace(settings, conditional=conditional)
     record = claim_output(output, config.job, deciding, asdict(config), conditional)
@@ -109,7 +109,10 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
     for line in closing_lines(output, any_dead):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     if stop.signal is not None:
-        warn(f"stopped by {stop.signal.name}: {summary.left} videos are left; run again for them")
+        warn(
+            f"stopped by {stop.signal.name}: {summary.left} videos are left; run the same command "
+            "again to track them"
+        )
         return EXIT_STOPPED
     if summary.unread:
         return EXIT_FAILED

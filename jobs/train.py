@@ -1,8 +1,10 @@
 """Train a student on labelled shards: `vsdmot train SHARDS OUTPUT`.
 
-With `--resolved FILE` the job takes a resolved config as `config.json` of a run holds it, and
-then imports nothing but PyTorch, torchvision, timm, numpy, Pillow, OpenCV, SciPy and safetensors:
-that is how it runs on a bare GPU machine.
+With `--resolved FILE` the job reads all settings from a file such as `config.json` of a run. It
+then imports only PyTorch, torchvision, timm, numpy, Pillow, OpenCV, SciPy and safetensors, so it
+also runs on a machine that has no other packages.
+
+Exit codes: 0 done; 1 failed; 2 a bad setting; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from pipeline.training.train_job import TrainJob
 if TYPE_CHECKING:
     from model.learn.training import Progress
 
-_EXIT_BAD_CONFIG = 2  # as in `jobs.cli`, which the bare path may not import
-_USAGE = "--resolved takes one file, the config.json of a run: --resolved OUTPUT/config.json"
+_EXIT_BAD_CONFIG = 2  # as in `jobs.cli`, which --resolved may not import
+_USAGE = "give one file with --resolved, the config.json of a run: --resolved OUTPUT/config.json"
 
 
 def main(argv: list[str]) -> int:
@@ -38,59 +40,78 @@ def main(argv: list[str]) -> int:
             return _EXIT_BAD_CONFIG
         from pipeline.training.progress import line_printer
 
-        # A bare machine has no MLflow.
+        # The machine may not have MLflow.
         job = replace(job, mlflow=replace(job.mlflow, enabled=False))
-        return _run(job, nullcontext(line_printer()), ())
+        return _train(job, nullcontext(line_printer()), ())
     from jobs.cli import console, load_config, print_config
 
     job = load_config(TrainJob, argv)
     print_config(console, job)
-    # After the settings: torch takes seconds to import, and a spelling mistake should not.
+    # Imported after the settings are checked, because torch takes seconds to import.
     from pipeline.storage.errors import StorageError
     from pipeline.training.progress import progress_bar
 
-    return _run(job, progress_bar(job.training), (StorageError,))
+    return _train(job, progress_bar(job.training), (StorageError,))
 
 
-def _run(job: TrainJob, watching: Any, more: tuple[type[Exception], ...]) -> int:
+def _train(job: TrainJob, display: Any, more: tuple[type[Exception], ...]) -> int:
+    """Run with a display; print the result or the error; return the exit code.
+
+    Args:
+        job: settings.
+        display: context manager that gives the function to call after each step.
+        more: further types of errors that are printed without a traceback.
+    """
     from model.learn.training import TrainingError
 
     expected: tuple[type[Exception], ...] = (TrainingError, ValueError, *more)
     try:
-        with watching as watch:
-            path = run(job, watch)
+        with display as on_progress:
+            path = run(job, on_progress)
     except expected as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from {job.output}", file=sys.stderr)
+        print(f"stopped; the same command resumes the run in {job.output}", file=sys.stderr)
         return 130
     print(f"weights: {path}")
     return 0
 
 
-def run(job: TrainJob, watch: Callable[[Progress], None]) -> str:
-    """Train to the end of the budget, from the last checkpoint if there is one; print its score.
+def run(job: TrainJob, on_progress: Callable[[Progress], None]) -> str:
+    """Train to the end of the budget and print the score; a checkpoint in the output is resumed.
+
+    Args:
+        job: settings.
+        on_progress: called after each step.
 
     Returns:
-        where the weights are.
+        path or URL of the weights.
 
     Raises:
         TrainingError: see `fit`.
-        ValueError: the shards or the weights to start from cannot be used, or the output holds
-            another run.
+        ValueError: the shards or the start weights cannot be used, or the output holds a run with
+            other settings.
         StorageError: the output cannot be reached.
     """
     from model.allocator import keep_large_blocks
     from pipeline.datasets.shards import Shards
     from pipeline.training.fit import fit_logged
     from pipeline.training.run_folder import RunFolder
-    from pipeline.training.train_parts import claim, fit_of, weights_path
+    from pipeline.training.train_parts import claim, training_task, weights_path
 
     keep_large_blocks()
-    what = fit_of(job, Shards(job.shards))
+    task = training_task(job, Shards(job.shards))
     claim(RunFolder(job.output), job)
-    figures = fit_logged(what, job.cluster, job.worker, job.mlflow, asdict(job), watch, _warn)
+    figures = fit_logged(
+        task,
+        job.cluster,
+        job.worker,
+        job.mlflow,
+        settings=asdict(job),
+        on_progress=on_progress,
+        warn=_warn,
+    )
     for name, value in figures.items():
         print(f"{name}: {value:g}")
     return weights_path(job)

@@ -1,4 +1,4 @@
-"""Frames a second of training here: `python -m jobs.train_rate shards=runs/shards`."""
+"""Measure the speed of training: `python -m jobs.train_rate shards=runs/shards`."""
 
 import json
 import sys
@@ -29,21 +29,24 @@ class TrainRateConfig:
     """Settings of `jobs.train_rate`.
 
     Attributes:
-        shards: folder of shards that vsdmot pack made.
-        start: weights to start from.
+        shards: folder of shards, made by vsdmot pack.
+        start: weights file to start from.
         output: folder or URL for rate.json.
-        lengths: frames a clip, a column each.
-        frames: frames a step.
-        height, width: canvas in pixels, multiples of 32.
-        threads: CPU threads, a column each.
-        steps: steps that are timed.
-        frozen_stages: backbone stages that stay as they are.
-        device: where the student trains.
-        memory_gb: decoded pictures kept, in 10^9 bytes.
+        lengths: numbers of frames in a clip; each gives a column.
+        frames: frames in a step.
+        height: height of the canvas in pixels, a multiple of 32.
+        width: width of the canvas in pixels, a multiple of 32.
+        threads: numbers of CPU threads; each gives a column.
+        steps: number of steps that are measured.
+        frozen_stages: number of backbone stages, from the input on, that are not trained.
+        device: device of the training.
+        memory_gb: greatest memory for decoded pictures, in 10^9 bytes.
     """
 
     job: ClassVar[str] = "train_rate"
-    about: ClassVar[str] = "Measure training's frames a second, and what each part of a step takes."
+    about: ClassVar[str] = (
+        "Measure frames per second of training, and the share of each part of a step."
+    )
 
     shards: Annotated[str, NotEmpty()] = "runs/shards"
     start: str = "weights/vsdmot-nano.safetensors"

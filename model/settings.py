@@ -1,4 +1,4 @@
-"""Settings: frozen dataclasses whose annotations say what a value may be.
+"""Settings: frozen dataclasses whose annotations hold the bounds of values.
 
     @dataclass(frozen=True, slots=True)
     class DecodeConfig:
@@ -7,9 +7,9 @@
         def __post_init__(self) -> None:
             check(self)
 
-`check` holds an instance to its annotations. `build` makes one, with those inside it, from plain
-values such as JSON gives; the command line and `jobs.train --resolved` both come here. Only the
-standard library is needed.
+`check` compares an instance with its annotations. `build` makes an instance, with nested ones, from
+plain values such as those of JSON. The command line and `jobs.train --resolved` both use it. Only
+the standard library is imported.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class Range:
 
     Attributes:
         low, high: least and greatest value; None for no bound.
-        above, below: whether `low` and `high` themselves are out of bounds.
-        multiple_of: the value is a multiple of this.
+        above: whether the value must be greater than `low`.
+        below: whether the value must be less than `high`.
+        multiple_of: a whole number that must divide the value.
     """
 
     low: float | None = None
@@ -72,10 +73,10 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class NotEmpty:
-    """A text or a list with something in it."""
+    """Bounds of a text or a list that must not be empty."""
 
     def holds(self, value: Any) -> bool:
-        """Whether there is something in it."""
+        """Whether a text or a list is not empty."""
         return len(value) > 0
 
     def __str__(self) -> str:
@@ -84,18 +85,18 @@ class NotEmpty:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """A text of a form.
+    """Bounds of a text that must match a pattern.
 
     Attributes:
-        pattern: regular expression for all of it.
-        words: the form in words.
+        pattern: regular expression for the whole text.
+        words: the pattern in words, for messages.
     """
 
     pattern: str
     words: str
 
     def holds(self, value: Any) -> bool:
-        """Whether a text has the form."""
+        """Whether a text matches."""
         return re.fullmatch(self.pattern, value) is not None
 
     def __str__(self) -> str:
@@ -107,10 +108,10 @@ Device = Annotated[str, Matching(r"cpu|cuda(:\d+)?", "cpu, cuda or cuda:N")]
 
 
 def check(settings: Any) -> None:
-    """Hold an instance to its annotations; for `__post_init__`.
+    """Check that the values of an instance are allowed by its annotations; for `__post_init__`.
 
     Raises:
-        ValueError: names each bad key, what was given and what is allowed.
+        ValueError: a value is not allowed; names each bad key, its value and what is allowed.
     """
     values = {field.name: getattr(settings, field.name) for field in fields(settings)}
     if problems := _problems(type(settings), values, ""):
@@ -120,18 +121,19 @@ def check(settings: Any) -> None:
 def build(cls: type[T], values: Mapping[str, Any], default: T | None = None) -> T:
     """Make an instance from plain values: a mapping for a dataclass, a list for a tuple.
 
-    A single word stands for a list of one word.
+    A single word is accepted for a list of one word.
 
     Args:
-        cls: a dataclass, nested as it likes.
-        values: by name; what is missing is as `default` has it, or as the class has it.
-        default: an instance.
+        cls: a dataclass, which may contain others.
+        values: values by name.
+        default: an instance that gives missing values; None takes the defaults of the class.
 
     Raises:
-        ValueError: names each key that is unknown, missing or bad, with the groups it is in.
+        ValueError: a key is unknown or missing, or its value is not allowed; names each such key
+            with its groups.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"settings are keys with values, got {_given(values)}")
+        raise ValueError(f"settings must be keys with values, but {_given(values)} was given")
     problems: list[str] = []
     made = _built(cls, values, default, "", problems)
     if made is _NOT_MADE:
@@ -141,44 +143,44 @@ def build(cls: type[T], values: Mapping[str, Any], default: T | None = None) -> 
 
 
 def annotations_of(cls: Any) -> dict[str, Any]:
-    """The annotations of a dataclass, resolved, by the name of the field."""
+    """Resolved annotations of a dataclass, by name of the field."""
     return {name: hint for name, hint in _hints(cls).items() if name in _names(cls)}
 
 
 def default_of(field: Field[Any]) -> Any:
-    """The value of a field that is not given; `MISSING` where one has to be."""
+    """Default of a field; `MISSING` if a value must be given."""
     if field.default is not MISSING or field.default_factory is MISSING:
         return field.default
     return field.default_factory()
 
 
 def allowed(kind: Any) -> str:
-    """What an annotation allows in words, for example "a number, 0 to 1, or null"."""
+    """Values that an annotation allows, in words, for example "a number, 0 to 1, or null"."""
     words = ", or ".join(_words(option) for option in options(kind))
     return words + (", or null" if nullable(kind) else "")
 
 
 def options(kind: Any) -> list[Any]:
-    """The annotations that a union is made of, but for None; any other one alone."""
+    """Members of a union without None; for another annotation a list of itself."""
     if get_origin(kind) in (Union, types.UnionType):
         return [option for option in get_args(kind) if option is not type(None)]
     return [kind]
 
 
 def nullable(kind: Any) -> bool:
-    """Whether None is a value of an annotation."""
+    """Whether an annotation allows None."""
     return type(None) in get_args(kind)
 
 
 def choices(kind: Any) -> list[str]:
-    """All words of the `Literal`s in an annotation."""
+    """Values of all `Literal`s in an annotation, as text."""
     if get_origin(kind) is Literal:
         return [str(value) for value in get_args(kind)]
     return [word for part in get_args(kind) for word in choices(part)]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted key; an empty mapping is a value."""
+    """Flatten nested mappings to one, by dotted key; an empty mapping is kept as a value."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -189,16 +191,18 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def flat_settings(settings: Any) -> dict[str, Any]:
-    """The values of a settings instance by dotted key, as JSON has them."""
+    """Values of a settings instance by dotted key, in types of JSON."""
     return flat(json.loads(json.dumps(asdict(settings))))
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Name the keys whose values differ, with both, a line each; a missing key is a null.
+    """List the keys whose values differ, one line each with both values.
+
+    A missing key is equal to null.
 
     Args:
-        before: by dotted key, as read from a folder.
-        now: by dotted key.
+        before: values of the folder, by dotted key.
+        now: current values, by dotted key.
     """
     return [
         f"{key}: {_shown(before, key)} in the folder, {_shown(now, key)} now"
@@ -222,7 +226,7 @@ def _names(cls: Any) -> tuple[str, ...]:
 
 
 def _problems(cls: type, values: Mapping[str, Any], prefix: str) -> list[str]:
-    """What is wrong with values, each against the annotation of its field."""
+    """A line for each value that the annotation of its field does not allow."""
     return [
         f"{prefix}{name}: {_given(value)} was given, allowed is {allowed(kind)}{_hint(kind, value)}"
         for name, kind in annotations_of(cls).items()
@@ -233,24 +237,24 @@ def _problems(cls: type, values: Mapping[str, Any], prefix: str) -> list[str]:
 def _built(
     cls: Any, values: Mapping[str, Any], default: Any, prefix: str, problems: list[str]
 ) -> Any:
-    """An instance, or `_NOT_MADE` with what is wrong added to `problems`."""
+    """Make an instance; on errors add them to `problems` and return `_NOT_MADE`."""
     known, before = annotations_of(cls), len(problems)
     for name in sorted(set(values) - set(known)):
         problems.append(f"{prefix}{name}: unknown; known are {', '.join(known)}")
     made: dict[str, Any] = {}
     for field in fields(cls):
         name, kind = field.name, known[field.name]
-        usual = default_of(field) if default is None else getattr(default, name)
+        standard = default_of(field) if default is None else getattr(default, name)
         if is_dataclass(kind) and isinstance(given := values.get(name, {}), Mapping):
-            nested = None if usual is MISSING else usual
+            nested = None if standard is MISSING else standard
             made[name] = _built(kind, given, nested, f"{prefix}{name}.", problems)
         elif name in values:
             made[name] = _converted(kind, values[name])
-        elif usual is MISSING:
+        elif standard is MISSING:
             problems.append(f"{prefix}{name} is missing; give {prefix}{name}=…")
         else:
-            made[name] = usual
-    # A group that could not be made is told of already.
+            made[name] = standard
+    # Errors of nested groups are in `problems` already.
     plain = {name: value for name, value in made.items() if value is not _NOT_MADE}
     problems += _problems(cls, plain, prefix)
     if len(problems) > before:
@@ -263,7 +267,7 @@ def _built(
 
 
 def _fits(kind: Any, value: Any) -> bool:
-    """Whether a value is one of an annotation's."""
+    """Whether an annotation allows a value."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _fits(arguments[0], value) and all(rule.holds(value) for rule in arguments[1:])
@@ -285,7 +289,7 @@ def _fits(kind: Any, value: Any) -> bool:
 
 
 def _converted(kind: Any, value: Any) -> Any:
-    """A plain value as its annotation has it; one that is none of its values as it is."""
+    """Convert a plain value to the type of its annotation; a value that does not fit stays."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _converted(arguments[0], value)
@@ -328,7 +332,7 @@ def _given(value: Any) -> str:
 
 
 def _hint(kind: Any, value: Any) -> str:
-    """The allowed word nearest to the one that was given."""
+    """A hint with the allowed word most similar to the given one; empty if there is none."""
     given = value if isinstance(value, tuple) else (value,)
     words = choices(kind)
     for word in given:

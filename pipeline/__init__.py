@@ -1,6 +1,6 @@
-"""The batch pipeline: an archive of videos in, tables of tracks and quality out.
+"""The batch pipeline, which turns an archive of videos into tables of tracks and quality.
 
-One video from Python, frame by frame:
+To track one video from Python, frame by frame:
 
 ```python
 from pipeline import track
@@ -13,13 +13,13 @@ for frame in track("my.mp4"):  # lazily, one decoded frame after the other
 from importlib import import_module
 from typing import Any
 
-# Types stand in __init__.pyi. Loaded when asked for: importing any room of the pipeline imports
-# this module first, and most of them need no torch.
+# The types are in __init__.pyi. These names are imported on first use, because every room of the
+# pipeline imports this module first, and most rooms need no torch.
 _OFFERED = {"track": "pipeline.tracking.api", "TrackedFrame": "pipeline.tracking.api"}
 
 
 def __getattr__(name: str) -> Any:
-    """What the package offers, by name."""
+    """Import a public name of the package on first use."""
     if name not in _OFFERED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_OFFERED[name]), name)

@@ -21,7 +21,7 @@ from pipeline.datasets.shards import (
 from pipeline.runtime.settings import ClusterConfig
 from pipeline.training.batches import Stream, batches
 from pipeline.training.config import WorkerConfig
-from pipeline.training.work import Fit
+from pipeline.training.worker import TrainingTask
 from tests.tiny import tiny_tracker
 
 CLIPS = ClipConfig(height=64, width=96, length=2, objects=8)
@@ -92,8 +92,8 @@ ALONE = ClusterConfig(workers=0), WorkerConfig(loaders=0, device="cpu")
 """In this process."""
 
 
-def clip_fit(shards, output, config=CONFIG, clips=CLIPS, objective=ClipObjective, **more):
-    return Fit(
+def clip_task(shards, output, config=CONFIG, clips=CLIPS, objective=ClipObjective, **more):
+    return TrainingTask(
         config=config,
         build=partial(build, config, objective=objective),
         stream=partial(clip_stream, str(shards), clips, config.seed),

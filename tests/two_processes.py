@@ -12,8 +12,8 @@ from torch import distributed as dist
 from model.communicator import Communicator
 from model.learn.clip_loss import ClipObjective
 from pipeline.training.batches import batches
-from pipeline.training.work import work
-from tests.training_parts import CLIPS, CONFIG, clip_fit
+from pipeline.training.worker import train_on_worker
+from tests.training_parts import CLIPS, CONFIG, clip_task
 
 WORLD = 2
 
@@ -39,12 +39,12 @@ def main(argv):
     torch.set_num_threads(1)
     meet = f"file://{folder}/meet"
     dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=WORLD)
-    what, told = clip_fit(shards, folder, config, clips, objective), []
+    what, told = clip_task(shards, folder, config, clips, objective), []
 
     def batches_from(first):
         return batches(what.stream(), config.batch, first, config.steps, 0, rank, WORLD)
 
-    work(what, torch.device("cpu"), Communicator(), batches_from, told.append)
+    train_on_worker(what, torch.device("cpu"), Communicator(), batches_from, told.append)
     if rank == 0:
         Path(folder, "told").write_text(json.dumps([asdict(p) for p in told]))
     dist.destroy_process_group()

@@ -1,10 +1,10 @@
 """The training loop in plain PyTorch: optimizer, averaged weights, resumable state.
 
-It knows neither Ray nor video files. Random draws belong to their batch, so a resumed run has the
-loss curve of an uninterrupted one. Several workers, each with its part of every batch, take the
-steps that one worker would take with the whole batch.
+It imports neither Ray nor video code. Each batch has its own random seeds, so a resumed run has the
+same loss curve as an uninterrupted one. Several workers share each batch, and together take the
+same step as one worker with the whole batch.
 
-A step waits for the device once, at its end, when all figures of the step are transferred.
+The host waits for the device once per step, at its end, to get the figures of the step.
 """
 
 import math
@@ -26,7 +26,7 @@ from model.track.tracker import Tracker
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what to do."""
+    """Training cannot continue; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +34,16 @@ class Progress:
     """Figures of one step, for logs and displays.
 
     Attributes:
-        step: steps done. loss: total. terms: its parts. learning_rate: of this step.
-        frames: frames seen in this step, by all workers.
-        seconds: this step took, data included. data_seconds: of them, waiting for data.
+        step: number of steps done.
+        loss: total loss of this step.
+        terms: other figures of the loss and the optimizer, by name.
+        learning_rate: learning rate of this step.
+        frames: frames in this step, over all workers.
+        seconds: time of this step, waiting for data included.
+        data_seconds: time of this step that was spent waiting for data.
         problems: a line for each picture that could not be read.
-        frames_seen: in all steps so far.
-        budget_used: share of the training's steps or minutes.
+        frames_seen: frames in all steps so far.
+        budget_used: used share of the budget of steps or minutes.
     """
 
     step: int
@@ -55,11 +59,11 @@ class Progress:
 
 
 class Batch(Protocol):
-    """A batch of training data. Its `problems`, lines of text, are reported if it has any.
+    """A batch of training data. An optional attribute `problems` has lines of text to report.
 
     Attributes:
         valid: (…, 2) height and width of each frame on the canvas.
-        names: where its frames came from.
+        names: sources of its frames.
     """
 
     @property
@@ -73,9 +77,10 @@ class Objective(nn.Module):
     """A loss to minimise. The trainer also trains its parameters and saves its state.
 
     Attributes:
-        communicator: of this worker with the others; set by the trainer. A loss must be that
-            of the whole batch: sums over a worker's part are divided by `communicator.mean` of
-            the count, and terms that compare frames with each other gather them first.
+        communicator: of this worker with the others; set by the trainer. Averaged over the
+            workers, the loss must be that of the whole batch. So a sum over the part of a worker
+            is divided by `communicator.mean` of the count, and terms that compare frames with
+            each other gather the frames of all workers first.
     """
 
     communicator: Communicator
@@ -85,19 +90,19 @@ class Objective(nn.Module):
         self.communicator = Communicator()
 
     def forward(self, tracker: Tracker, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of this worker's part of a batch, and its terms for the log.
+        """Loss of this worker's part of a batch, and terms for the log.
 
         Args:
             tracker: in training mode.
             batch: on the tracker's device.
 
         Returns:
-            the loss, and terms: scalars on the same device, without gradient.
+            the loss, and terms by name, which are scalars on the same device without gradient.
         """
         raise NotImplementedError
 
     def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Called between the backward pass and the optimizer; returns more terms.
+        """Return more terms; called between the backward pass and the optimizer step.
 
         Args:
             mean: averages a tensor over all workers.
@@ -106,8 +111,8 @@ class Objective(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Figures of one worker's part of a step; `seconds` is the time since the step before."""
+class _WorkerFigures:
+    """Figures of one worker in a step; `seconds` is the time since the step before."""
 
     terms: dict[str, float]
     frames: int
@@ -121,8 +126,8 @@ class Trainer:
     Args:
         tracker: the model to train; equal weights on every worker.
         objective: the loss to minimise; equal parameters on every worker.
-        config: of the training.
-        device: of the training.
+        config: settings of the training.
+        device: device of this worker.
         communicator: of this worker with the others; None for a single worker.
 
     Attributes:
@@ -168,14 +173,14 @@ class Trainer:
         return share_used(self.position.step, self.position.seconds, self.config)
 
     def run(self, batches: Iterable[Batch]) -> Iterator[Progress]:
-        """Train on batches, which must begin with that of step `self.step`.
+        """Train on batches and yield the figures of each step; the first batch is of `self.step`.
 
-        Used time is measured from the first call for a batch on, and includes all that happens
-        between steps. The time of the first worker counts for all workers.
+        The used time counts from the first request for a batch. It includes the time between
+        steps. The time of the first worker counts for all workers.
 
         Raises:
-            TrainingError: loss or gradient is not finite; names the clips. Weights are left as
-                they were before the step.
+            TrainingError: loss or gradient is not finite; names the clips. The weights are those
+                before the step.
         """
         self.tracker.train()
         self.objective.train()
@@ -185,7 +190,7 @@ class Trainer:
             rate = self._rate()
             terms = self._update(batch, rate)
             done = time.perf_counter()
-            own = _Part(
+            own = _WorkerFigures(
                 terms,
                 batch.valid[..., 0].numel(),
                 tuple(getattr(batch, "problems", ())),
@@ -219,7 +224,7 @@ class Trainer:
         return rate_at(self.position.step, self.config, self.position.seconds)
 
     def _update(self, batch: Batch, rate: float) -> dict[str, float]:
-        """Take a step at this share of the learning rate; return its figures."""
+        """Take a step at `rate` times the peak learning rates; return its figures."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -229,34 +234,41 @@ class Trainer:
         terms = terms | self.objective.after_backward(self.communicator.mean)
         self.communicator.average_gradients(self._trained)
         norm = nn.utils.clip_grad_norm_(self._trained, self.config.clip_gradient)
-        everywhere = self.communicator.mean(loss.detach())
-        # A step along an infinite gradient would spoil the weights. Fused optimizers skip the step
-        # if this is 1, without a wait for the device.
-        spoilt = ~(everywhere.isfinite() & norm.isfinite())
-        self.optimizer.found_inf = spoilt.float()  # type: ignore[attr-defined]
+        mean_loss = self.communicator.mean(loss.detach())
+        # A gradient that is not finite would destroy the weights. If `found_inf` is 1, the
+        # optimizer skips the step, and the host need not wait for the device.
+        not_finite = ~(mean_loss.isfinite() & norm.isfinite())
+        self.optimizer.found_inf = not_finite.float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        values = {"everywhere": everywhere, "loss": loss.detach(), "gradient_norm": norm} | terms
+        values = {"mean_loss": mean_loss, "loss": loss.detach(), "gradient_norm": norm} | terms
         transferred = torch.stack([value.float() for value in values.values()]).tolist()
         figures = dict(zip(values, transferred, strict=True))
-        self._check("loss", figures.pop("everywhere"), figures["loss"], batch.names)
+        self._check("loss", figures.pop("mean_loss"), figures["loss"], batch.names)
         self._check("gradient", figures["gradient_norm"], figures["gradient_norm"], batch.names)
         return figures
 
-    def _check(self, what: str, everywhere: float, here: float, names: tuple[str, ...]) -> None:
-        """Raise on all workers if a number is not finite, and name the clips it came from."""
-        if math.isfinite(everywhere):
+    def _check(self, figure: str, overall: float, own: float, names: tuple[str, ...]) -> None:
+        """Raise on all workers if a figure is not finite; the message names the clips.
+
+        Args:
+            figure: its name.
+            overall: its value over all workers.
+            own: its value on this worker.
+            names: clips of this worker.
+        """
+        if math.isfinite(overall):
             return
         self.average.restore_statistics()
-        found = self.communicator.gather_objects((here, names))
+        found = self.communicator.gather_objects((own, names))
         bad = [n for value, names in found if not math.isfinite(value) for n in names]
         raise TrainingError(
-            f"the {what} is {everywhere} at step {self.step} on clips {', '.join(bad)}; "
+            f"the {figure} is {overall} at step {self.step} on clips {', '.join(bad)}; "
             "the last checkpoint is intact: resume from it with a lower learning rate, "
             "or leave those clips out"
         )
 
     def _update_average(self) -> None:
-        # At first the average follows fast, because the first weights are noise.
+        # The decay is small at first, because the first weights are random.
         self.average.update(min(self.config.average, (1 + self.step) / (10 + self.step)))
 
     def averaged(self) -> Tracker:
@@ -266,7 +278,7 @@ class Trainer:
         return copy.to(self.device).eval()
 
     def save(self) -> bytes:
-        """The whole training state as a safetensors file."""
+        """Return the whole training state as a safetensors file."""
         config = self.tracker.config.to_dict()
         return pack_state(self.position, config, self._sections(), self.optimizer)
 
@@ -275,11 +287,11 @@ class Trainer:
 
         Args:
             data: the file.
-            name: of the file, for messages.
+            name: name of the file, for messages.
 
         Raises:
-            TrainingError: it is damaged, or belongs to another model, another objective or
-                another choice of frozen stages. Nothing has changed then.
+            TrainingError: the file is damaged, or is of another model, another objective or
+                other frozen stages. The trainer is unchanged then.
         """
         config = self.tracker.config.to_dict()
         try:
@@ -303,13 +315,20 @@ def train(
     trainer: Trainer,
     batches: Iterable[Batch],
     checkpoint: Callable[[Trainer], None],
-    watch: Callable[[Progress], None],
+    on_progress: Callable[[Progress], None],
 ) -> None:
-    """Run to the end of the budget, calling `checkpoint` every so often and at the end."""
+    """Train to the end of the budget.
+
+    Args:
+        trainer: trains; its `config` has the budget.
+        batches: from that of step `trainer.step` on.
+        checkpoint: called every `checkpoint_every` steps and at the end.
+        on_progress: called after each step.
+    """
     if trainer.budget_used >= 1:
         return
     for progress in trainer.run(batches):
-        watch(progress)
+        on_progress(progress)
         over = trainer.budget_used >= 1
         if over or trainer.step % trainer.config.checkpoint_every == 0:
             checkpoint(trainer)

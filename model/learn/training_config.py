@@ -1,4 +1,4 @@
-"""How a student is trained: the settings, and the schedule that they make."""
+"""Settings of a training, and the schedule of its learning rate."""
 
 import math
 from dataclasses import dataclass
@@ -7,32 +7,37 @@ from typing import Annotated
 from model.settings import Range, check
 
 STEPS = 10_000
-"""Optimizer steps of a training that is given no budget."""
+"""Optimizer steps of a training for which neither steps nor minutes are given."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """How a student is trained.
+    """Budget, optimizer and schedule of the training.
 
     Attributes:
-        steps: optimizer steps in all; 0 where minutes are the budget.
-        minutes: time of training in all, waits for data included, over all times that it is taken
-            up; the rate then falls along a cosine over this time. 0 trains for `steps`.
-        batch: clips a step, over all workers.
-        learning_rate: of everything but the backbone.
-        backbone_rate: the backbone's, as a share of it.
-        weight_decay: of weights that are not biases or norms (AdamW).
-        warmup: steps over which the rate rises from 0.
-        decay: share of the steps, at the end, over which it falls to 0; without minutes.
-        clip_gradient: greatest gradient norm.
-        average: decay of the averaged weights, which are what is shipped.
-        frozen_stages: backbone stages that stay as they are; fewer cost more.
-        batch_statistics: normalise by the batch, over all workers, in all trained layers behind
-            the backbone; for wide batches of different frames. Else by fixed statistics.
-        compile: compile backbone and encoder on a GPU; it takes a minute or two at the start.
-        score: measure the student after the last step, on the stills kept for validation.
-        checkpoint_every: steps between checkpoints.
-        seed: of everything random.
+        steps: optimizer steps of the whole training, resumed runs included; 0 if training.minutes
+            is given.
+        minutes: minutes of the whole training, waiting for data and resumed runs included. The
+            learning rate then falls along a cosine over this time. 0: train for training.steps.
+        batch: clips (vsdmot train) or frames (vsdmot distill) in one step, over all workers.
+        learning_rate: peak learning rate of all weights but the backbone's.
+        backbone_rate: learning rate of the backbone, as a multiple of training.learning_rate.
+        weight_decay: decoupled weight decay, as in AdamW; biases and norms have none.
+        warmup: steps at the start in which the learning rate rises from 0 to its peak.
+        decay: share of the steps, at the end, in which the learning rate falls to 0; unused with
+            training.minutes.
+        clip_gradient: norm to which a larger gradient is clipped.
+        average: decay of the moving average of the weights; the average is saved as the student.
+        frozen_stages: number of backbone stages, from the input on, that are not trained; with
+            fewer, a step takes longer.
+        batch_statistics: true: layers behind the backbone normalise by the statistics of the
+            batch, over all workers; this suits large batches of unrelated frames. false: by fixed
+            statistics.
+        compile: compile backbone and encoder with torch.compile, on a GPU only; this takes a
+            minute or two at the start.
+        score: measure AP50 of the student on the stills of split val after the last step.
+        checkpoint_every: steps between two checkpoints.
+        seed: seed of all random numbers.
     """
 
     steps: Annotated[int, Range(0)] = STEPS
@@ -60,28 +65,30 @@ class TrainingConfig:
                     f"steps={self.steps} and minutes={self.minutes:g} are both given; one of them "
                     "is the budget: set the other to 0"
                 )
-            object.__setattr__(self, "steps", 0)  # the default is no budget beside minutes
+            # Minutes replace the default number of steps.
+            object.__setattr__(self, "steps", 0)
         elif not self.steps:
             raise ValueError("steps: 0 was given; without minutes it must be 1 or more")
 
 
 def share_used(step: int, seconds: float, config: TrainingConfig) -> float:
-    """Share of the budget that is used after so many steps and seconds; 1 is the end."""
+    """Used share of the budget after `step` steps and `seconds` seconds; 1 at the end."""
     used = seconds / (60 * config.minutes) if config.minutes else step / config.steps
     return min(1.0, used)
 
 
 def rate_at(step: int, config: TrainingConfig, seconds: float = 0.0) -> float:
-    """Share of the learning rate at a step.
+    """Learning rate of a step, as a share of the peak.
 
-    With steps for a budget: up, level, then down in a line to 0. The level part is the same for
-    any number of steps, so a run can be made longer later. With minutes: up, then along half a
-    cosine to 0, which taught fastest in a given time.
+    If the budget is a number of steps, the rate rises, stays constant, and falls linearly to 0.
+    The constant part does not depend on the number of steps, so a run can be made longer later.
+    If the budget is a time, the rate rises and then falls to 0 along half a cosine. Of the
+    schedules that were tried, this one learned most in a given time.
 
     Args:
         step: steps done.
-        config: of the training.
-        seconds: of training done.
+        config: settings of the training.
+        seconds: seconds of training done.
     """
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     if config.minutes:

@@ -20,24 +20,24 @@ _INFERENCE = (
     "duplicate_iou",
     "miss_tolerance",
 )
-"""Settings of the model that training does not depend on; they may change between runs."""
+"""Settings of the model that are used only at inference; a state fits whatever they are."""
 _KEY = "vsdmot-training"
 
 Sections = Mapping[str, Mapping[str, Tensor]]
 
 
 class StateError(ValueError):
-    """A state that cannot be resumed; the message says why and what to do."""
+    """The state cannot be resumed; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a training has come.
+    """Steps, frames and time of a training so far.
 
     Attributes:
         step: optimizer steps done.
-        frames: frames seen, by all workers.
-        seconds: of training, including waits for data.
+        frames: frames seen, over all workers.
+        seconds: time of training, waiting for data included.
     """
 
     step: int = 0
@@ -51,13 +51,13 @@ def pack_state(
     sections: Sections,
     optimizer: torch.optim.Optimizer,
 ) -> bytes:
-    """Serialize. Names are `section/tensor` and `optimizer/parameter/entry`.
+    """Serialize a state. Names are `section/tensor` and `optimizer/parameter/entry`.
 
     Args:
-        position: how far the training has come.
-        model: the model's config.
-        sections: tensors by name, by the name of their section.
-        optimizer: whose state is kept.
+        position: steps, frames and time so far.
+        model: settings of the model.
+        sections: tensors by name, for each section by its name.
+        optimizer: its state is saved too.
     """
     tensors = {
         f"{section}/{name}": value.detach().cpu().contiguous().clone()
@@ -74,29 +74,29 @@ def pack_state(
 def unpack_state(
     data: bytes, model: Mapping[str, Any], like: Sections, optimizer: torch.optim.Optimizer
 ) -> tuple[Position, dict[str, dict[str, Tensor]]]:
-    """Read what `pack_state` made, and fill the optimizer if everything fits.
+    """Read a state of `pack_state`, and load the optimizer if everything fits.
 
     Args:
         data: the file.
-        model: the config of the model here.
-        like: sections of this training; the file's must have the same names and shapes.
-        optimizer: of the same parameters in the same order.
+        model: settings of the model of this training.
+        like: sections of this training; those of the file must have the same names and shapes.
+        optimizer: must have the same parameters in the same order.
 
     Returns:
         the position and the sections.
 
     Raises:
-        StateError: not such a file, of another format, of another model, or of other shapes.
+        StateError: the file is no training state, or has another format, model or shapes.
     """
     try:
         tensors = load(data)
         block = json.loads(_header(data).get("__metadata__", {}).get(_KEY, "{}"))
     except (SafetensorError, ValueError) as error:
-        raise StateError(f"not a readable training state ({error}); use another output") from error
+        raise StateError(f"not a readable training state ({error}); give another output") from error
     if block.get("format") != FORMAT:
         raise StateError(
-            f"a training state of format {block.get('format', 1)}, this code reads {FORMAT}; "
-            "train in another output, starting from its weights"
+            f"a training state of format {block.get('format', 1)}, but this code reads {FORMAT}; "
+            "train into another output, with start= its weights file"
         )
     _check_model(block["model"], json.loads(json.dumps(model)))
     sections = {name: _under(f"{name}/", tensors) for name in like}
@@ -110,21 +110,21 @@ def unpack_state(
     for number, entry in entries.items():
         if number >= len(parameters) or entry["exp_avg"].shape != parameters[number].shape:
             raise StateError(
-                "its optimizer trained other parameters; keep frozen_stages, or start from its "
-                "weights in another output"
+                "its optimizer trained other parameters; keep frozen_stages and learn, or train "
+                "into another output, with start= its weights file"
             )
         for key in {"exp_avg", "exp_avg_sq"} & entry.keys():
-            # In the parameter's own memory format, which fused kernels need.
+            # Fused kernels need the memory format of the parameter.
             entry[key] = torch.empty_like(parameters[number]).copy_(entry[key])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
     return Position(**block["position"]), sections
 
 
 def read_position(data: bytes) -> Position:
-    """Return the position of the training with this state.
+    """Read the position in a state.
 
     Raises:
-        StateError: not such a file.
+        StateError: the file is no training state.
     """
     try:
         return Position(**json.loads(_header(data)["__metadata__"][_KEY])["position"])
@@ -133,25 +133,26 @@ def read_position(data: bytes) -> Position:
 
 
 def _check_model(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    odd = [
-        f"{key} is {there.get(key, 'missing')} there and {here.get(key, 'missing')} here"
+    different = [
+        f"{key} is {there.get(key, 'missing')} in the state and {here.get(key, 'missing')} now"
         for key in sorted({*there, *here} - {*_INFERENCE})
         if there.get(key) != here.get(key)
     ]
-    if odd:
-        raise StateError(f"of another model: {', '.join(odd)}; use another output")
+    if different:
+        raise StateError(f"of another model: {', '.join(different)}; give another output")
 
 
 def _check_shapes(section: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    shapes = {name: tuple(value.shape) for name, value in found.items()}
-    here = {name: tuple(value.shape) for name, value in wanted.items()}
-    odd = [name for name in sorted({*shapes, *here}) if shapes.get(name) != here.get(name)]
-    if odd:
-        name, what = odd[0], "objective" if section == "objective" else "model"
+    stored = {name: tuple(value.shape) for name, value in found.items()}
+    current = {name: tuple(value.shape) for name, value in wanted.items()}
+    names = sorted({*stored, *current})
+    different = [name for name in names if stored.get(name) != current.get(name)]
+    if different:
+        name, owner = different[0], "objective" if section == "objective" else "model"
         raise StateError(
-            f"of another {what}: {len(odd)} of its tensors do not fit, the first is {name}, "
-            f"{shapes.get(name, 'missing')} there and {here.get(name, 'missing')} here; "
-            "use another output"
+            f"of another {owner}: {len(different)} of its tensors do not fit; the first is {name}, "
+            f"{stored.get(name, 'missing')} in the state and {current.get(name, 'missing')} now; "
+            "give another output"
         )
 
 

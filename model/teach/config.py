@@ -1,4 +1,4 @@
-"""Settings of teaching: which teacher, and how distillation pulls."""
+"""Settings of distillation: the teacher, and the terms of the loss."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,13 +10,13 @@ _Positive = Annotated[float, Range(0, above=True)]
 
 @dataclass(frozen=True, slots=True)
 class TeacherConfig:
-    """Which teacher.
+    """The teacher whose features the student learns.
 
     Attributes:
-        model: an open_clip model such as ViT-B-16, the name of a file in configs/teachers/, or
-            the path of a model JSON.
-        pretrained: an open_clip tag such as openai; a local file; `package` for the weights of
-            imagenet-lite2; `random` for speed tests.
+        model: name of the teacher: an open_clip model such as ViT-B-16, a file in
+            configs/teachers/, or the path of a model JSON.
+        pretrained: weights of the teacher: an open_clip tag such as openai, or a local file;
+            `package` takes the weights of imagenet-lite2; `random` is for speed tests.
     """
 
     model: str = "imagenet-lite2"
@@ -25,14 +25,18 @@ class TeacherConfig:
 
 @dataclass(frozen=True, slots=True)
 class DistillationConfig:
-    """How distillation pulls.
+    """The distillation loss.
 
     Attributes:
-        share: of the gradient on the shared layers that is distillation's, beside the task's.
-        local, pooled, relation: weights of the terms among themselves.
-        box_weight: weight of a position inside an object's box; outside it is 1.
-        box_score: score from which the tracker's own boxes count where there are no labels.
-        temperature: of the similarities in the relation term; low looks at the nearest only.
+        share: share of distillation in the gradient on the layers that it shares with tracking.
+        local: weight of the local term, which compares student and teacher position by position.
+        pooled: weight of the pooled term, which compares one feature vector per frame.
+        relation: weight of the relation term, which compares the similarities between frames.
+        box_weight: weight of a position inside the box of an object; a position outside has 1.
+        box_score: least score of a box of the student that distillation.box_weight applies to,
+            on frames without labels.
+        temperature: temperature of the relation term; a lower one lets only the most similar
+            frames count.
     """
 
     share: Annotated[float, Range(0, 1, above=True, below=True)] = 0.12

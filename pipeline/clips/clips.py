@@ -1,10 +1,10 @@
-"""Training clips: single frames, a few frames of a video, or a still made to move.
+"""Training clips: single frames, a few frames of a video, or a moving view of a still.
 
-All draws of a clip come from (seed, index), so clip i is the same in every run. Views are cut by
-OpenCV at the size of the canvas and degraded there. To learn quality, they are degraded at the size
-of the camera's picture and then scaled to the canvas, as in the archive.
+All draws of a clip depend on (seed, index), so clip i is the same in every run. OpenCV cuts views
+at the size of the canvas, and they are degraded at this size. To learn quality, views are degraded
+at the size of the camera's picture and then scaled to the canvas, as in tracking.
 
-Shapes: T frames a clip, G objects a frame at most, P patches, S patch side.
+Shapes: T frames in a clip, H and W size of the canvas.
 """
 
 from collections.abc import Sequence
@@ -33,20 +33,22 @@ from pipeline.video.canvas import LONGEST, grey, letterboxed
 
 __all__ = ["ClipConfig", "Clips", "collate_clips"]
 
-_UNKNOWN = -1.0
-_ATTEMPTS = 20  # draws of an item before shards count as unreadable
-_SIZES = 1 << 32  # in seeds of canvases, where seeds of items have an attempt
+_UNKNOWN = -1.0  # severity
+_ATTEMPTS = 20  # draws of an item before the shards count as unreadable
+_CANVAS_DRAW = 1 << 32  # third number in seeds of canvas sizes; in seeds of items it is the attempt
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A clip as drawn: frames no larger than the canvas, all of one size.
+    """A clip before it is packed into tensors.
 
     Attributes:
-        frames: degraded or not.
-        clean: the same before degradation.
-        luma: planes (h, w) uint8, from which patches are cut.
-        severity: (T,) of the degradation, -1 where unknown.
+        frames: T frames (h, w, 3) of one size, no larger than the canvas; degraded or not.
+        clean: the same frames before degradation.
+        luma: T planes (h, w) uint8, from which quality patches are cut.
+        labels: labels of each frame.
+        severity: (T,) severity of the degradation, -1 if unknown.
+        name: name of the sequence.
     """
 
     frames: list[np.ndarray]
@@ -58,17 +60,17 @@ class _Drawn:
 
 
 class Clips(Dataset[dict[str, object]]):
-    """Clip `index` of an endless, seeded stream.
+    """An endless, seeded stream of clips; item `index` depends on (seed, index) alone.
 
     Args:
-        shards: source of the pictures; only those of split train are drawn.
-        config: settings of the draws.
-        seed: of all draws.
-        batch: clips a step, over all workers; clips of one step have canvases of one size.
+        shards: source of the pictures; only those of split `train` are drawn.
+        config: settings of the clips.
+        seed: seed of all draws.
+        batch: clips in a step, over all workers; they have canvases of one size.
         clean: whether to add the clean frames, for a teacher.
 
     Raises:
-        ShardError: the shards have no sequence of split train.
+        ShardError: the shards have no sequence of split `train`.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Clips(Dataset[dict[str, object]]):
         }
         self._donors = self._find_donors()
         self._reported: set[str] = set()
-        # One core an item, because several loaders run at the same time as the training.
+        # One thread, because several loaders run at the same time as the training.
         cv2.setNumThreads(0)
 
     def preload(self, threads: int) -> list[str]:
@@ -109,17 +111,17 @@ class Clips(Dataset[dict[str, object]]):
         sizes = self.config.canvases()
         if len(sizes) == 1:
             return sizes[0]
-        random = np.random.default_rng([self.seed, index // self.batch, _SIZES])
+        random = np.random.default_rng([self.seed, index // self.batch, _CANVAS_DRAW])
         return sizes[random.integers(len(sizes))]
 
     def __getitem__(self, index: int) -> dict[str, object]:
         """Return the arrays of one clip, named as in `ClipBatch` but without the B axis.
 
-        If a picture cannot be read the clip is drawn anew, and `problems` names the picture, once a
-        process.
+        If a picture cannot be read, the clip is drawn again, and `problems` names the picture, once
+        per process.
 
         Raises:
-            ShardError: no picture could be read in many draws.
+            ShardError: pictures could not be read in many draws of one clip.
         """
         problems: list[str] = []
         for attempt in range(_ATTEMPTS):
@@ -133,7 +135,9 @@ class Clips(Dataset[dict[str, object]]):
             self._reported.update(new)
             seed = torch.tensor(random.integers(2**62))
             return {**self._pack(drawn, self.canvas(index)), "seeds": seed, "problems": new}
-        raise ShardError(f"{problems[-1]}; nor could {_ATTEMPTS - 1} others be read")
+        raise ShardError(
+            f"{problems[-1]}; {_ATTEMPTS - 1} other draws failed too; run vsdmot pack again"
+        )
 
     def _draw(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
         if self.config.degrade_at == "camera":
@@ -173,14 +177,14 @@ class Clips(Dataset[dict[str, object]]):
         name: str,
         random: np.random.Generator,
     ) -> _Drawn:
-        """Make a clip of frames at the size of the canvas; degrade it by chance."""
+        """Make a clip of frames at the size of the canvas, at random degraded."""
         if draw_grey(random):
             frames = [without_colour(frame) for frame in frames]
         shown = frames
         if random.random() < self.config.degraded:
             shown = spoil(frames, self.config.kinds, self.config.several, random)
         luma = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in shown]
-        # Severity is unknown, because scaling to the canvas has hidden the quality of the source.
+        # Severity is unknown, because scaling to the canvas changes the quality of the source.
         severity = np.full(len(frames), _UNKNOWN, np.float32)
         return _Drawn(shown, frames, luma, labels, severity, name)
 
@@ -212,10 +216,10 @@ class Clips(Dataset[dict[str, object]]):
     def _degrade(
         self, clip: np.ndarray, clean: bool, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Degrade a clip by chance; return it and the severity (T,) of frames, -1 if unknown."""
+        """Degrade a clip at random; return it and the severity (T,) of frames, -1 if unknown."""
         kind = self.config.kinds[int(random.integers(len(self.config.kinds)))]
         severity, seed = int(random.integers(1, 6)), int(random.integers(2**31))
-        # The clip starts anywhere in a long video, to meet all phases of a swing.
+        # The clip starts anywhere in a long video, because the level of `swing` varies over time.
         start = int(random.integers(200))
         # A source that is not clean has an unknown severity, degraded or not.
         levels = np.full(len(clip), 0.0 if clean else _UNKNOWN, np.float32)
@@ -242,7 +246,7 @@ class Clips(Dataset[dict[str, object]]):
         return views, random.random() < 0.5
 
     def _choose(self, number: int, random: np.random.Generator) -> list[int]:
-        """Frames of a sequence, in order or backwards."""
+        """Draw frames of a sequence, equally spaced, in order or in reverse."""
         sequence, length = self.shards.sequences[number], self.config.length
         count = len(sequence.frames)
         longest = max(1, min(int(self.config.longest_gap * sequence.fps), count // length))
@@ -253,7 +257,7 @@ class Clips(Dataset[dict[str, object]]):
         return chosen[::-1] if random.random() < 0.5 else chosen
 
     def _still(self, random: np.random.Generator) -> Still:
-        """A still, or any frame of a video."""
+        """Draw a still, or a frame of a video."""
         number = self._sources.draw(random)
         sequence = self.shards.sequences[number]
         frame = int(random.integers(len(sequence.frames)))
@@ -261,7 +265,7 @@ class Clips(Dataset[dict[str, object]]):
         return Still(pixels, self._labels[number][frame], sequence.squeezed, sequence.name)
 
     def _find_donors(self) -> list[list[Donor]]:
-        """People in stills that can be cut out, by source."""
+        """People in stills that can be cut out and pasted, by source."""
         found: dict[str, list[Donor]] = {}
         if self.config.paste and self.config.length == 1:
             for number in self._numbers:
@@ -272,6 +276,7 @@ class Clips(Dataset[dict[str, object]]):
         return [donors for donors in found.values() if donors]
 
     def _donor(self, random: np.random.Generator) -> tuple[np.ndarray, Donor]:
+        """Draw a person to paste, with the picture of that person."""
         donors = self._donors[random.integers(len(self._donors))]
         donor = donors[random.integers(len(donors))]
         return self.store.picture(donor.sequence, donor.frame), donor
@@ -310,7 +315,7 @@ def collate_clips(items: list[dict[str, object]]) -> ClipBatch:
 
 
 def _padded(labels: Sequence[Labels], most: int) -> dict[str, torch.Tensor]:
-    """Labels of T frames with `most` objects each; of too many, ignored ones are dropped first."""
+    """Labels of T frames, padded to `most` objects; of more objects, ignored ones are dropped."""
     length = len(labels)
     boxes = np.zeros((length, most, 4), np.float32)
     ids = np.full((length, most), -1, np.int64)
@@ -332,13 +337,13 @@ def _letterbox_size(width: int, height: int, canvas: tuple[int, int]) -> tuple[i
 
 
 def _scaled(frame: np.ndarray, canvas: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """A frame (h, w, 3) scaled to its `size` (width, height) on a canvas, as in tracking."""
+    """Scale a frame (h, w, 3) to `size` (width, height) for a canvas, as tracking does."""
     image, _ = letterboxed(frame, *canvas)
     return image.permute(1, 2, 0).numpy()[: size[1], : size[0]]
 
 
 def _on_canvas(frames: Sequence[np.ndarray], canvas: tuple[int, int]) -> torch.Tensor:
-    """Frames (h, w, 3) of one size at the top left of black canvases: (T, 3, H, W) uint8."""
+    """Place frames (h, w, 3) of one size at the top left of black canvases (T, 3, H, W) uint8."""
     height, width = frames[0].shape[:2]
     images = np.zeros((len(frames), 3, *canvas), np.uint8)
     for image, frame in zip(images, frames, strict=True):

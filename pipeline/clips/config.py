@@ -1,4 +1,4 @@
-"""How training clips are drawn."""
+"""Settings of training clips."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,27 +12,32 @@ _Canvas = Annotated[int, Range(_STRIDE, multiple_of=_STRIDE)]
 
 @dataclass(frozen=True, slots=True)
 class ClipConfig:
-    """How clips are drawn. Shares lie in [0, 1].
+    """Contents of the training clips.
 
     Attributes:
-        height, width: canvas in pixels, multiples of 32.
-        heights: least and greatest height of canvases, multiples of 32: every batch has one
-            between them, with the proportions of height and width. null: all are alike.
-        length: frames a clip; 1 for single frames.
+        height: height of the canvas in pixels, a multiple of 32.
+        width: width of the canvas in pixels, a multiple of 32.
+        heights: least and greatest height of a canvas, multiples of 32. Each batch gets a random
+            height between them, with the proportions of height and width. null: all canvases have
+            the same size.
+        length: frames in a clip; 1 for single frames.
         stills: share of clips made from stills.
-        longest_gap: greatest time in seconds between two frames of a clip.
-        small: share of views and tiles scaled so that people are 24 to 96 pixels high.
+        longest_gap: greatest time between two neighbouring frames of a clip, in seconds.
+        small: share of crops that are scaled so that people are 24 to 96 pixels high; single
+            frames only.
         mosaic: share of single frames that are mosaics of four pictures.
-        paste: share of single frames into which people of other pictures are pasted.
+        paste: share of single frames into which people from other pictures are pasted.
         degraded: share of clips that are degraded.
-        several: share of the degraded that get several kinds at once, which swing over time.
-        degrade_at: `canvas` degrades views at the size of the canvas, fast, and says of none how
-            poor it is; `camera` at the size the camera had, and says so. Single frames are then
-            plain views, neither mosaics nor pasted into, and kinds come one at a time.
-        kinds: kinds of degradation drawn from; `codec` needs PyAV and degrade_at `camera`. At the
-            canvas JPEG is drawn beside them.
-        objects: objects a frame at most; the rest is ignored.
-        memory_gb: decoded pictures kept in memory at most, in 10^9 bytes.
+        several: share of the degraded clips that get several kinds of degradation at once, with
+            levels that vary over time; with degrade_at=canvas only.
+        degrade_at: size of the picture when it is degraded. `canvas`: that of the canvas, which is
+            fast, but leaves the severity unknown. `camera`: that of the camera's picture, with a
+            known severity; then there are no mosaics and no pasted people, and a clip has one kind
+            of degradation.
+        kinds: kinds of degradation to draw from. `codec` needs PyAV and degrade_at=camera. With
+            degrade_at=canvas, JPEG compression is added to the kinds.
+        objects: greatest number of labelled objects in a frame; more are dropped.
+        memory_gb: greatest memory for decoded pictures, in 10^9 bytes.
     """
 
     height: _Canvas = 256
@@ -64,7 +69,7 @@ class ClipConfig:
             )
 
     def canvases(self) -> list[tuple[int, int]]:
-        """All sizes (height, width) that batches may have."""
+        """All canvas sizes (height, width) in pixels that a batch may have."""
         if self.heights is None:
             return [(self.height, self.width)]
         ratio = self.width / self.height

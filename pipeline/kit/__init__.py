@@ -1,1 +1,1 @@
-"""Training on a borrowed machine: what goes there and what comes back."""
+"""Training on a GPU machine without this project: the files copied there and back."""

@@ -1,14 +1,16 @@
-"""A folder that a bare GPU machine trains from, in parts that are carried there one by one.
+"""The folder of a kit, in parts that are copied to a GPU machine one after the other.
 
-    FOLDER/part-0/run.py              the command there
+    FOLDER/part-0/run.py              the command to run there
                   kit.json            stages and files, see `Kit`
                   code/               the packages model and pipeline
-                  stages/NAME.json    the resolved config of each stage (`jobs.train --resolved`)
+                  stages/NAME.json    the resolved settings of each stage, for
+                                      `jobs.train --resolved`
                   pieces/             of start weights, state and shards
            part-1/pieces/ …
 
-Files are cut into pieces at the ends of parts, so parts are full whatever the sizes of files.
-Paths in configs are relative to the folder that `join_kit` puts the files into.
+A file that does not fit into the rest of a part is cut, and continues in the next part. So all
+parts but the last are full. Paths in the settings are relative to the folder that `join_kit`
+writes.
 """
 
 import json
@@ -20,10 +22,10 @@ from typing import Any, Literal
 
 KIT = "kit.json"
 SHARDS, START, STATE = "shards", "start.safetensors", "state.safetensors"
-"""Where the joined files lie."""
+"""Names of the joined files."""
 Device = Literal["cuda", "cpu"]
 _PACKAGES = ("model", "pipeline")
-_SLACK = 500_000  # bytes of a part for kit.json and stages
+_SLACK = 500_000  # bytes reserved in the first part for kit.json and stages
 
 _RUN = '''"""Train on this machine: python3 run.py --minutes 8"""
 
@@ -42,16 +44,16 @@ if __name__ == "__main__":
 
 
 class KitError(ValueError):
-    """A kit that cannot be made or used; the message says why and what to do."""
+    """The kit cannot be made or used; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One training of several that follow each other.
+    """One of several trainings in a row.
 
     Attributes:
-        name: of its config and of its output.
-        share: of the time, beside the shares of the others.
+        name: name of its settings file and of its output.
+        share: its time relative to the shares of the other stages.
     """
 
     name: str
@@ -63,8 +65,10 @@ class Piece:
     """A piece of a file.
 
     Attributes:
-        file: name of the file. number: of the piece in it. part: that carries it.
-        start, stop: its bytes in the file.
+        file: name of the file.
+        number: number of the piece in the file.
+        part: number of the part that contains it.
+        start, stop: first byte in the file, and the byte after the last.
     """
 
     file: str
@@ -75,18 +79,18 @@ class Piece:
 
     @property
     def path(self) -> str:
-        """Where it lies in the kit."""
+        """Its path in the kit."""
         return f"part-{self.part}/pieces/{self.file.replace('/', '-')}.{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What is in a kit.
+    """Contents of a kit.
 
     Attributes:
-        stages: in the order they are trained in.
-        pieces: of all files, each file's in order.
-        device: `cuda`, or `cpu` for a rehearsal.
+        stages: in the order of training.
+        pieces: pieces of all files, in order.
+        device: `cuda`, or `cpu` for a test of the kit.
     """
 
     stages: tuple[Stage, ...]
@@ -100,15 +104,15 @@ class Kit:
 
 
 def lay_out(sizes: Mapping[str, int], limit: int, taken: int) -> list[Piece]:
-    """Cut files so that parts are full.
+    """Cut files into pieces that fill the parts.
 
     Args:
-        sizes: bytes by name, in the order they are laid out in.
-        limit: bytes of a part.
-        taken: bytes that the first part holds already.
+        sizes: bytes of each file by name, in order.
+        limit: greatest size of a part in bytes.
+        taken: bytes of the first part that are used already.
 
     Raises:
-        KitError: what the first part holds already does not fit.
+        KitError: the used bytes do not fit into the first part.
     """
     if taken >= limit:
         raise KitError(
@@ -136,18 +140,18 @@ def write_kit(
     device: Device,
     limit: int,
 ) -> Kit:
-    """Write a kit in the place of an earlier one.
+    """Write a kit; an earlier one in the folder is replaced.
 
     Args:
-        folder: its parts go here.
-        stages: in order.
-        configs: resolved, by the name of the stage.
-        files: by the name they have when joined: a file, or its bytes.
+        folder: folder for the parts.
+        stages: in the order of training.
+        configs: resolved settings by name of the stage.
+        files: path or content of each file, by its name when joined.
         device: see `Kit`.
-        limit: bytes of a part at most.
+        limit: greatest size of a part in bytes.
 
     Raises:
-        KitError: the folder holds something else, or a part is too small.
+        KitError: the folder holds other files, or a part is too small.
     """
     folder = Path(folder)
     _clear(folder)
@@ -168,10 +172,10 @@ def write_kit(
 
 
 def read_kit(folder: str | Path) -> Kit:
-    """Read what is in a kit.
+    """Read the contents of a kit.
 
     Raises:
-        KitError: its first part is missing or damaged.
+        KitError: the first part is missing or damaged.
     """
     path = Path(folder) / "part-0" / KIT
     try:
@@ -179,33 +183,33 @@ def read_kit(folder: str | Path) -> Kit:
         stages = tuple(Stage(**stage) for stage in block["stages"])
         return Kit(stages, tuple(Piece(**piece) for piece in block["pieces"]), block["device"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise KitError(f"{path}: not readable ({error}); carry part-0 again") from error
+        raise KitError(f"{path}: cannot be read ({error}); copy part-0 again") from error
 
 
 def read_stage(folder: str | Path, stage: Stage) -> dict[str, Any]:
-    """Read the resolved config of a stage.
+    """Read the resolved settings of a stage.
 
     Raises:
-        KitError: it is missing or damaged.
+        KitError: the file is missing or damaged.
     """
     path = Path(folder) / "part-0" / "stages" / f"{stage.name}.json"
     try:
         config: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise KitError(f"{path}: not readable ({error}); carry part-0 again") from error
+        raise KitError(f"{path}: cannot be read ({error}); copy part-0 again") from error
     return config
 
 
 def join_kit(folder: str | Path, kit: Kit, target: str | Path) -> None:
-    """Put the files of a kit together.
+    """Join the pieces of a kit to files.
 
     Args:
-        folder: where the parts are.
-        kit: what is in them.
-        target: where the files go.
+        folder: folder of the parts.
+        kit: their contents.
+        target: folder for the files.
 
     Raises:
-        KitError: a piece is missing or of another size; names the parts to carry.
+        KitError: a piece is missing or has another size; names the parts to copy.
     """
     folder, target = Path(folder), Path(target)
     bad = {
@@ -216,7 +220,9 @@ def join_kit(folder: str | Path, kit: Kit, target: str | Path) -> None:
     }
     if bad:
         names = ", ".join(f"part-{part}" for part in sorted(bad))
-        raise KitError(f"{folder}: {names} of {kit.parts} parts not whole here; carry them first")
+        raise KitError(
+            f"{folder}: {names} of {kit.parts} parts are missing or incomplete; copy them first"
+        )
     for piece in kit.pieces:
         path = target / piece.file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,18 +231,18 @@ def join_kit(folder: str | Path, kit: Kit, target: str | Path) -> None:
 
 
 def calls(folder: str, kit: Kit, minutes: float = 8.0) -> str:
-    """Text that says what to carry, in which call, and what to run in it.
+    """Instructions for the calls that copy the parts and train, as text.
 
     Args:
-        folder: of the kit, as it is called where calls are made from.
-        kit: what is in it.
-        minutes: of the one command.
+        folder: folder of the kit, relative to the folder the calls are made from.
+        kit: its contents.
+        minutes: time of the training command.
     """
     seconds = round(60 * minutes) + 45
     lines = [
-        "What is carried to the GPU machine, a part a call; what lies there stays. Make the calls",
-        "one after the other, without a break, and give the machine back after the last one. Git",
-        "must ignore the folder, or all of it would be carried in every call.",
+        "Each call copies one part to the GPU machine; earlier parts stay there. The last call",
+        "also trains. Make the calls one after the other, without a break, and give the machine",
+        "back after the last one. Git must ignore this folder, or each call would copy all of it.",
         "",
     ]
     for part in range(kit.parts):
@@ -247,21 +253,21 @@ def calls(folder: str, kit: Kit, minutes: float = 8.0) -> str:
         limit = seconds if last else 30
         lines.append(f'call {part + 1}: carry ["{folder}/part-{part}"], timeout_s {limit}')
         lines.append(f"        {command}")
-    lines += ["", "Then: vsdmot kit-back FOLDER_OF_WHAT_CAME_BACK FILE", ""]
+    lines += ["", "Then: vsdmot kit-back FOLDER_OF_RETURNED_FILES WEIGHTS_FILE", ""]
     return "\n".join(lines)
 
 
 def _clear(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / "part-0" / KIT).is_file():
-            raise KitError(f"{folder}: holds something else than a kit; give another output")
+            raise KitError(f"{folder}: holds other files than a kit; give another output")
         for part in folder.glob("part-*"):
             shutil.rmtree(part)
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def _copy_code(target: Path) -> int:
-    """Copy the packages; returns their bytes."""
+    """Copy the packages; return their size in bytes."""
     root, total = Path(__file__).resolve().parents[2], 0
     for package in _PACKAGES:
         for path in sorted((root / package).rglob("*.py")):

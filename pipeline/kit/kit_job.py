@@ -11,13 +11,14 @@ from pipeline.training.config import Part
 
 @dataclass(frozen=True, slots=True)
 class StageConfig:
-    """Settings of one stage.
+    """One stage of the training.
 
     Attributes:
-        share: of the minutes there are for training, beside the shares of the other stages.
-        learn: parts of the weights to train alone, as in vsdmot train; empty trains everything.
-        clips: how clips are drawn.
-        training: how the student is trained; its time comes from the command there.
+        share: time of this stage relative to the shares of the other stages.
+        learn: parts of the student that are trained, while all other weights stay as they are;
+            empty: the whole student.
+        clips: contents of the training clips.
+        training: optimizer and schedule; `run.py --minutes` gives the budget.
     """
 
     share: Annotated[float, Range(0, above=True)] = 0.5
@@ -34,20 +35,23 @@ class KitJob:
     """Settings of `vsdmot kit`.
 
     Attributes:
-        output: folder for the kit, below the folder that is carried to the machine.
-        shards: folder of shards that vsdmot pack made.
-        start: weights to start from.
-        state: training state that the first stage goes on from, of vsdmot kit-back or of a run's
-            folder; empty starts anew.
-        stages: which are trained, in this order.
-        part_mb: size of a part at most, in 10^6 bytes; a call carries it beside the repository.
-        device: cpu is for a rehearsal.
-        detection: single frames.
-        tracking: clips.
+        output: folder for the kit, inside the folder from which files are copied to the GPU
+            machine.
+        shards: folder of shards, made by vsdmot pack.
+        start: weights file to start from.
+        state: training state to resume in the first stage: NAME.state.safetensors of vsdmot
+            kit-back, or state.safetensors of a run; empty: a new training.
+        stages: stages to train, in this order.
+        part_mb: greatest size of a part of the kit, in 10^6 bytes; each call copies one part.
+        device: device of the training; cpu is for a test of the kit.
+        detection: the stage that trains on single frames.
+        tracking: the stage that trains on clips.
     """
 
     job: ClassVar[str] = "kit"
-    about: ClassVar[str] = "Make a folder that a bare GPU machine trains from, in parts to carry."
+    about: ClassVar[str] = (
+        "Make a folder, in parts to copy, from which a machine with a GPU can train."
+    )
 
     output: str = "runs/kit"
     shards: str = "runs/shards"
@@ -71,19 +75,22 @@ class KitJob:
 
     @property
     def chosen(self) -> dict[str, StageConfig]:
-        """The stages that are trained, in order."""
+        """The stages to train, in order."""
         return {name: getattr(self, name) for name in self.stages}
 
 
 def _check_stage(name: str, stage: StageConfig) -> None:
     if stage.training.minutes or stage.training.steps != STEPS:
         raise ValueError(
-            f"{name}.training: minutes and steps come from run.py --minutes; leave them out"
+            f"{name}.training: run.py --minutes gives the budget; leave minutes and steps out"
         )
     if "codec" in stage.clips.kinds:
-        raise ValueError(f"{name}.clips.kinds: codec needs PyAV, which is not there; leave it out")
+        raise ValueError(
+            f"{name}.clips.kinds: codec needs PyAV, which a kit must not need; leave codec out"
+        )
     if stage.training.compile and len(stage.clips.canvases()) > 1:
         raise ValueError(
-            f"{name}.training.compile: each of {len(stage.clips.canvases())} canvases would be "
-            f"compiled anew; give {name}.clips.heights=null, or do not compile"
+            f"{name}.training.compile: the model would be compiled again for each of the "
+            f"{len(stage.clips.canvases())} canvas sizes; give {name}.clips.heights=null, or leave "
+            "compile out"
         )

@@ -1,4 +1,4 @@
-"""Make a kit: the trainings of its stages, the files they start from, and the code."""
+"""Makes a kit: the settings of its stages, the files they need, and the code."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -24,12 +24,12 @@ from pipeline.training.train_parts import build_trainer
 
 
 def make_kit(job: KitJob) -> Kit:
-    """Write the folder.
+    """Write the folder of a kit.
 
     Raises:
-        KitError: the folder holds something else, or parts are too small.
-        ReturnError: the weights will be too large to come back.
-        ValueError: shards, weights or state cannot be used.
+        KitError: the folder holds other files, parts are too small, or the state cannot be read.
+        ReturnError: weights and training state would be too large to copy back.
+        ValueError: shards or weights cannot be used.
     """
     shards = Shards(job.shards)
     require_train(shards)
@@ -37,17 +37,20 @@ def make_kit(job: KitJob) -> Kit:
         require_val(shards)
     configs = _configs(job)
     for name in job.stages:
-        here = replace(configs[name], start=job.start, shards=job.shards)
+        local = replace(configs[name], start=job.start, shards=job.shards)
         classes = tuple(shards.classes)
-        check_size(build_trainer(here, classes, torch.device("cpu"), Communicator()))
+        check_size(build_trainer(local, classes, torch.device("cpu"), Communicator()))
     files: dict[str, Path | bytes] = {START: Path(job.start)}
     if job.state:
         state = Path(job.state).read_bytes() if Path(job.state).is_file() else b""
         try:
             position = read_position(state)
         except StateError as error:
-            raise KitError(f"{job.state}: {error}; give the state of vsdmot kit-back") from error
-        files = {START: _started_from(job.start, position), STATE: compact(state)}
+            raise KitError(
+                f"{job.state}: {error}; give NAME.state.safetensors of vsdmot kit-back, or "
+                "state.safetensors of a run"
+            ) from error
+        files = {START: _weights_at_start(job.start, position), STATE: compact(state)}
     for path in sorted(Path(job.shards).glob("shard-*.zip")):
         files[f"{SHARDS}/{path.name}"] = path
     stages = [Stage(name, stage.share) for name, stage in job.chosen.items()]
@@ -56,8 +59,8 @@ def make_kit(job: KitJob) -> Kit:
 
 
 def _configs(job: KitJob) -> dict[str, TrainJob]:
-    """The trainings, each from the weights of the one before; paths as they are there."""
-    # A size that is none is refused by `TrainJob`.
+    """Settings of each stage, with paths on the GPU machine; it starts from the stage before."""
+    # `TrainJob` refuses an unknown size.
     size = cast(Size, read_metadata(job.start).model.size)
     start, configs = START, {}
     for name, stage in job.chosen.items():
@@ -76,10 +79,11 @@ def _configs(job: KitJob) -> dict[str, TrainJob]:
     return configs
 
 
-def _started_from(start: str, position: Position) -> bytes:
-    """The weights, with the history that they had where the training of a state began.
+def _weights_at_start(start: str, position: Position) -> bytes:
+    """The weights file with the metadata of the weights that the resumed training started from.
 
-    Of weights that this training made itself, the frames would else be counted twice.
+    The resumed training may have made the weights in `start` itself. Their metadata then includes
+    its frames, which would be counted twice.
     """
     tracker, metadata = Tracker.load(start)
     history = metadata.training

@@ -1,9 +1,9 @@
-"""What comes back from a borrowed machine: weights and training state, small enough for its way.
+"""The files that are copied back from a GPU machine: weights and training state, within a limit.
 
-Matrices come back in bfloat16, all else (biases, norms, statistics, counters) as it is. So a weight
-that comes back differs from the one there by 0.4 % of itself at most; a score is one of weights
-that were rounded so. The averaged weights of a state are those of the weights file, and are left
-out of it.
+Matrices are rounded to bfloat16. All other tensors (biases, norms, statistics, counters) stay as
+they are. So a returned weight differs from the trained one by at most 0.4 percent. Scores are
+measured with the rounded weights. The averaged weights of a state are those of the weights file, so
+they are left out of the state.
 """
 
 import json
@@ -22,23 +22,23 @@ WEIGHTS, STATE, LOG, SCORE = "weights.safetensors", "state.safetensors", "log.js
 FILE_BYTES = 16_000_000
 ALL_BYTES = 64_000_000
 LOG_BYTES = 3_000_000
-"""Most that log and score take."""
+"""Greatest size of log and score."""
 _AVERAGE = "average/"
-_NAME_BYTES = 160  # of a tensor in a file's header
+_NAME_BYTES = 160  # of one tensor in the header of a file
 
 
 class ReturnError(ValueError):
-    """What cannot come back, or did not; the message says why and what to do."""
+    """Files cannot be returned, or returned files are damaged; the message says what to do."""
 
 
 def compact(data: bytes) -> bytes:
-    """A safetensors file with its matrices in bfloat16 and its metadata."""
+    """Round the matrices of a safetensors file to bfloat16; metadata are kept."""
     tensors = {name: _rounded(value) for name, value in load(data).items()}
     return save(tensors, metadata=file_metadata(data))
 
 
 def expand(data: bytes) -> bytes:
-    """A safetensors file with its matrices in float32; `compact` gives the same bytes back."""
+    """Convert the bfloat16 matrices of a safetensors file to float32; `compact` reverses this."""
     tensors = {name: _full(value) for name, value in load(data).items()}
     return save(tensors, metadata=file_metadata(data))
 
@@ -53,12 +53,12 @@ def file_metadata(data: bytes) -> dict[str, str]:
 def write_back(
     folder: str | Path, weights: bytes | None = None, state: bytes | None = None
 ) -> None:
-    """Write what comes back, in pieces; None leaves what is there.
+    """Write the files to return, in pieces; for None the earlier file stays.
 
     Args:
-        folder: what comes back of a machine.
-        weights: the file of `compact`.
-        state: of `Trainer.save`, of the training that made the weights.
+        folder: folder whose files are copied back.
+        weights: a weights file, made by `compact`.
+        state: state of the training that made the weights, of `Trainer.save`.
     """
     if weights is not None:
         write_pieces(folder, WEIGHTS, weights, FILE_BYTES)
@@ -69,11 +69,11 @@ def write_back(
 
 
 def read_back(folder: str | Path) -> tuple[bytes, bytes]:
-    """Weights and training state in float32, as `Tracker.load` and `Trainer.resume` read them.
+    """Read weights and training state in float32, for `Tracker.load` and `Trainer.resume`.
 
     Raises:
-        ReturnError: pieces are missing or damaged.
-        PieceError: pieces are missing.
+        ReturnError: the last piece is missing, or a piece is damaged.
+        PieceError: another piece is missing.
     """
     files = {}
     for name in (WEIGHTS, STATE):
@@ -82,8 +82,8 @@ def read_back(folder: str | Path) -> tuple[bytes, bytes]:
             load(files[name])
         except (SafetensorError, ValueError) as error:
             raise ReturnError(
-                f"{folder}: the pieces of {name} do not make a file ({error}); copy all that came "
-                "back again"
+                f"{folder}: the pieces of {name} do not make a file ({error}); copy all files from "
+                "the GPU machine again"
             ) from error
     weights = expand(files[WEIGHTS])
     tensors = {name: _full(value) for name, value in load(files[STATE]).items()}
@@ -92,32 +92,32 @@ def read_back(folder: str | Path) -> tuple[bytes, bytes]:
 
 
 def check_size(trainer: Trainer) -> None:
-    """Refuse, before it is trained, what will be too large to come back.
+    """Check that weights and training state fit into the limit for returned files.
 
     Raises:
-        ReturnError: with how large it is.
+        ReturnError: they do not fit; names their size and the limit.
     """
     weights = list(trainer.tracker.state_dict().values())
     moments = []
     for group in trainer.optimizer.param_groups:
         moments += group["params"] * (1 if group["muon"] else 2)
     others = list(trainer.objective.state_dict().values())
-    # Live weights and average, and what the optimizer keeps.
+    # Current and averaged weights, parameters of the objective, and the optimizer's state.
     total = sum(map(_size, [*weights, *weights, *others, *moments])) + LOG_BYTES
     if total > ALL_BYTES:
         raise ReturnError(
-            f"weights and training state come to {total / 1e6:.0f} MB in bfloat16, and "
-            f"{ALL_BYTES / 1e6:.0f} MB can come back; train a smaller size, or fewer parts of it "
-            "(learn=, training.frozen_stages=)"
+            f"weights and training state have {total / 1e6:.0f} MB in bfloat16, but at most "
+            f"{ALL_BYTES / 1e6:.0f} MB can be returned; train a smaller size, or fewer parts of it "
+            "(STAGE.learn=, STAGE.training.frozen_stages=)"
         )
 
 
-def _matrix(value: Tensor) -> bool:
+def _is_matrix(value: Tensor) -> bool:
     return value.ndim > 1 and value.is_floating_point()
 
 
 def _rounded(value: Tensor) -> Tensor:
-    return value.to(torch.bfloat16) if _matrix(value) else value
+    return value.to(torch.bfloat16) if _is_matrix(value) else value
 
 
 def _full(value: Tensor) -> Tensor:
@@ -125,4 +125,4 @@ def _full(value: Tensor) -> Tensor:
 
 
 def _size(value: Tensor) -> int:
-    return value.numel() * (2 if _matrix(value) else value.element_size()) + _NAME_BYTES
+    return value.numel() * (2 if _is_matrix(value) else value.element_size()) + _NAME_BYTES

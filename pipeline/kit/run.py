@@ -1,6 +1,6 @@
 """The one command on the GPU machine: `python3 run.py --minutes 8` in the first part of a kit.
 
-Nothing but Python is imported before it is known that the rest is there.
+It imports only the standard library until it has checked that the other packages are installed.
 """
 
 import argparse
@@ -22,23 +22,25 @@ _NEEDED = {
     "scipy": "scipy",
     "safetensors": "safetensors",
 }
-"""Distributions by the name they are imported by."""
+"""Names of distributions, by the name of their module."""
 _TORCH = (2, 11)
 
 
 def main(argv: list[str], folder: Path, started: float) -> int:
-    """Run it; returns the exit code.
+    """Run the command; returns the exit code.
 
     Args:
         argv: arguments of the command.
-        folder: of the kit.
-        started: when the command started, by `time.monotonic`.
+        folder: folder of the kit.
+        started: start time of the command, by `time.monotonic`.
     """
     parser = argparse.ArgumentParser(prog="run.py", description="Train from this kit.")
-    parser.add_argument("--minutes", type=float, required=True, help="until the command has ended")
+    parser.add_argument(
+        "--minutes", type=float, required=True, help="time of the whole command, in minutes"
+    )
     minutes: float = parser.parse_args(argv).minutes
     if not 0 < minutes < math.inf:
-        parser.error(f"--minutes must be a positive number, got {minutes}")
+        parser.error(f"--minutes must be a positive number, but {minutes} was given")
     problem = unfit_machine()
     if problem:
         return _failed(problem)
@@ -50,12 +52,12 @@ def main(argv: list[str], folder: Path, started: float) -> int:
         run_stages(folder, out, started + 60 * minutes)
     except (TrainingError, ValueError) as error:
         return _failed(str(error))
-    print(f"came to its end after {(time.monotonic() - started) / 60:.2f} minutes; take {out} home")
+    print(f"done after {(time.monotonic() - started) / 60:.2f} minutes; copy back {out}")
     return 0
 
 
 def unfit_machine() -> str:
-    """Why this machine cannot train, and what to do; empty where it can. Prints versions."""
+    """Return why this machine cannot train, and the remedy; "" if it can. Prints versions."""
     found, missing = {}, []
     for name, distribution in _NEEDED.items():
         try:
@@ -67,8 +69,8 @@ def unfit_machine() -> str:
     print(", ".join(f"{name} {version}" for name, version in found.items()), flush=True)
     if missing:
         return (
-            f"this machine lacks {'; '.join(missing)}: install it, or where there is no network "
-            "carry its wheel along and put it on PYTHONPATH"
+            f"this machine lacks {'; '.join(missing)}: install it, or without a network copy its "
+            "wheel to the machine and add it to PYTHONPATH"
         )
     version = tuple(int(n) for n in re.findall(r"\d+", found["torch"])[:2])
     if version < _TORCH:

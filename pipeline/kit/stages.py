@@ -1,7 +1,7 @@
-"""The stages of a kit, trained one after the other until the time is up.
+"""Trains the stages of a kit one after the other, within the given time.
 
-What was trained comes back whatever happens later: weights and state are written when a stage
-ends, before it is scored, and those of the next stage take their place.
+Weights and state are written to the folder of returned files at the end of each stage, before its
+score. So they are returned even if the command fails later. Those of the next stage replace them.
 """
 
 import json
@@ -37,34 +37,34 @@ from pipeline.training.still_score import score_stills
 from pipeline.training.train_job import TrainJob
 from pipeline.training.train_parts import (
     claim,
-    fit_of,
     open_clips,
     score,
+    training_task,
     weights_path,
     write_weights,
 )
 
-_WRITING_S = 10.0  # of a stage beside training: the trainer, files, a look at what limits it
-_LOOK_S = 4.0
-_SAMPLE = 32  # stills that say how long all of them will take
-_SPARE = 1.3  # of the time that they say
-_LOG_LINES = 1000  # of a stage: what comes back is small
-_PATCH_BYTES = 8 * 64 * 64  # of a frame
+_WRITING_S = 10.0  # of a stage, to build the trainer, write files and measure step times
+_STEP_TIMES_S = 4.0  # to measure steps without a loader
+_SAMPLE = 32  # stills that are timed to estimate the time of a score
+_SPARE = 1.3  # factor on this estimate
+_LOG_LINES = 1000  # lines of the log that are returned of each stage
+_PATCH_BYTES = 8 * 64 * 64  # luma patches of one frame
 
 
 @dataclass(slots=True)
 class _Speed:
-    """How fast steps are taken; the first ones, which warm up, do not count."""
+    """Speed of steps, without the first ones, which are slow."""
 
     steps: list[Progress] = field(default_factory=list)
     unreadable: set[str] = field(default_factory=set)
 
-    def watch(self, progress: Progress) -> None:
+    def add(self, progress: Progress) -> None:
         self.steps.append(replace(progress, terms={}))
         self.unreadable.update(progress.problems)
 
     def figures(self) -> dict[str, float]:
-        """Frames a second, share of waiting for data, and seconds of a step."""
+        """Frames per second, share of the time waiting for data, and median seconds of a step."""
         steady = self.steps[10:] if len(self.steps) > 20 else self.steps
         seconds = sum(p.seconds for p in steady)
         return {
@@ -78,13 +78,13 @@ def run_stages(folder: Path, out: Path, deadline: float) -> None:
     """Train all stages of a kit.
 
     Args:
-        folder: of the kit.
-        out: for what has to come back.
-        deadline: when the command has to have ended, by `time.monotonic`.
+        folder: folder of the kit.
+        out: folder for the returned files.
+        deadline: time when the command must end, by `time.monotonic`.
 
     Raises:
         KitError: parts are missing, there is no GPU, or the time is too short.
-        TrainingError: see `fit`; what earlier stages trained is in `out`.
+        TrainingError: see `fit`; weights and state of earlier stages are in `out`.
     """
     keep_large_blocks()
     kit = read_kit(folder)
@@ -96,19 +96,19 @@ def run_stages(folder: Path, out: Path, deadline: float) -> None:
         Path(jobs[0].output).mkdir()
         (work / STATE).rename(Path(jobs[0].output, RUN_STATE))
     scoring = _scoring_seconds(work, device) if any(j.training.score for j in jobs) else 0.0
-    print(f"on {_name(device)}; a score takes {scoring:.0f} s at most", flush=True)
-    home = _Home(out)
+    print(f"on {_name(device)}; {scoring:.0f} s are reserved for each score", flush=True)
+    returned = _ReturnFolder(out)
     for number, (stage, job) in enumerate(zip(kit.stages, jobs, strict=True)):
         after = jobs[number:]
         kept = _WRITING_S * len(after) + scoring * sum(j.training.score for j in after)
-        _train(stage.name, job, home, deadline, kept, [s.share for s in kit.stages[number:]])
+        _train(stage.name, job, returned, deadline, kept, [s.share for s in kit.stages[number:]])
 
 
-class _Home:
-    """What has to come back.
+class _ReturnFolder:
+    """The folder of the files to return.
 
     Args:
-        folder: where it is put.
+        folder: its path.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -117,40 +117,45 @@ class _Home:
         self._reports: list[dict[str, Any]] = []
 
     def weights(self, job: TrainJob, trainer: Trainer, figures: dict[str, float]) -> Path:
-        """Bring a stage's weights; returns a file that holds them as they come back."""
+        """Write the weights of a stage; return the path of a file with the rounded weights."""
         write_weights(job, trainer, figures)
-        returned = Path(job.output, "returned.safetensors")
-        returned.write_bytes(compact(Path(weights_path(job)).read_bytes()))
-        write_back(self._folder.uri, returned.read_bytes())
-        return returned
+        rounded = Path(job.output, "rounded.safetensors")
+        rounded.write_bytes(compact(Path(weights_path(job)).read_bytes()))
+        write_back(self._folder.uri, rounded.read_bytes())
+        return rounded
 
     def state(self, trainer: Trainer) -> None:
-        """Bring what resuming needs beside the weights."""
+        """Write the training state, which resuming needs beside the weights."""
         write_back(self._folder.uri, None, trainer.save())
 
     def log(self, stage: str, path: Path) -> None:
-        """Bring lines of a stage's log, evenly over it."""
+        """Write lines of the log of a stage, evenly spaced."""
         lines = path.read_text().splitlines()
         for line in lines[:: 1 + len(lines) // _LOG_LINES]:
             self._log.append(json.dumps({"stage": stage, **json.loads(line)}) + "\n")
         self._folder.write(LOG, "".join(self._log).encode())
 
     def report(self, stage: str, figures: dict[str, Any]) -> None:
-        """Bring figures of a stage, in the place of those told before of the same."""
+        """Write figures of a stage; earlier figures of the same stage are replaced."""
         self._reports = [r for r in self._reports if r["stage"] != stage]
         self._reports.append({"stage": stage, **figures})
         self._folder.write(SCORE, json.dumps({"stages": self._reports}, indent=2).encode())
 
 
 def _train(
-    name: str, job: TrainJob, home: _Home, deadline: float, kept: float, shares: list[float]
+    name: str,
+    job: TrainJob,
+    returned: _ReturnFolder,
+    deadline: float,
+    kept: float,
+    shares: list[float],
 ) -> None:
     """Train one stage.
 
     Args:
-        name: of the stage.
+        name: name of the stage.
         job: with paths of this machine.
-        home: takes what has to come back.
+        returned: folder of the files to return.
         deadline: see `run_stages`.
         kept, shares: see `stage_seconds`.
     """
@@ -159,12 +164,12 @@ def _train(
     stream = open_clips(job)
     seconds = stage_seconds(deadline - time.monotonic(), kept, shares)
     print(f"{name}: {seconds:.0f} s, {job.worker.loaders} loaders", flush=True)
-    job, speed, tell = _with_time(job, seconds), _Speed(), line_printer()
+    job, speed, print_line = _with_time(job, seconds), _Speed(), line_printer()
 
-    def watch(progress: Progress) -> None:
-        log.watch(progress)
-        speed.watch(progress)
-        tell(progress)
+    def on_progress(progress: Progress) -> None:
+        log.add_step(progress)
+        speed.add(progress)
+        print_line(progress)
 
     def finish(trainer: Trainer, _: dict[str, float]) -> None:
         figures: dict[str, Any] = {
@@ -173,51 +178,52 @@ def _train(
             **speed.figures(),
             "unreadable": sorted(speed.unreadable),
         }
-        returned = home.weights(job, trainer, {})
-        home.state(trainer)
-        home.log(name, Path(job.output, RUN_LOG))
-        home.report(name, figures)
+        rounded = returned.weights(job, trainer, {})
+        returned.state(trainer)
+        returned.log(name, Path(job.output, RUN_LOG))
+        returned.report(name, figures)
         if job.training.score:
-            # Of what comes back: rounded weights.
-            figures["score"] = score(job, Tracker.load(returned, trainer.device)[0])
-            home.weights(job, trainer, figures["score"])
-        times = _look(job, stream, trainer, figures["step_seconds"], deadline - time.monotonic())
+            # The score is that of the returned weights, which are rounded.
+            figures["score"] = score(job, Tracker.load(rounded, trainer.device)[0])
+            returned.weights(job, trainer, figures["score"])
+        times = _step_times(
+            job, stream, trainer, figures["step_seconds"], deadline - time.monotonic()
+        )
         figures["limit"] = limit(figures["waiting"], times)
         figures["without_loader"] = asdict(times) if times else None
-        home.report(name, figures)
+        returned.report(name, figures)
         for key in ("frames", "frames_per_second", "waiting", "score", "limit"):
             if key in figures:
                 print(f"{name}: {key} {figures[key]}", flush=True)
 
-    what = replace(
-        fit_of(job, Shards(job.shards)), stream=lambda: stream, finish=finish, score=None
+    task = replace(
+        training_task(job, Shards(job.shards)), stream=lambda: stream, finish=finish, score=None
     )
     claim(RunFolder(job.output), job)
     with TrainingLog(RunFolder(job.output)) as log:
-        fit(what, job.cluster, job.worker, watch)
+        fit(task, job.cluster, job.worker, on_progress)
 
 
-def _look(
+def _step_times(
     job: TrainJob, stream: Stream, trainer: Trainer, step_seconds: float, left: float
 ) -> StepTimes | None:
-    """Time steps without a loader, if the time that is left allows it."""
-    seconds, batch = min(_LOOK_S, left / 2), job.training.batch
+    """Measure steps without a loader; None if the time that is left is too short."""
+    seconds, batch = min(_STEP_TIMES_S, left / 2), job.training.batch
     if batch < 2 or job.training.compile or seconds < 6 * step_seconds:
         return None
     items: Any = stream.items
     try:
         return measure_step(trainer, [items[i] for i in range(batch)], stream.collate, seconds)
-    except RuntimeError as error:  # the next stage matters more than this figure
-        print(f"warning: no look at what limits a step: {error}", flush=True)
+    except RuntimeError as error:  # this figure must not stop the next stage
+        print(f"warning: steps without a loader were not measured: {error}", flush=True)
         return None
 
 
 def _device(kit: Kit) -> torch.device:
-    """Where the kit trains, started: that takes seconds, which are not to count as training."""
+    """The device of the kit. It is initialised here, so that this does not count as training."""
     if kit.device == "cuda" and not torch.cuda.is_available():
         raise KitError(
-            "there is no GPU here that torch can use; to rehearse on a CPU, make the kit with "
-            "device=cpu"
+            "torch finds no GPU on this machine; to test the kit on a CPU, make it with device=cpu"
         )
     return torch.zeros(1, device=kit.device).device
 
@@ -227,7 +233,7 @@ def _name(device: torch.device) -> str:
 
 
 def _new_folder(folder: Path) -> Path:
-    """A folder for one run of the command beside the parts."""
+    """Path of a new folder for one run of the command, beside the parts."""
     number = 0
     while (folder / f"run-{number}").exists():
         number += 1
@@ -235,7 +241,7 @@ def _new_folder(folder: Path) -> Path:
 
 
 def _placed(config: dict[str, Any], work: Path, kit: Kit) -> TrainJob:
-    """A stage's job with its paths on this machine."""
+    """Settings of a stage with paths of this machine."""
     job = build(TrainJob, config)
     return replace(
         job,
@@ -247,6 +253,7 @@ def _placed(config: dict[str, Any], work: Path, kit: Kit) -> TrainJob:
 
 
 def _with_loaders(job: TrainJob) -> TrainJob:
+    """The job with a number of loaders for this machine."""
     clips = job.clips
     pixels = max(height * width for height, width in clips.canvases())
     frames = job.training.batch * clips.length
@@ -259,7 +266,7 @@ def _with_loaders(job: TrainJob) -> TrainJob:
 
 
 def _with_time(job: TrainJob, seconds: float) -> TrainJob:
-    """The job with a budget: these seconds, beside those that a state in its output has used."""
+    """The job with a budget of `seconds`, added to the time used by a state in its output."""
     data = RunFolder(job.output).read(RUN_STATE)
     used = read_position(data).seconds if data else 0.0
     minutes = (used + seconds) / 60
@@ -267,7 +274,7 @@ def _with_time(job: TrainJob, seconds: float) -> TrainJob:
 
 
 def _scoring_seconds(work: Path, device: torch.device) -> float:
-    """How long a score takes at most, by a few pictures after as many that warm up."""
+    """Estimate the time of a score in seconds. A few stills are scored twice; the second counts."""
     tracker, _ = Tracker.load(work / START, device)
     shards = Shards(work / SHARDS)
     seconds = pictures = 0.0

@@ -1,9 +1,10 @@
-"""What a training step waits for: the loader, launches of kernels, bytes or arithmetic.
+"""The limit of training speed: the loader, launches of kernels, memory bandwidth or arithmetic.
 
-Read off four times: of a step with its loader; of one on a batch that lies on the device already,
-so nothing is loaded; of one on half of this batch; and of a large matrix product. What half a
-batch does not halve does not depend on the frames: it is launches and the host. Of the rest, what
-reaches far less than a matrix product does moves bytes.
+Four times are measured: of a step with its loader, of a step on a batch that is on the device
+already, of a step on half of that batch, and of a large matrix product. The part of a step that
+does not become shorter with half a batch is the fixed cost of launches and of the host. If that
+part is small, a step is limited by arithmetic if its FLOP/s are near those of the matrix product,
+and by memory bandwidth if they are much lower.
 """
 
 import time
@@ -21,18 +22,19 @@ from model.learn.training import Trainer
 _STEPS = 20
 _WARM = 3
 _LOADER = 0.1  # share of waiting from which the loader is the limit
-_LAUNCHES = 0.5  # share of a step that half a batch does not halve
-_ARITHMETIC = 0.4  # share of a matrix product's rate
+_LAUNCHES = 0.5  # fixed share of a step from which launches are the limit
+_ARITHMETIC = 0.4  # share of the rate of a matrix product from which arithmetic is the limit
 
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """What a step takes without a loader.
+    """Times of a step without a loader.
 
     Attributes:
-        whole, half: seconds on a batch that lies on the device, and on half of it.
-        achieved: FLOP/s of the step, convolutions and matrix products alone.
-        product: FLOP/s of a matrix product there.
+        whole: seconds of a step on a batch that is on the device.
+        half: seconds of a step on half of this batch.
+        achieved: FLOP/s of the step, of convolutions and matrix products alone.
+        product: FLOP/s of a large matrix product on the device.
     """
 
     whole: float
@@ -42,20 +44,20 @@ class StepTimes:
 
     @property
     def fixed(self) -> float:
-        """Share of a step that does not depend on how many frames are in it."""
+        """Share of a step that does not depend on the number of its frames."""
         return min(1.0, max(0.0, 2 * self.half / self.whole - 1))
 
 
 def measure_step(
     trainer: Trainer, items: list[Any], collate: Callable[[list[Any]], Any], seconds: float
 ) -> StepTimes:
-    """Time steps on a batch that lies on the device; they change the trainer.
+    """Measure steps on a batch that is on the device. This changes the trainer.
 
     Args:
-        trainer: at its end, with its weights written.
-        items: of one batch, at least two.
-        collate: makes a batch of them.
-        seconds: to spend on it, about.
+        trainer: at the end of its training, with its weights written.
+        items: items of one batch, at least two.
+        collate: makes a batch of items.
+        seconds: time for the measurement, approximate.
     """
     whole = collate(items).to(trainer.device)
     part = collate(items[: len(items) // 2]).to(trainer.device)
@@ -66,28 +68,28 @@ def measure_step(
 
 
 def limit(waiting: float, times: StepTimes | None) -> str:
-    """Name what limits the training, and how we know.
+    """Name the limit of the training speed, with the figures that show it.
 
     Args:
-        waiting: share of the time that no batch was there.
-        times: of steps without a loader; None where there was no time to measure.
+        waiting: share of the time that was spent waiting for data.
+        times: times of steps without a loader; None if they were not measured.
     """
     if waiting > _LOADER:
-        return f"loader: for {waiting:.0%} of the time no batch was there"
+        return f"loader: {waiting:.0%} of the time was spent waiting for data"
     if times is None:
-        return f"not the loader: batches were waited for {waiting:.0%} of the time"
+        return f"not the loader: only {waiting:.0%} of the time was spent waiting for data"
     reached = times.achieved / times.product
     known = (
-        f"batches waited for {waiting:.0%} of the time; {times.fixed:.0%} of a step does not "
-        f"depend on its frames; {reached:.0%} of the rate of a matrix product"
+        f"{waiting:.0%} of the time waiting for data; {times.fixed:.0%} of a step does not depend "
+        f"on its frames; {reached:.0%} of the rate of a matrix product"
     )
     if times.fixed > _LAUNCHES:
         return f"launches: {known}"
-    return f"{'arithmetic' if reached > _ARITHMETIC else 'bytes'}: {known}"
+    return f"{'arithmetic' if reached > _ARITHMETIC else 'memory bandwidth'}: {known}"
 
 
 def _seconds(trainer: Trainer, batch: Any, budget: float) -> float:
-    """Median seconds of a step, after some that warm up."""
+    """Median seconds of a step, after a few steps to warm up."""
     taken: list[float] = []
     for progress in trainer.run(repeat(batch)):
         taken.append(progress.seconds)
@@ -98,9 +100,10 @@ def _seconds(trainer: Trainer, batch: Any, budget: float) -> float:
 
 @torch.no_grad()
 def _operations(trainer: Trainer, batch: Any) -> float:
-    """FLOPs of a step: forward, and twice as many backward.
+    """FLOPs of a step: those of the forward pass, and twice as many for the backward pass.
 
-    The counter takes the backward pass of convolutions in groups for one without groups.
+    They are not counted in the backward pass, because the counter ignores groups of convolutions
+    there.
     """
     with FlopCounterMode(display=False) as counter:
         trainer.objective(trainer.tracker, batch)
@@ -108,7 +111,7 @@ def _operations(trainer: Trainer, batch: Any) -> float:
 
 
 def _product_rate(device: torch.device) -> float:
-    """FLOP/s of a matrix product in the type that training uses there."""
+    """FLOP/s of a large matrix product, in the number type of training on the device."""
     cuda = device.type == "cuda"
     size, dtype = (8192, torch.bfloat16) if cuda else (512, torch.float32)
     a = torch.randn(size, size, dtype=dtype, device=device)

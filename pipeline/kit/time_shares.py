@@ -1,41 +1,41 @@
-"""How the minutes of one command are shared, and how many loaders a machine has room for."""
+"""Training time of each stage, and the number of loaders for a machine."""
 
 from collections.abc import Sequence
 
 from pipeline.kit.folder import KitError
 
-_LEAST_S = 5.0  # a stage that trains for less teaches nothing
+_LEAST_S = 5.0  # shortest useful training time of a stage
 _MOST_LOADERS = 16
-_AHEAD = 3  # batches of a loader in shared memory: two it prepared, one under way
+_AHEAD = 3  # batches of a loader in shared memory: two that are ready, one in transfer
 
 
 def stage_seconds(left: float, kept: float, shares: Sequence[float]) -> float:
-    """Seconds that the first of some stages may train.
+    """Training time of the next stage, in seconds.
 
     Args:
-        left: seconds until the command has to end.
-        kept: of these, what scores and writing take at the end of this stage and of later ones.
-        shares: of this stage and of those after it.
+        left: seconds until the command must end.
+        kept: seconds of these for scoring and writing, in this stage and later ones.
+        shares: shares of this stage and of later ones.
 
     Raises:
-        KitError: hardly anything is left.
+        KitError: the time is too short.
     """
     seconds = (left - kept) * shares[0] / sum(shares)
     if seconds < _LEAST_S:
         raise KitError(
-            f"the budget is used up: {left:.0f} s are left, and scoring and writing take "
-            f"{kept:.0f} s of them; give more --minutes, or fewer stages"
+            f"the budget is used up: {left:.0f} s are left, and scoring and writing need "
+            f"{kept:.0f} s; give more --minutes, or fewer stages"
         )
     return seconds
 
 
 def fitting_loaders(cores: int, batch_bytes: int, shared_bytes: int) -> int:
-    """Loader processes: one less than cores, at most 16, and no more than shared memory holds.
+    """Number of loader processes: one less than cores, at most 16, and as shared memory allows.
 
     Args:
-        cores: that this process may use.
-        batch_bytes: of a batch; loaders hand batches over in shared memory.
-        shared_bytes: of shared memory that are free.
+        cores: cores that this process may use.
+        batch_bytes: size of a batch, which loaders pass on in shared memory.
+        shared_bytes: free shared memory.
     """
     room = shared_bytes // (_AHEAD * batch_bytes)
     return min(max(1, cores - 1), _MOST_LOADERS, room)

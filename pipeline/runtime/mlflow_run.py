@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.storage.schema import mask_secrets
+from pipeline.storage.secrets import mask_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,7 +11,8 @@ from typing import Any
 from model.settings import differences
 from model.version import code_version
 from pipeline.storage.files import create_if_absent, read_bytes, write_atomic
-from pipeline.storage.schema import SCHEMA_VERSION, mask_secrets
+from pipeline.storage.schema import SCHEMA_VERSION
+from pipeline.storage.secrets import mask_secrets
 
 Plain = bool | int | float | str | None
 

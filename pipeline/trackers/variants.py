@@ -7,7 +7,7 @@
 | `gate_random` | the gate gets a quality drawn for each frame from [0, 1] |
 | `gate_oracle` | the gate gets the quality of the known severity: 1 - severity / 6 |
 | `no_semantics` | maps stay visual and semantic attention adds nothing; the gate still decides \
-what long memory is written with |
+how much is written into the tracks' long-term memory |
 
 The changes begin after `Tracker.perceive`, so all variants of a student share one percept.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from pipeline.storage.schema import mask_secrets
+from pipeline.storage.secrets import mask_secrets
 from pipeline.tracking.worker import SegmentResult
 
 STAGES = ("decode", "encode", "step", "write")

@@ -1,1 +1,1 @@
-"""Trainings: in this process or on Ray, with their folder, log and frames."""
+"""Trainings in this process or on Ray: their data, folder, log and score."""

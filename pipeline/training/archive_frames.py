@@ -1,7 +1,7 @@
 """Unlabelled frames of an archive at random times, cropped, letterboxed and degraded.
 
-Everything drawn for a frame comes from (seed, index), so frame i is the same in every run. A
-video that cannot be read is passed over by the next draw of the same index.
+All draws of a frame depend on (seed, index) alone, so frame i is the same in every run. If a video
+cannot be read, the same index draws again, from the next random numbers.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from pipeline.video.info import VideoInfo
 from pipeline.video.picture import fit
 from pipeline.video.probe import ProbeError, open_video
 
-_ATTEMPTS = 100  # draws for one frame before the archive is given up
-_WHOLE = 0.4  # share of frames shown whole
+_ATTEMPTS = 100  # draws of one frame before the archive counts as unreadable
+_WHOLE_SHARE = 0.4  # share of frames that are not cropped
 
 
 class FramesError(ValueError):
-    """An archive out of which no frame can be had; the message says why."""
+    """No frame of the archive can be read; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameView:
-    """A part of one frame of a video: where to look, known before anything is decoded.
+    """A crop of one frame of a video. It is drawn before anything is decoded.
 
     Attributes:
         video: the video.
-        time_s: seconds from its start; the frame shown then.
+        time_s: time of the frame, in seconds from the start of the video.
         crop: x, y, width, height in pixels of the displayed frame.
-        flip: whether left and right are exchanged.
+        flip: whether the crop is mirrored from left to right.
     """
 
     video: VideoInfo
@@ -61,13 +61,20 @@ class FrameView:
 
     @property
     def key(self) -> FrameKey:
-        """What its features are found by."""
+        """Key of its features in a feature cache."""
         crop = "{}x{}+{}+{}".format(*self.crop[2:], *self.crop[:2]) + ("-" if self.flip else "")
         return FrameKey(self.video.video_id, round(self.time_s * 1e6), crop)
 
 
 class ArchiveFrames(Dataset[dict[str, Any]]):
-    """Frame `index` of an endless, seeded stream."""
+    """An endless, seeded stream of frames; item `index` depends on (seed, index) alone.
+
+    Args:
+        videos: to draw from, at least one.
+        config: settings of the frames.
+        seed: of all draws.
+        cache: features of the teacher, which are added to the items; None adds none.
+    """
 
     def __init__(
         self,
@@ -77,13 +84,13 @@ class ArchiveFrames(Dataset[dict[str, Any]]):
         cache: FeatureCache | None = None,
     ) -> None:
         self.videos, self.config, self.seed, self.cache = list(videos), config, seed, cache
-        # Longer videos hold more to learn, but less than in proportion.
+        # A longer video has more to learn from, but less than in proportion to its length.
         weight = np.sqrt([max(1.0, video.duration_s or 1.0) for video in self.videos])
         self._chance = weight / weight.sum()
-        self._closed: dict[str, str] = {}
+        self._unreadable: dict[str, str] = {}  # error by URI
 
     def views(self, index: int) -> Iterator[FrameView]:
-        """What is drawn for a frame: the first of these that can be read is taken."""
+        """Yield the views drawn for an index; the first one that can be read is used."""
         if pool := self.config.pool:
             epoch, place = divmod(index, pool)
             index = int(np.random.default_rng([self.seed, epoch, 1]).permutation(pool)[place])
@@ -94,63 +101,70 @@ class ArchiveFrames(Dataset[dict[str, Any]]):
             crop = _draw_crop(video.width, video.height, self.config, random)
             yield FrameView(video, round(time_s, 3), crop, bool(random.random() < 0.5))
 
-    def look(self, index: int) -> tuple[FrameView, np.ndarray, list[str]]:
-        """The view of a frame, its pixels (h, w, 3) uint8 RGB, and what could not be read.
+    def read(self, index: int) -> tuple[FrameView, np.ndarray, list[str]]:
+        """Read the frame of an index.
+
+        Returns:
+            its view, its pixels (h, w, 3) uint8 RGB, and a line for each view that could not be
+            read before it.
 
         Raises:
-            FramesError: draw after draw, nothing could be read.
+            FramesError: none of the views drawn for the index could be read.
         """
         problems: list[str] = []
         for view in self.views(index):
             uri = view.video.uri
-            if uri in self._closed:
+            if uri in self._unreadable:
                 continue
             try:
                 return view, _cut(read_frame(view.video, view.time_s), view), problems
             except ProbeError as error:
-                # Of the file, whatever the time: it need not be opened again.
-                self._closed[uri] = str(error)
+                # The file cannot be opened, whatever the time, so it is not tried again.
+                self._unreadable[uri] = str(error)
                 problems.append(f"{uri}: {error}")
             except (DecodeError, StorageError) as error:
                 problems.append(f"{uri}: {error}")
-        said = "; ".join(problems or [f"{u}: {e}" for u, e in list(self._closed.items())[:3]])
+        known = [f"{uri}: {error}" for uri, error in list(self._unreadable.items())[:3]]
         raise FramesError(
-            f"no readable frame in {_ATTEMPTS} draws from {len(self.videos)} videos: {said}; "
+            f"no readable frame in {_ATTEMPTS} draws from {len(self.videos)} videos: "
+            f"{'; '.join(problems or known)}; "
             "run vsdmot track on the archive; its dead letters name the broken files"
         )
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The arrays of one frame, named as in `FrameBatch` but without the N axis."""
-        view, pixels, problems = self.look(index)
+        """Return the arrays of one frame, named as in `FrameBatch` but without the N axis."""
+        view, pixels, problems = self.read(index)
         random = np.random.default_rng([self.seed, index, 3])
         kind = self.config.kinds[int(random.integers(len(self.config.kinds)))]
         severity, seed = int(random.integers(1, 6)), int(random.integers(2**31))
-        start = int(random.integers(200))  # anywhere in a long video: a swing starts near clean
-        poor, level = pixels, 0.0
+        start = int(
+            random.integers(200)
+        )  # anywhere in a long video, because `swing` starts near clean
+        shown, level = pixels, 0.0
         if random.random() < self.config.degraded:
-            poor = degrade(pixels[None], kind, severity, seed, start)[0]
+            shown = degrade(pixels[None], kind, severity, seed, start)[0]
             level = float(frame_severities(kind, severity, seed, 1, start)[0])
-        image, size = letterboxed(poor, self.config.height, self.config.width)
+        image, size = letterboxed(shown, self.config.height, self.config.width)
         clean, _ = letterboxed(pixels, self.config.height, self.config.width)
         item: dict[str, Any] = {
             "images": image,
             "clean": clean,
             "valid": torch.tensor(size),
-            "patches": torch.from_numpy(sample_patches(grey(poor))),
+            "patches": torch.from_numpy(sample_patches(grey(shown))),
             "severity": torch.tensor(level, dtype=torch.float32),
         }
         if self.cache is not None:
-            dense, pooled, seen = self.cache.features(view.key)
-            item |= {"dense": dense, "pooled": pooled, "seen": seen}
+            dense, pooled, valid = self.cache.features(view.key)
+            item |= {"dense": dense, "pooled": pooled, "dense_valid": valid}
         return item | {"name": view.video.relative_path, "problems": problems}
 
 
 def read_archive_videos(root: str, output: str, threads: int) -> tuple[list[VideoInfo], list[str]]:
-    """The videos below a folder or URL, and a line for each file that is none.
+    """The videos below a folder or URL, and a line for each file that is not a readable video.
 
     Raises:
-        StorageError: the archive cannot be listed, or there is no file of a video's name.
-        FramesError: not one of them is a video.
+        StorageError: the archive cannot be listed, or no file has the name of a video.
+        FramesError: none of the files can be read as a video.
     """
     videos, broken = [], []
     for found in survey(find_videos(root, output), {}, threads):
@@ -160,8 +174,8 @@ def read_archive_videos(root: str, output: str, threads: int) -> tuple[list[Vide
             videos.append(found)
     if not videos:
         raise FramesError(
-            f"{root}: not one of {len(broken)} files can be read as a video; the first is "
-            f"{broken[0]}"
+            f"{root}: none of {len(broken)} files can be read as a video; the first error is "
+            f"{broken[0]}; give a folder with videos that ffmpeg can decode"
         )
     return videos, broken
 
@@ -171,7 +185,7 @@ def read_frame(info: VideoInfo, time_s: float) -> np.ndarray:
 
     Raises:
         ProbeError: the file cannot be opened.
-        DecodeError: nothing can be decoded from there to the end.
+        DecodeError: no frame from that time on can be decoded.
         StorageError: the file could not be read.
     """
     with open_video(info.uri) as (container, stream, source):
@@ -190,7 +204,7 @@ def read_frame(info: VideoInfo, time_s: float) -> np.ndarray:
         except av.FFmpegError as error:
             if last is None:
                 source.check()
-                reason = f"not one frame from {time_s:.2f} s on can be decoded: {error.strerror}"
+                reason = f"no frame from {time_s:.2f} s on can be decoded: {error.strerror}"
                 raise DecodeError(reason) from error
         source.check()
         if last is None:
@@ -202,8 +216,8 @@ def read_frame(info: VideoInfo, time_s: float) -> np.ndarray:
 def _draw_crop(
     width: int, height: int, config: FrameConfig, random: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """The whole picture, or a part of about the canvas's shape."""
-    if random.random() < _WHOLE:
+    """Draw the whole picture, or a crop with about the aspect ratio of the canvas."""
+    if random.random() < _WHOLE_SHARE:
         return 0, 0, width, height
     aspect = config.width / config.height * math.exp(random.uniform(-0.25, 0.25))
     wide = width * math.exp(random.uniform(math.log(0.4), 0))
@@ -213,6 +227,7 @@ def _draw_crop(
 
 
 def _cut(picture: np.ndarray, view: FrameView) -> np.ndarray:
+    """Crop and flip a picture (H, W, 3); a crop longer than `LONGEST` is scaled down."""
     x, y, w, h = view.crop
     pixels = picture[y : y + h, x : x + w]
     pixels = pixels[:, ::-1] if view.flip else pixels
@@ -224,12 +239,14 @@ def _cut(picture: np.ndarray, view: FrameView) -> np.ndarray:
 
 
 def collate_frames(items: list[dict[str, Any]]) -> FrameBatch:
-    """A batch of what `ArchiveFrames` gives."""
+    """Make a batch of items of `ArchiveFrames`."""
     items = [dict(item) for item in items]
     names = tuple(item.pop("name") for item in items)
     problems = tuple(line for item in items for line in item.pop("problems"))
     columns = {key: torch.stack([item[key] for item in items]) for key in items[0]}
     features = None
     if "dense" in columns:
-        features = TeacherFeatures(*(columns.pop(key) for key in ("dense", "pooled", "seen")))
+        features = TeacherFeatures(
+            *(columns.pop(key) for key in ("dense", "pooled", "dense_valid"))
+        )
     return FrameBatch(**columns, names=names, features=features, problems=problems)

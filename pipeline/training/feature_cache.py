@@ -1,8 +1,9 @@
-"""Teacher features on disk: Parquet parts and what they belong to.
+"""The teacher's features on disk, in Parquet files.
 
-- `CACHE/cache.json`: what the cache is of; written first.
-- `CACHE/features/part-00000.parquet` and on: one row a frame, one row group a row.
-- `CACHE/statistics.json`: what normalises the features; written last: the cache is whole.
+- `CACHE/cache.json`: teacher, frames and format of the cache; written first.
+- `CACHE/features/part-00000.parquet` and so on: one row per frame, one row group per row.
+- `CACHE/statistics.json`: means and scales that normalise the features. It is written last, so a
+  cache with this file is complete.
 """
 
 from __future__ import annotations
@@ -29,27 +30,31 @@ from pipeline.storage.schema import SCHEMA_VERSION
 FEATURES = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
-        pa.field("time_us", pa.int64(), nullable=False),  # the frame shown then
-        pa.field("crop", pa.string(), nullable=False),  # of the frame: WIDTHxHEIGHT+X+Y, - flipped
+        pa.field("time_us", pa.int64(), nullable=False),  # time of the frame
+        pa.field(
+            "crop", pa.string(), nullable=False
+        ),  # WIDTHxHEIGHT+X+Y of the frame, then - if flipped
         pa.field("teacher", pa.string(), nullable=False),
         pa.field("dtype", pa.string(), nullable=False),
-        pa.field("valid_height", pa.int32(), nullable=False),  # pixels of the crop on the canvas
+        pa.field(
+            "valid_height", pa.int32(), nullable=False
+        ),  # size of the crop on the canvas, pixels
         pa.field("valid_width", pa.int32(), nullable=False),
         pa.field("pooled", pa.binary(), nullable=False),  # (Cp,)
-        pa.field("dense", pa.binary()),  # (C, h, w); null where only pooled is kept
+        pa.field("dense", pa.binary()),  # (C, h, w); null if only pooled features are stored
     ],
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )
 _KEYS = ["video_id", "time_us", "crop"]
-_OPEN_PARTS = 64  # a process may have 256 open files on macOS, 1,024 on Linux
+_OPEN_PARTS = 64  # usual limits of open files: 256 on macOS, 1,024 on Linux
 
 
 class FeatureCacheError(ValueError):
-    """A cache that belongs to something else, or is not whole; the message says which."""
+    """The cache is incomplete, or was made with other settings; the message says which."""
 
 
 class FrameKey(NamedTuple):
-    """One view of one frame."""
+    """Key of one crop of one frame; see the columns of the same names."""
 
     video_id: str
     time_us: int
@@ -58,15 +63,15 @@ class FrameKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CacheIdentity:
-    """What a cache is of; another one is refused.
+    """Settings that a cache was made with. A run with other settings cannot use it.
 
     Attributes:
-        teacher: whose features these are.
-        dtype: `float16` or `float32`, as they are stored.
-        height, width: canvas in pixels.
-        pool: frames and crops in all.
-        seed: they were drawn with.
-        dense_share: share of frames whose dense features are kept.
+        teacher: the teacher that made the features.
+        dtype: number type of the stored features, `float16` or `float32`.
+        height, width: size of the canvas in pixels.
+        pool: number of crops in the cache.
+        seed: seed of the crops.
+        dense_share: share of frames whose dense features are stored.
     """
 
     teacher: TeacherInfo
@@ -79,37 +84,45 @@ class CacheIdentity:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of dense features."""
+        """Rows and columns of the map of dense features."""
         return self.height // STRIDE, self.width // STRIDE
 
     def check(self, wanted: dict[str, Any], root: str) -> None:
-        """Refuse a cache whose values differ from those wanted, by name.
+        """Check that the cache was made with the wanted settings.
+
+        Args:
+            wanted: values by name; the teacher by its id.
+            root: folder or URL of the cache, for the message.
 
         Raises:
-            FeatureCacheError: some do; names them.
+            FeatureCacheError: some settings differ; the message names them.
         """
-        mine = asdict(self) | {"teacher": self.teacher.id}
-        wrong = [f"{k}: {mine[k]} there, {v} here" for k, v in wanted.items() if mine[k] != v]
-        if wrong:
+        stored = asdict(self) | {"teacher": self.teacher.id}
+        different = [
+            f"{name}: {stored[name]} in the cache, {value} now"
+            for name, value in wanted.items()
+            if stored[name] != value
+        ]
+        if different:
             raise FeatureCacheError(
-                f"feature cache {root} is of something else ({', '.join(wrong)}); give another "
-                "cache.path, or the settings it was made with"
+                f"feature cache {root} was made with other settings ({', '.join(different)}); "
+                "give another cache.path, or the same settings"
             )
 
 
 def part_uri(root: str, part: int) -> str:
-    """Where a part lies."""
+    """Path or URL of a part."""
     return f"{root.rstrip('/')}/features/part-{part:05d}.parquet"
 
 
 def parts_done(root: str) -> set[int]:
-    """The parts that are there."""
+    """Numbers of the parts that exist."""
     stems = list_stems(f"{root.rstrip('/')}/features")
     return {int(stem.removeprefix("part-")) for stem in stems if stem.startswith("part-")}
 
 
 def read_identity(root: str) -> CacheIdentity | None:
-    """What a cache is of; None if there is none."""
+    """Read the settings a cache was made with; None if there is no cache."""
     uri = f"{root.rstrip('/')}/cache.json"
     if not exists(uri):
         return None
@@ -120,13 +133,13 @@ def read_identity(root: str) -> CacheIdentity | None:
 
 
 def write_identity(root: str, identity: CacheIdentity) -> None:
-    """Begin a cache."""
+    """Write the settings of a new cache."""
     text = json.dumps(asdict(identity), indent=2)
     write_atomic(f"{root.rstrip('/')}/cache.json", text.encode())
 
 
 def read_statistics(root: str) -> TeacherStatistics | None:
-    """What normalises the features; None while the cache is not whole."""
+    """Read the statistics that normalise the features; None if there are none yet."""
     uri = f"{root.rstrip('/')}/statistics.json"
     if not exists(uri):
         return None
@@ -134,7 +147,7 @@ def read_statistics(root: str) -> TeacherStatistics | None:
 
 
 def write_statistics(root: str, statistics: TeacherStatistics) -> None:
-    """Finish a cache."""
+    """Write the statistics, which mark a cache as complete."""
     lists = {name: getattr(statistics, name).tolist() for name in statistics.__slots__}
     write_atomic(f"{root.rstrip('/')}/statistics.json", json.dumps(lists).encode())
 
@@ -146,17 +159,17 @@ def part_bytes(
     features: TeacherFeatures,
     keep_dense: Iterable[bool],
 ) -> bytes:
-    """One part as a Parquet file.
+    """Make one part, a Parquet file.
 
     Args:
-        identity: of the cache.
-        keys: of N frames.
-        valid: (N, 2) height and width in pixels on the canvas.
-        features: of the same frames.
-        keep_dense: for each, whether its dense features are kept.
+        identity: settings of the cache.
+        keys: keys of N frames.
+        valid: (N, 2) height and width of each frame on the canvas, in pixels.
+        features: features of the same frames.
+        keep_dense: for each frame, whether its dense features are stored.
 
     Raises:
-        FeatureCacheError: a value is too large for the dtype.
+        FeatureCacheError: a value is too large for the number type of the cache.
     """
     rows = []
     for i, (key, keep) in enumerate(zip(keys, keep_dense, strict=True)):
@@ -180,7 +193,7 @@ def part_bytes(
             }
         )
     sink = io.BytesIO()
-    # One row group a row: a frame is read without its neighbours.
+    # One row per row group, so that one frame can be read alone.
     pq.write_table(
         pa.Table.from_pylist(rows, schema=FEATURES), sink, row_group_size=1, compression="zstd"
     )
@@ -188,20 +201,23 @@ def part_bytes(
 
 
 class FeatureCache:
-    """A whole cache, read frame by frame; may be handed to another process.
+    """A complete cache, read frame by frame. It can be pickled.
 
     Args:
-        root: folder or URL.
-        wanted: what it has to be of: fields of `CacheIdentity`, the teacher by its id.
+        root: folder or URL of the cache.
+        wanted: fields of `CacheIdentity` that the cache must have, the teacher by its id.
 
     Raises:
-        FeatureCacheError: there is none, it is not whole, or it is of something else.
+        FeatureCacheError: the cache is missing or incomplete, or was made with other settings.
     """
 
     def __init__(self, root: str, wanted: dict[str, Any]) -> None:
         identity, statistics = read_identity(root), read_statistics(root)
         if identity is None or statistics is None:
-            raise FeatureCacheError(f"feature cache {root}: missing or not finished; make it first")
+            raise FeatureCacheError(
+                f"feature cache {root}: missing or not finished; run vsdmot distill with this "
+                "cache.path"
+            )
         identity.check(wanted, root)
         self.root, self.identity, self.statistics = root, identity, statistics
         self._files: OrderedDict[int, pq.ParquetFile] = OrderedDict()
@@ -212,7 +228,7 @@ class FeatureCache:
                 self._rows[FrameKey(*key)] = (part, row)
 
     def __len__(self) -> int:
-        """How many frames."""
+        """Number of frames."""
         return len(self._rows)
 
     def frames(self) -> list[FrameKey]:
@@ -220,23 +236,25 @@ class FeatureCache:
         return list(self._rows)
 
     def features(self, key: FrameKey) -> tuple[Tensor, Tensor, Tensor]:
-        """Dense (C, h, w) and pooled (Cp,) features, float32, and where dense is valid (h, w).
+        """Read the features of one frame.
 
-        A frame whose dense features were not kept is valid nowhere.
+        Returns:
+            dense (C, h, w) and pooled (Cp,) features, float32, and the valid positions (h, w) bool
+            of the dense ones. If dense features are not stored, no position is valid.
 
         Raises:
             FeatureCacheError: the frame is not in the cache.
         """
         if key not in self._rows:
             raise FeatureCacheError(
-                f"feature cache {self.root}: has no {key}; the archive has changed since it was "
-                "made, so make it again in another folder"
+                f"feature cache {self.root}: has no {key}; the archive has changed since the "
+                "cache was made; give another cache.path"
             )
         part, number = self._rows[key]
         return row_features(self.identity, self._file(part).read_row_group(number).to_pylist()[0])
 
     def _file(self, part: int) -> pq.ParquetFile:
-        """An open part; the one that was not asked for the longest is closed to make room."""
+        """Open a part; the least recently used part is closed if too many are open."""
         if part in self._files:
             self._files.move_to_end(part)
             return self._files[part]
@@ -250,7 +268,7 @@ class FeatureCache:
 
 
 def row_features(identity: CacheIdentity, row: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Dense and pooled features and validity, as `FeatureCache.features`, of a row."""
+    """Dense and pooled features and valid positions of a row; see `FeatureCache.features`."""
     shape = (identity.teacher.dense_dim, *identity.grid)
     pooled = np.frombuffer(row["pooled"], identity.dtype).astype(np.float32)
     if row["dense"] is None:

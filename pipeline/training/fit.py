@@ -1,16 +1,18 @@
-"""Fit a tracker: in this process, or on the workers of a Ray cluster, with the same loss curve.
+"""Train a tracker, in this process or on the workers of a Ray cluster.
 
-A job says what is trained and hands it to `fit`:
+A job describes its training in a `TrainingTask` and calls `fit`:
 
-    fit(Fit(config, build, stream, finish, output), cluster, worker, watch)
+    fit(TrainingTask(config, build, stream, finish, output), cluster, worker, on_progress)
 
-`build(device, communicator)` makes the trainer, with the objective in it; it is called on every
-worker, and must make the same weights on each. `stream()` opens what is trained on: item i is a
-function of i alone, and step s is made of items s * batch to (s + 1) * batch, of which each of n
-workers gets its n-th part. So a step is the same work whoever shares it, and after a failure, or
-with more or fewer workers than before, the loss curve goes on as if nothing had been.
+- `build(device, communicator)` makes the trainer with its objective. It is called on every worker
+  and must make the same weights on each.
+- `stream()` opens the items to train on. Item i depends on i alone. Step s consists of items
+  s * batch to (s + 1) * batch, and each of n workers gets 1/n of them.
 
-This module knows no Ray, so that training runs on a machine that has none; `on_ray` does.
+So a step has the same items for any number of workers. A run that is resumed after a failure, or
+with another number of workers, continues the same loss curve.
+
+This module does not import Ray, so training also runs on a machine without it. `on_ray` does.
 """
 
 import json
@@ -27,38 +29,40 @@ from pipeline.training.batches import batches
 from pipeline.training.config import WorkerConfig
 from pipeline.training.log import TrainingLog, open_mlflow
 from pipeline.training.run_folder import STATE, RunFolder
-from pipeline.training.work import DONE, Fit, Look, Score, work
+from pipeline.training.worker import DONE, Score, Snapshot, TrainingTask, train_on_worker
 
 
 def fit(
-    what: Fit,
+    task: TrainingTask,
     cluster: ClusterConfig,
     worker: WorkerConfig,
-    watch: Callable[[Progress], None],
-    show: Callable[[int, Look], None] | None = None,
-    scored: Callable[[Score], None] | None = None,
+    on_progress: Callable[[Progress], None],
+    on_snapshot: Callable[[int, Snapshot], None] | None = None,
+    on_score: Callable[[Score], None] | None = None,
 ) -> None:
-    """Train to the end of the budget, from the state in the output if there is one.
+    """Train to the end of the budget; a state in the output is resumed.
+
+    All callbacks are called in this process.
 
     Args:
-        what: what is trained.
-        cluster: where.
-        worker: what each worker has.
-        watch: told of every step, in this process. After a failure, steps that have to be done
-            again are told of again.
-        show: given what the inspector saw, with the step, in this process.
-        scored: given the score, in this process.
+        task: the training.
+        cluster: where it runs.
+        worker: resources of each worker.
+        on_progress: called after each step. Steps that are repeated after a failure are reported
+            again.
+        on_snapshot: called with step and snapshot.
+        on_score: called with the score.
 
     Raises:
         TrainingError: the loss is not finite (the last checkpoint is intact), the state is of
-            another model, its minutes are used up, the batch cannot be shared, the cluster has no
-            room for the workers, or they died too often.
+            another model, the minutes are used up, the batch cannot be divided among the workers,
+            the cluster has no room for the workers, or workers failed too often.
     """
-    _check_budget(what)
+    _check_budget(task)
     if cluster.workers != 0:
         from pipeline.training.on_ray import fit_on_ray
 
-        fit_on_ray(what, cluster, worker, watch, show, scored)
+        fit_on_ray(task, cluster, worker, on_progress, on_snapshot, on_score)
         return
     if worker.threads:
         torch.set_num_threads(worker.threads)
@@ -66,64 +70,73 @@ def fit(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def local_batches(first_step: int) -> Iterable[Any]:
-        c = what.config
+    def batches_from(first_step: int) -> Iterable[Any]:
+        c = task.config
         pin = device == "cuda"
-        return batches(what.stream(), c.batch, first_step, c.steps, worker.loaders, pin=pin)
+        return batches(task.stream(), c.batch, first_step, c.steps, worker.loaders, pin=pin)
 
-    work(what, torch.device(device), Communicator(), local_batches, watch, show=show, scored=scored)
+    train_on_worker(
+        task,
+        torch.device(device),
+        Communicator(),
+        batches_from,
+        on_progress,
+        on_snapshot=on_snapshot,
+        on_score=on_score,
+    )
 
 
 def fit_logged(
-    what: Fit,
+    task: TrainingTask,
     cluster: ClusterConfig,
     worker: WorkerConfig,
     mlflow: MlflowConfig,
+    *,
     settings: Mapping[str, Any],
-    watch: Callable[[Progress], None],
+    on_progress: Callable[[Progress], None],
     warn: Callable[[str], None],
 ) -> dict[str, float]:
-    """`fit`, with `log.jsonl` in the output and, where enabled, MLflow.
+    """Train as `fit` does, and log to `log.jsonl` in the output and, if enabled, to MLflow.
 
     Args:
-        what, cluster, worker, watch: see `fit`.
-        mlflow: where it is logged.
-        settings: of the job, nested, for MLflow.
-        warn: told once if MLflow cannot be reached.
+        task, cluster, worker, on_progress: see `fit`.
+        mlflow: settings of MLflow.
+        settings: settings of the job for MLflow, nested.
+        warn: called once if MLflow cannot be reached.
 
     Returns:
-        the figures of the score at the end, none without one.
+        figures of the score at the end; empty without a score.
 
     Raises:
         TrainingError: see `fit`.
         StorageError: the output cannot be reached.
     """
     run = open_mlflow(mlflow.uri, mlflow.experiment, warn) if mlflow.enabled else None
-    with TrainingLog(RunFolder(what.output), run, flat(settings)) as log:
+    with TrainingLog(RunFolder(task.output), run, flat(settings)) as log:
         figures: dict[str, float] = {}
 
-        def record(progress: Progress) -> None:
-            log.watch(progress)
-            watch(progress)
+        def log_progress(progress: Progress) -> None:
+            log.add_step(progress)
+            on_progress(progress)
 
-        def scored(score: Score) -> None:
-            log.scored(score)
+        def log_score(score: Score) -> None:
+            log.add_score(score)
             figures.update(score.figures)
 
-        fit(what, cluster, worker, record, log.show if run else None, scored)
+        fit(task, cluster, worker, log_progress, log.add_snapshot if run else None, log_score)
         return figures
 
 
-def _check_budget(what: Fit) -> None:
-    """Refuse to begin a training that has used up its minutes and written its weights."""
-    folder, minutes = RunFolder(what.output), what.config.minutes
+def _check_budget(task: TrainingTask) -> None:
+    """Refuse a training whose minutes are used up and whose weights are written."""
+    folder, minutes = RunFolder(task.output), task.config.minutes
     found = folder.read(DONE) if minutes and folder.exists(STATE) else None
     if found is None:
         return
     done = json.loads(found)
     if done["seconds"] >= 60 * minutes:
         raise TrainingError(
-            f"{what.output}: its budget is used up: {done['seconds'] / 60:.1f} of "
+            f"{task.output}: its budget is used up: {done['seconds'] / 60:.1f} of "
             f"training.minutes={minutes:g}, in {done['step']} steps, and its weights are written; "
-            "give more minutes in all to go on, or another output"
+            "give a larger training.minutes, which counts the whole training, or another output"
         )

@@ -1,8 +1,8 @@
-"""The log of a training: `log.jsonl` in its folder, a line a step and one of its score; MLflow.
+"""The log of a training: `log.jsonl` in its folder, and MLflow.
 
-Written by the process that started the training, never by its workers, so a store has one
-writer; workers tell it what they saw. A run that was resumed goes on in the same file, and
-steps that had to be done again are in it once.
+The file has one line per step, and one for the score. Only the driver writes it; workers send their
+figures to the driver. A resumed run continues the same file. Steps that are repeated after a
+failure replace their earlier lines.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import IO, TYPE_CHECKING
 
 from model.learn.training import Progress
 from pipeline.training.run_folder import RECENT, RunFolder
-from pipeline.training.work import Look, Score
+from pipeline.training.worker import Score, Snapshot
 
 if TYPE_CHECKING:
     from pipeline.runtime.mlflow_run import MlflowRun
 
 LOG = "log.jsonl"
-_EVERY = 10  # steps between points in MLflow, whose store pays for each
-_WRITE_S = 30.0  # a bucket takes whole files, so its log lags
+_EVERY = 10  # steps between points in MLflow, where each point costs a write
+_WRITE_S = 30.0  # seconds between writes to a bucket, which takes whole files only
 
 
 class TrainingLog:
-    """A context manager; what it is told in between is logged.
+    """Writes the log. It is a context manager, which closes file and MLflow run.
 
     Args:
-        folder: the run's.
-        mlflow: the MLflow run, None for none.
+        folder: folder of the run.
+        mlflow: the MLflow run; None for no MLflow.
         config: resolved settings, for MLflow.
     """
 
@@ -46,12 +46,12 @@ class TrainingLog:
         self._file: IO[str] | None = None
         found = folder.read(LOG) or b""
         self._lines = _whole_lines(found)
-        # A process that was killed may have left half a line.
+        # A killed process may have left an incomplete last line.
         self._damaged = not found.endswith(b"\n") and len(found) > 0
         self._written = time.monotonic()
         last = self._lines[-1][0] if self._lines else 0
-        if unheard := [x for x in _whole_lines(folder.read(RECENT) or b"") if x[0] > last]:
-            self._lines += unheard
+        if missed := [x for x in _whole_lines(folder.read(RECENT) or b"") if x[0] > last]:
+            self._lines += missed
             self._damaged = False
             self._write()
         self._frames = 0
@@ -59,10 +59,10 @@ class TrainingLog:
         if mlflow is not None:
             mlflow.params(config or {})
 
-    def watch(self, progress: Progress) -> None:
+    def add_step(self, progress: Progress) -> None:
         """Log a step."""
         if self._damaged or (self._lines and self._lines[-1][0] >= progress.step):
-            self._forget(progress.step)
+            self._drop_from(progress.step)
         self._add(progress.step, asdict(progress))
         self._frames += progress.frames
         self._seconds += progress.seconds
@@ -73,14 +73,14 @@ class TrainingLog:
             figures |= {"images_per_second": rate, **progress.terms}
             self._mlflow.metrics(figures, progress.step)
 
-    def show(self, step: int, look: Look) -> None:
-        """Log a look at the tracker."""
+    def add_snapshot(self, step: int, snapshot: Snapshot) -> None:
+        """Log a snapshot of the tracker, in MLflow only."""
         if self._mlflow is not None:
-            self._mlflow.metrics(look.figures, step)
-            self._mlflow.file(f"look-{step:07d}.png", look.png)
+            self._mlflow.metrics(snapshot.figures, step)
+            self._mlflow.file(f"snapshot-{step:07d}.png", snapshot.png)
 
-    def scored(self, score: Score) -> None:
-        """Log what the student scores at the end."""
+    def add_score(self, score: Score) -> None:
+        """Log the score at the end."""
         values = {"step": score.step, "frames_seen": score.frames, "score": score.figures}
         self._add(score.step, values)
         if self._mlflow is not None:
@@ -119,8 +119,8 @@ class TrainingLog:
         self._file.write(line + "\n")
         self._file.flush()
 
-    def _forget(self, step: int) -> None:
-        """Drop steps that are done again after a failure."""
+    def _drop_from(self, step: int) -> None:
+        """Drop the lines of a step and of later ones, which are repeated after a failure."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -134,7 +134,7 @@ class TrainingLog:
 
 
 def _whole_lines(data: bytes) -> list[tuple[int, str]]:
-    """Step and text of each line; a last one that was cut short is dropped."""
+    """Step and text of each line; an incomplete last line is dropped."""
     lines = []
     for line in data.decode(errors="replace").splitlines(keepends=True):
         if line.endswith("\n"):
@@ -143,7 +143,7 @@ def _whole_lines(data: bytes) -> list[tuple[int, str]]:
 
 
 def open_mlflow(uri: str, experiment: str, warn: Callable[[str], None]) -> MlflowRun:
-    """An MLflow run; imported here, as training runs without MLflow too."""
+    """Open an MLflow run. MLflow is imported here, because training also runs without it."""
     from pipeline.runtime.mlflow_run import MlflowRun
 
     return MlflowRun(uri, experiment, warn)

@@ -1,4 +1,4 @@
-"""Make a cache of teacher features, on Ray Data or in this process; takes up where it stopped."""
+"""Make a feature cache, on Ray Data or in this process; parts that exist are kept."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from pipeline.training.feature_cache import (
 )
 from pipeline.video.canvas import letterboxed
 
-_PART = 32  # frames: half a minute of a CPU's work is all that a killed worker loses
-_BATCH = 8
+_PART = 32  # frames in a part, half a minute of work on a CPU; a killed worker loses no more
+_BATCH = 8  # frames the teacher sees at once
 
 
 def wanted_identity(
     frames: ArchiveFrames, teacher: TeacherConfig, settings: CacheConfig
 ) -> dict[str, Any]:
-    """What a cache has to be of to serve these frames and this teacher."""
+    """Settings that a cache must have to be used for these frames and this teacher."""
     config = frames.config
     return {
         "teacher": teacher_id(teacher.model, teacher.pretrained),
@@ -59,23 +59,25 @@ def cache_features(
     warn: Callable[[str], None],
     advance: Callable[[int], None] = lambda count: None,
 ) -> FeatureCache:
-    """Make what is missing of a cache, then open it.
+    """Make the missing parts of a cache, then open it.
 
     Args:
-        frames: with a pool.
-        teacher: which teacher.
-        settings: where, and how much.
-        workers: 0 works in this process, else actors of Ray Data on the connected cluster.
-        warn: told what could not be read.
-        advance: told of frames done.
+        frames: frames of the cache; `frames.pool` limits their number.
+        teacher: settings of the teacher.
+        settings: settings of the cache.
+        workers: number of Ray Data actors on the connected cluster; 0 uses this process.
+        warn: called with a line for each view that cannot be read.
+        advance: called with the number of further frames that are done.
 
     Raises:
-        ValueError: the frames have no pool.
-        FeatureCacheError: the cache is of something else.
-        TeacherError, FramesError, StorageError: as their makers say.
+        ValueError: the number of frames has no limit.
+        FeatureCacheError: the cache was made with other settings.
+        TeacherError: the teacher cannot be loaded.
+        FramesError: no frame of the archive can be read.
+        StorageError: the cache cannot be read or written.
     """
     if not frames.config.pool:
-        raise ValueError("a feature cache needs a finite number of frames; give frames.pool=N")
+        raise ValueError("a feature cache needs a limited number of frames; give frames.pool=N")
     wanted, root = wanted_identity(frames, teacher, settings), settings.path
     identity = read_identity(root)
     if identity is None:
@@ -97,7 +99,7 @@ def cache_features(
 
 
 class PartMaker:
-    """The teacher in a worker: makes one part a call and answers with what became of it."""
+    """The teacher in a worker. Each call makes one part of the cache."""
 
     def __init__(
         self,
@@ -111,33 +113,33 @@ class PartMaker:
         self.teacher = load_teacher(teacher.model, teacher.pretrained, device)
 
     def make(self, part: int) -> tuple[int, list[str]]:
-        """Make and write a part: frames in it, and what could not be read."""
+        """Make and write a part; return its number of frames, and a line per unreadable view."""
         indices = range(part * _PART, min(self.identity.pool, (part + 1) * _PART))
         keys, images, sizes, problems = [], [], [], []
         for index in indices:
-            view, pixels, said = self.frames.look(index)
+            view, pixels, unreadable = self.frames.read(index)
             image, size = letterboxed(pixels, self.identity.height, self.identity.width)
             keys.append(view.key)
             images.append(image)
             sizes.append(torch.tensor(size))
-            problems += said
+            problems += unreadable
         valid, found = torch.stack(sizes), []
         for first in range(0, len(images), _BATCH):
-            some = slice(first, first + _BATCH)
-            seen = torch.stack(images[some]).to(self.device)
-            found.append(self.teacher(seen, valid[some].to(self.device)))
+            chosen = slice(first, first + _BATCH)
+            batch = torch.stack(images[chosen]).to(self.device)
+            found.append(self.teacher(batch, valid[chosen].to(self.device)))
         names = ("dense", "pooled", "valid")
         features = TeacherFeatures(*(torch.cat([getattr(f, n) for f in found]) for n in names))
         seed, share = self.identity.seed, self.identity.dense_share
-        # The first is kept always: statistics need one.
+        # Dense features of the first frame are always stored, because statistics need some.
         keep = [i == 0 or np.random.default_rng([seed, i, 4]).random() < share for i in indices]
         data = part_bytes(self.identity, keys, valid, features, keep)
-        # Of two workers that make the same part, one writes it.
+        # Two workers may make the same part; only the first one writes it.
         create_if_absent(part_uri(self.root, part), data)
         return len(keys), problems
 
     def __call__(self, batch: pa.Table) -> dict[str, Any]:
-        """One part, as Ray Data hands it over."""
+        """Make the part of a batch of one row, as Ray Data calls it."""
         count, problems = self.make(batch["part"][0].as_py())
         return {"count": np.array([count]), "problems": np.array(["\n".join(problems)])}
 
@@ -163,7 +165,7 @@ def _made(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = -1  # a part of frames far into long videos
+    context.execution_no_progress_timeout_s = -1  # seeking far into long videos is slow
     context.max_consecutive_actor_init_deaths = 3
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     gpu = ray.cluster_resources().get("GPU", 0) >= workers
@@ -182,7 +184,7 @@ def _made(
 
 
 def _stored(identity: CacheIdentity, root: str) -> Iterator[TeacherFeatures]:
-    """The frames of a cache whose dense features were kept, one at a time."""
+    """Yield the features of a cache, one frame at a time, of frames with dense features."""
     for part in sorted(parts_done(root)):
         with open_binary(part_uri(root, part)) as source:
             file = pq.ParquetFile(source)

@@ -1,8 +1,8 @@
-"""`fit` on the workers of a Ray cluster. What a job gives and gets is told in `training.fit`.
+"""`fit` on the workers of a Ray cluster; `training.fit` describes its arguments.
 
-Ray Train keeps the workers: it places them, and when one dies with its process or its node it
-starts all of them again, as many as there is room for. What they need to go on lies in the
-output, never in a process. Ray Data prepares batches in processes beside each worker.
+Ray Train starts the workers. If a worker or its node dies, Ray Train starts all workers again, as
+many as there is room for. They resume from the state in the output. Ray Data makes batches in
+processes beside each worker.
 """
 
 from __future__ import annotations
@@ -38,42 +38,49 @@ from pipeline.runtime.settings import ClusterConfig
 from pipeline.runtime.stop import ClusterError
 from pipeline.training.batches import Stream, share, shares
 from pipeline.training.config import WorkerConfig
-from pipeline.training.progress_actor import ProgressMailbox
+from pipeline.training.progress_queue import ProgressQueue
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.work import Fit, Look, Score, work
+from pipeline.training.worker import Score, Snapshot, TrainingTask, train_on_worker
 
 _POLL_S = 0.3
-_ROOM_WITHIN_S = 30.0  # nodes of a cluster that is just starting join one by one
-_ROUND = 2048  # steps of one Ray Data execution, each a block of its own
-_LAUNCH = "launch"
+_ROOM_WITHIN_S = 30.0  # nodes of a starting cluster join one after the other
+_ROUND = 2048  # steps of one Ray Data execution, one block per step
+_LAUNCH = "launch"  # file in the output with the name of the launch
 
 
 @dataclass(frozen=True, slots=True)
-class _Orders:
-    """What each worker is told: what to train, where, whom to tell, and this launch's name."""
+class _WorkerInput:
+    """Input of each worker.
 
-    what: Fit
+    Attributes:
+        task: the training.
+        worker: its resources.
+        queue: actor handle of the `ProgressQueue`.
+        launch: unique name of this start of the training.
+    """
+
+    task: TrainingTask
     worker: WorkerConfig
-    mailbox: Any
+    queue: Any
     launch: str
 
 
 def fit_on_ray(
-    what: Fit,
+    task: TrainingTask,
     cluster: ClusterConfig,
     worker: WorkerConfig,
-    watch: Callable[[Progress], None],
-    show: Callable[[int, Look], None] | None,
-    scored: Callable[[Score], None] | None,
+    on_progress: Callable[[Progress], None],
+    on_snapshot: Callable[[int, Snapshot], None] | None,
+    on_score: Callable[[Score], None] | None,
 ) -> None:
-    """See `fit`."""
+    """Train as `fit` describes."""
     least, most = cluster.least_and_most()
     for count in range(least, most + 1):
         try:
-            share(0, what.config.batch, 0, count)
+            share(0, task.config.batch, 0, count)
         except ValueError as error:
             raise TrainingError(f"training.batch: {error}") from error
-    folder = RunFolder(what.output)
+    folder = RunFolder(task.output)
     launch = uuid.uuid4().hex
     folder.write(_LAUNCH, launch.encode())
     threads = max(1, worker.threads)
@@ -82,13 +89,13 @@ def fit_on_ray(
         with _connected(cluster.address, most * (threads + worker.loaders)) as own:
             gpu = _gpus_wanted(worker)
             _check_room(least, threads, worker.loaders, gpu)
-            mailbox = _start_mailbox()
+            queue = _start_queue()
             worker = replace(worker, threads=threads)
-            orders = _Orders(replace(what, output=folder.uri), worker, mailbox, launch)
+            given = _WorkerInput(replace(task, output=folder.uri), worker, queue, launch)
             trainer = TorchTrainer(
-                _work,
-                # As bytes: Ray Train's own actor need not import what a worker does.
-                train_loop_config={"orders": cloudpickle.dumps(orders)},
+                _run_worker,
+                # As bytes, so that Ray Train's own actor need not import what a worker imports.
+                train_loop_config={"input": cloudpickle.dumps(given)},
                 torch_config=_torch_config(gpu, ray_files if own else None),
                 scaling_config=ScalingConfig(
                     num_workers=least if least == most else (least, most),
@@ -97,32 +104,32 @@ def fit_on_ray(
                 ),
                 run_config=RunConfig(  # type: ignore[arg-type]
                     name=launch,
-                    # Ray's own notes; what training needs to go on is in the output.
+                    # Files of Ray alone; the training state is in the output.
                     storage_path=ray_files,
                     failure_config=FailureConfig(max_failures=worker.max_failures),
                     logging_config=LoggingConfig(log_level="ERROR"),
                 ),
             )
-            with _delivered(mailbox, watch, show, scored):
+            with _forwarding(queue, on_progress, on_snapshot, on_score):
                 failed = _run(trainer)
-            said: str = ray.get(mailbox.failure.remote())
-            if said or failed is not None:
-                raise TrainingError(said or _gave_up(failed, worker)) from failed
+            message: str = ray.get(queue.failure.remote())
+            if message or failed is not None:
+                raise TrainingError(message or _too_many_failures(failed, worker)) from failed
     finally:
         shutil.rmtree(ray_files, ignore_errors=True)
 
 
 @contextmanager
 def _connected(address: str, cpus: int) -> Iterator[bool]:
-    """A cluster, started here if need be, with `cpus` for workers; whether it was.
+    """Join a cluster, or start one with `cpus` for workers; yield whether it was started.
 
     Raises:
-        TrainingError: it cannot be started or reached.
+        TrainingError: the cluster cannot be started or reached.
     """
     with ExitStack() as stack:
         try:
-            # Logical CPUs: one is spare for Ray's helpers. What workers print would go across
-            # the bar; what goes wrong in them comes as an error.
+            # Logical CPUs; one more is for Ray's own processes. Output of workers is not shown,
+            # because it would break the progress bar. Their errors are raised here.
             variables = {} if address else loopback_variables()
             cluster = connected(address, cpus + 1, variables, log_to_driver=False)
             own = stack.enter_context(cluster)
@@ -132,12 +139,13 @@ def _connected(address: str, cpus: int) -> Iterator[bool]:
 
 
 def _torch_config(gpu: bool, folder: str | None) -> TorchConfig:
-    """How workers form a process group; `folder` is one that they share on this machine."""
+    """How workers form a process group; `folder` is a folder of this machine that they share."""
     backend = "nccl" if gpu else "gloo"
     return LocalTorchConfig(backend, folder=folder) if folder else TorchConfig(backend)
 
 
 def _run(trainer: TorchTrainer) -> Exception | None:
+    """Run to the end; return the error of a run that failed too often."""
     try:
         trainer.fit()
     except TrainingFailedError as error:
@@ -145,78 +153,80 @@ def _run(trainer: TorchTrainer) -> Exception | None:
     return None
 
 
-def _gave_up(failed: Exception | None, worker: WorkerConfig) -> str:
+def _too_many_failures(failed: Exception | None, worker: WorkerConfig) -> str:
     return (
         f"the workers failed more than worker.max_failures={worker.max_failures} times; the "
-        "last checkpoint is intact and the same command goes on from it. The last failure: "
+        "last checkpoint is intact, and the same command resumes from it. The last failure: "
         f"{failed}"
     )
 
 
-def _work(settings: dict[str, Any]) -> None:
-    """What Ray Train runs on each worker."""
-    orders: _Orders = pickle.loads(settings["orders"])
-    what, mailbox = orders.what, orders.mailbox
-    if ray.get(mailbox.failure.remote()):
+def _run_worker(settings: dict[str, Any]) -> None:
+    """The training on one worker, as Ray Train calls it."""
+    given: _WorkerInput = pickle.loads(settings["input"])
+    task, queue = given.task, given.queue
+    if ray.get(queue.failure.remote()):
         return
-    torch.set_num_threads(orders.worker.threads)
+    torch.set_num_threads(given.worker.threads)
     communicator = Communicator()
 
     def batches_from(first_step: int) -> Iterator[Any]:
-        c = what.config
+        c = task.config
         order = shares(c.batch, first_step, c.steps, communicator.rank, communicator.world)
-        return prepared(what.stream, order, orders.worker.loaders)
+        return load_batches(task.stream, order, given.worker.loaders)
 
-    def saved(step: int) -> None:
-        report({"step": step})  # a barrier: every worker comes here equally often
+    def on_checkpoint(step: int) -> None:
+        report({"step": step})  # a barrier, which every worker reaches equally often
 
     last: Any = None
 
     def send(message: Any) -> None:
         nonlocal last
-        last = mailbox.put.remote(pickle.dumps(message))
+        last = queue.put.remote(pickle.dumps(message))
 
     try:
-        _check_output(what.output, orders.launch)
-        work(
-            what,
+        _check_output(task.output, given.launch)
+        train_on_worker(
+            task,
             get_device(),
             communicator,
             batches_from,
             send,
-            show=lambda step, look: send((step, look)),
-            scored=send,
-            saved=saved,
+            on_snapshot=lambda step, snapshot: send((step, snapshot)),
+            on_score=send,
+            on_checkpoint=on_checkpoint,
         )
     except TrainingError as error:
-        ray.get(mailbox.fail.remote(str(error)))
+        ray.get(queue.fail.remote(str(error)))
     except ValueError as error:
-        # Bad input on one worker: the others hang on it, so Ray Train has to end them.
-        ray.get(mailbox.fail.remote(str(error)))
+        # Only this worker may have the bad input. The others wait for it, so Ray Train ends them.
+        ray.get(queue.fail.remote(str(error)))
         raise
     finally:
         if last is not None:
-            ray.get(last)  # this process ends next, and with it what is still on its way
+            ray.get(last)  # messages that are not yet sent are lost when this process ends
 
 
 def _check_output(output: str, launch: str) -> None:
-    """Refuse an output that is a folder of the driver's machine alone."""
+    """Refuse an output that is another folder on this node than on the driver's."""
     found = RunFolder(output).read(_LAUNCH)
     if found is None or found.decode() != launch:
         raise ValueError(
-            f"{output} on node {ray.util.get_node_ip_address()} is not the folder the run was "
-            "started with; give an output that all nodes share, or a URL such as "
+            f"output={output} is not the same folder on node {ray.util.get_node_ip_address()} as "
+            "on the node of the command; give a folder that all nodes share, or a URL such as "
             "s3://bucket/prefix"
         )
 
 
-def prepared(stream: Callable[[], Stream], order: Iterable[range], loaders: int) -> Iterator[Any]:
-    """Batches of items made by Ray Data in processes of their own, in the order asked for.
+def load_batches(
+    stream: Callable[[], Stream], order: Iterable[range], loaders: int
+) -> Iterator[Any]:
+    """Yield batches in order, made by Ray Data in processes of their own.
 
     Args:
-        stream: opens what is trained on.
-        order: the items of each batch; may be endless.
-        loaders: processes; 0 makes batches in this one.
+        stream: opens the items to train on.
+        order: indices of the items of each batch; may be endless.
+        loaders: number of processes; 0 makes batches in this process.
     """
     if loaders == 0:
         opened = stream()
@@ -227,14 +237,14 @@ def prepared(stream: Callable[[], Stream], order: Iterable[range], loaders: int)
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = -1  # a full buffer makes no progress either
+    context.execution_no_progress_timeout_s = -1  # a full buffer is no error
     context.max_errored_blocks = 0
     context.max_consecutive_actor_init_deaths = 3
     order = iter(order)
     while rows := [{"first": r.start, "stop": r.stop} for r in islice(order, _ROUND)]:
-        # A batch a block: a larger block would arrive whole or not at all.
+        # One batch per block, because a block arrives only when all of it is made.
         made = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            _Preparer,
+            _Loader,
             fn_constructor_args=(stream,),
             batch_size=1,
             batch_format="pyarrow",
@@ -246,7 +256,7 @@ def prepared(stream: Callable[[], Stream], order: Iterable[range], loaders: int)
                 yield pickle.loads(value.as_buffer())
 
 
-class _Preparer:
+class _Loader:
     """Makes batches in a Ray Data actor."""
 
     def __init__(self, stream: Callable[[], Stream]) -> None:
@@ -268,7 +278,11 @@ def _gpus_wanted(worker: WorkerConfig) -> bool:
 
 
 def _check_room(least: int, threads: int, loaders: int, gpu: bool) -> None:
-    """Wait a little for nodes that are still joining, then say what is missing."""
+    """Wait for nodes that are still joining; refuse if the cluster stays too small.
+
+    Raises:
+        TrainingError: CPUs or GPUs are missing; the message names them.
+    """
     asked = {"CPU": float(least * (threads + loaders))} | ({"GPU": float(least)} if gpu else {})
     deadline = time.monotonic() + _ROOM_WITHIN_S
     while True:
@@ -294,49 +308,50 @@ def _check_room(least: int, threads: int, loaders: int, gpu: bool) -> None:
     )
 
 
-def _start_mailbox() -> Any:
-    # On the driver's own node, so that it lives as long as there is somebody to read it.
+def _start_queue() -> Any:
+    """Start the actor of the queue; returns its handle."""
+    # On the driver's node, so that it does not die with another node.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     return (
-        ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ProgressMailbox)
+        ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ProgressQueue)
         .options(scheduling_strategy=here)
         .remote()
     )
 
 
 @contextmanager
-def _delivered(
-    mailbox: Any,
-    watch: Callable[[Progress], None],
-    show: Callable[[int, Look], None] | None,
-    scored: Callable[[Score], None] | None,
+def _forwarding(
+    queue: Any,
+    on_progress: Callable[[Progress], None],
+    on_snapshot: Callable[[int, Snapshot], None] | None,
+    on_score: Callable[[Score], None] | None,
 ) -> Iterator[None]:
-    """Hand on what workers tell, all of it by the time the block is left."""
+    """Call the callbacks with messages of the workers; all have been called on exit."""
     stop = threading.Event()
     failed: list[Exception] = []
 
-    name, seen = "", 0
+    name, received = "", 0
 
-    def deliver() -> None:
-        nonlocal name, seen
-        name, before, messages = ray.get(mailbox.take.remote(name, seen), timeout=30)
-        seen = before
+    def forward() -> None:
+        nonlocal name, received
+        name, before, messages = ray.get(queue.take.remote(name, received), timeout=30)
+        received = before
         for message in map(pickle.loads, messages):
-            seen += 1
+            received += 1
             if isinstance(message, Progress):
-                watch(message)
+                on_progress(message)
             elif isinstance(message, Score):
-                if scored is not None:
-                    scored(message)
-            elif show is not None:
-                show(*message)
+                if on_score is not None:
+                    on_score(message)
+            elif on_snapshot is not None:
+                on_snapshot(*message)
 
     def poll() -> None:
         while not stop.wait(_POLL_S):
             try:
-                deliver()
+                forward()
             except (GetTimeoutError, RayError):
-                continue  # the bar stands still; the training does not depend on it
+                continue  # only the display waits; the training goes on
             except Exception as error:
                 failed.append(error)
                 return
@@ -350,4 +365,4 @@ def _delivered(
         thread.join(timeout=60)
     if failed:
         raise failed[0]
-    deliver()
+    forward()

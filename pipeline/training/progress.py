@@ -1,4 +1,4 @@
-"""How a training is shown while it runs: a progress bar, or lines where there is no terminal."""
+"""Display of a training: a progress bar, or lines of text without a terminal."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +12,14 @@ _EVERY_S = 5.0
 
 @contextmanager
 def progress_bar(config: TrainingConfig) -> Iterator[Callable[[Progress], None]]:
-    """Show the budget used, losses by term (smoothed), steps and frames a second, time left.
+    """Show a bar of the used budget, with smoothed losses, rates and the time left.
 
-    What could not be read is warned of once, and counted.
+    Each problem, such as an unreadable picture, is printed once. The bar shows their number.
+
+    Yields:
+        a function to call after each step.
     """
-    # Rich is imported where a bar is drawn, as training runs without it too.
+    # Rich is imported here, because training also runs without it.
     from rich.markup import escape
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -32,7 +35,7 @@ def progress_bar(config: TrainingConfig) -> Iterator[Callable[[Progress], None]]
     smooth: dict[str, float] = {}
     unread: set[str] = set()
 
-    def watch(progress: Progress) -> None:
+    def update(progress: Progress) -> None:
         for line in set(progress.problems) - unread:
             unread.add(line)
             bar.console.print(f"[yellow]left out:[/] {escape(line)}", soft_wrap=True)
@@ -50,14 +53,14 @@ def progress_bar(config: TrainingConfig) -> Iterator[Callable[[Progress], None]]
 
     with Bar(*columns) as bar:
         task = bar.add_task("training", total=1.0, at="", losses="", rate="")
-        yield watch
+        yield update
 
 
 def line_printer() -> Callable[[Progress], None]:
-    """Say how it goes without a terminal: a line every few seconds of training."""
-    since: list[Progress] = []
+    """Return a function to call after each step; it prints a line every few seconds."""
+    since: list[Progress] = []  # steps after the last line
 
-    def watch(progress: Progress) -> None:
+    def update(progress: Progress) -> None:
         for line in progress.problems:
             print(f"left out: {line}", flush=True)
         since.append(progress)
@@ -70,14 +73,16 @@ def line_printer() -> Callable[[Progress], None]:
         since.clear()
         print(
             f"{time.strftime('%H:%M:%S')} {progress.budget_used:.1%} step {progress.step} "
-            f"loss {progress.loss:.3f}  {terms}  {rate:.1f} frames/s, {waited:.0%} waiting",
+            f"loss {progress.loss:.3f}  {terms}  {rate:.1f} frames/s, "
+            f"{waited:.0%} waiting for data",
             flush=True,
         )
 
-    return watch
+    return update
 
 
 def _place(progress: Progress, config: TrainingConfig) -> str:
+    """Step and, if the budget is a time, minutes used."""
     if not config.minutes:
         return f"step {progress.step}/{config.steps}"
     used = progress.budget_used * config.minutes

@@ -1,7 +1,7 @@
 """The folder of a training run, on a local disk or in a bucket.
 
-Local folders need nothing but Python, so that training runs on a machine without fsspec; URLs go
-through `pipeline.storage.files`.
+A local folder needs only Python, so training also runs on a machine without fsspec. URLs use
+`pipeline.storage.files`.
 """
 
 import json
@@ -14,16 +14,16 @@ from model.settings import differences, flat
 
 STATE = "state.safetensors"
 RECENT = "recent.jsonl"
-"""The last steps as the first worker did them, written before the state that they led to."""
+"""Figures of the last steps, which the first worker writes before each state."""
 _CONFIG = "config.json"
 
 
 class RunFolderError(ValueError):
-    """The folder belongs to another run; the message names the settings that differ."""
+    """The folder holds a run with other settings; the message names them."""
 
 
 class RunFolder:
-    """Files of a run by name; a write leaves the whole file or the one before.
+    """Files of a run by name. Writes are atomic: a file is the new one or the old one.
 
     Args:
         uri: folder or URL.
@@ -38,7 +38,7 @@ class RunFolder:
         return f"{self.uri}/{name}"
 
     def read(self, name: str) -> bytes | None:
-        """Return a file, None if it is missing."""
+        """Return the content of a file; None if it is missing."""
         if self.remote:
             from pipeline.storage import files as storage
 
@@ -47,7 +47,7 @@ class RunFolder:
         return path.read_bytes() if path.exists() else None
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, replacing what was there."""
+        """Write a file; an existing one is replaced."""
         if self.remote:
             from pipeline.storage import files as storage
 
@@ -55,7 +55,7 @@ class RunFolder:
             return
         path = Path(self.path(name))
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Two workers that take each other for dead must not write into one file.
+        # The name has the process number, because two workers might write the same file.
         partial = path.with_name(f".{name}.{os.getpid()}.partial")
         with partial.open("wb") as file:
             file.write(data)
@@ -64,14 +64,14 @@ class RunFolder:
         partial.replace(path)
 
     def claim(self, settings: dict[str, Any], free: Iterable[str]) -> None:
-        """Write the settings beside the run, or refuse to go on with a run of others.
+        """Write the settings into the folder; refuse a folder with a run of other settings.
 
         Args:
-            settings: nested, as JSON can hold them.
-            free: dotted keys, and groups of them, that may change while a run goes on.
+            settings: nested, with values that JSON has.
+            free: dotted keys, or groups of keys, that may differ from the run in the folder.
 
         Raises:
-            RunFolderError: the folder holds a training state of other settings.
+            RunFolderError: the folder holds a training state with other settings.
         """
         now = json.loads(json.dumps(settings))
         before = self.read(_CONFIG)
@@ -80,10 +80,10 @@ class RunFolder:
                 earlier = flat(json.loads(before))
             except (ValueError, AttributeError) as error:
                 raise RunFolderError(
-                    f"{self.path(_CONFIG)} does not read ({error}); give another output"
+                    f"{self.path(_CONFIG)} cannot be read as JSON ({error}); give another output"
                 ) from error
             free = tuple(free)
-            there, here = (
+            stored, current = (
                 {
                     key: value
                     for key, value in values.items()
@@ -91,16 +91,16 @@ class RunFolder:
                 }
                 for values in (earlier, flat(now))
             )
-            if odd := differences(there, here):
+            if different := differences(stored, current):
                 raise RunFolderError(
                     f"{self.uri} holds a run with other settings:\n"
-                    + "".join(f"  {line}\n" for line in odd)
-                    + "Give another output, or the same settings to go on."
+                    + "".join(f"  {line}\n" for line in different)
+                    + "Give another output, or the same settings to resume the run."
                 )
         self.write(_CONFIG, json.dumps(now, indent=2).encode())
 
     def exists(self, name: str) -> bool:
-        """Return whether there is a file."""
+        """Return whether a file exists."""
         if self.remote:
             from pipeline.storage import files as storage
 

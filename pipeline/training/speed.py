@@ -1,4 +1,4 @@
-"""How fast a student trains on labelled clips, and which part of a step takes how long."""
+"""Measures the speed of training on labelled clips, and the share of each part of a step."""
 
 import cProfile
 import pstats
@@ -15,7 +15,7 @@ from model.learn.track_loss import track_terms
 from model.learn.training import Trainer
 from model.track.tracker import Tracker
 
-# In the order of a step. None of these calls another one, but for `tracks`, which matches nothing.
+# In the order of a step. None of these functions calls another one.
 _PARTS: dict[str, Callable[..., Any]] = {
     "forward": Tracker.encode,
     "dense assignment": matching.assign_dense,
@@ -24,16 +24,16 @@ _PARTS: dict[str, Callable[..., Any]] = {
     "backward": torch.Tensor.backward,
 }
 LOADER, REST = "waiting for data", "losses, optimizer, average"
-_WARM = 3  # first steps: kernels are chosen, loaders start
+_WARM = 3  # first steps, which are slow: kernels are chosen, loaders start
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSpeed:
-    """What training costs.
+    """Speed of training.
 
     Attributes:
-        frames_per_second: loader and all included.
-        shares: of the time of a step, by part; their sum is 1.
+        frames_per_second: over whole steps, waiting for data included.
+        shares: share of each part in the time of a step; their sum is 1.
     """
 
     frames_per_second: float
@@ -41,12 +41,12 @@ class TrainSpeed:
 
 
 def measure_training(trainer: Trainer, batches: Iterable[ClipBatch], steps: int) -> TrainSpeed:
-    """Train for some steps and look where the time goes; the trainer is changed by it.
+    """Train for some steps and measure their parts. This changes the trainer.
 
     Args:
-        trainer: of a tracker on labelled clips.
+        trainer: trains a tracker on labelled clips.
         batches: an endless stream.
-        steps: that count, after some that warm up.
+        steps: number of steps that are measured, after a few to warm up.
     """
     running = trainer.run(batches)
     for _ in range(_WARM):
@@ -65,7 +65,7 @@ def _shares(stats: pstats.Stats, seconds: float) -> dict[str, float]:
     entries: dict[tuple[str, int, str], tuple[Any, ...]] = stats.stats  # type: ignore[attr-defined]
     shares = {}
     for part, function in _PARTS.items():
-        # Decorators hide what is called; the profiler sees it under its own name.
+        # The profiler knows a decorated function by its inner function.
         code = getattr(function, "__wrapped__", function).__code__
         entry = entries.get((code.co_filename, code.co_firstlineno, code.co_name))
         # The fourth number of an entry is the time in the function and in what it calls.

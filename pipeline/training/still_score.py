@@ -1,6 +1,6 @@
-"""AP50 on the validation stills of shards, on the machine that trains.
+"""AP50 on the stills of split `val`, on the machine that trains.
 
-Needs what training needs, and not pycocotools, whose figure it reaches (a test says so).
+It does not need pycocotools, which that machine may not have. A test compares both figures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.datasets.shards import PictureError, ShardError, Shards, require_v
 from pipeline.tracking.student_detections import Prepared, decoder_detections, encode, prepare
 
 _BATCH = 64
-_CPU_BATCH = 16  # a wider one is no faster there; below, PyTorch's convolutions are slow
+_CPU_BATCH = 16  # larger batches are no faster on a CPU, smaller ones are slower
 _THREADS = 16
 _MATCH_IOU = 0.5
 _RECALLS = np.linspace(0, 1, 101)
@@ -31,20 +31,21 @@ Array = np.ndarray[Any, Any]
 def score_stills(
     tracker: Tracker, shards: Shards, device: torch.device, limit: int = 0
 ) -> dict[str, float]:
-    """Score a student on the stills of split `val`, at its own canvas.
+    """Score a student on the stills of split `val`, on its own canvas.
 
     Args:
-        tracker: on `device`; it is left in the mode it was in.
-        shards: with a val half.
-        device: where the tracker is.
-        limit: at most so many pictures, evenly over all there are; 0 for all.
+        tracker: on `device`; its train or eval mode is restored.
+        shards: with stills of split `val`.
+        device: device of the tracker.
+        limit: greatest number of stills, evenly over all of them; 0 for all.
 
     Returns:
-        `ap50`, percent pooled over all pictures (NaN where nobody is in them); `pictures`, how many
-        were looked at; `unreadable`, how many could not be, which are named on stderr.
+        `ap50`: percent, pooled over all pictures; NaN if nobody is in them.
+        `pictures`: number of pictures that were scored.
+        `unreadable`: number of pictures that could not be read; stderr names them.
 
     Raises:
-        ShardError: the shards have no val half, or no picture of it can be read.
+        ShardError: the shards have no stills of split `val`, or none of them can be read.
     """
     stills = require_val(shards)
     if 0 < limit < len(stills):
@@ -68,7 +69,7 @@ def score_stills(
 def _batches(
     tracker: Tracker, shards: Shards, stills: Sequence[int], device: torch.device
 ) -> Iterator[list[tuple[Prepared, People]]]:
-    """Pictures decoded by threads, one batch ahead of the one that is looked at."""
+    """Yield batches of pictures with their people; threads decode one batch ahead."""
     size = _BATCH if device.type == "cuda" else _CPU_BATCH
 
     def load(still: int) -> tuple[Prepared, People] | None:
@@ -92,25 +93,26 @@ def _batches(
 
 
 def ap50(pictures: Sequence[tuple[People, Found]]) -> float:
-    """COCO's average precision at an overlap of 0.5, percent, pooled; NaN without people."""
+    """COCO's average precision at IoU 0.5, percent, pooled; NaN without people."""
     people = sum(int((~truth.ignored).sum()) for truth, _ in pictures)
     if not people:
         return float("nan")
     parts = [_matched(truth, found) for truth, found in pictures]
-    scores, right = (np.concatenate(column) for column in zip(*parts, strict=True))
-    right = right[np.argsort(-scores, kind="stable")]
-    true = np.cumsum(right)
-    precision = true / np.arange(1, len(right) + 1)
+    scores, correct = (np.concatenate(column) for column in zip(*parts, strict=True))
+    correct = correct[np.argsort(-scores, kind="stable")]
+    true = np.cumsum(correct)
+    precision = true / np.arange(1, len(correct) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     at = np.searchsorted(true / people, _RECALLS)  # the first detection that reaches each recall
     return 100 * float(np.append(precision, 0.0)[at].mean())
 
 
 def _matched(truth: People, found: Found) -> tuple[Array, Array]:
-    """Scores of the detections that count, best first, and whether each is right.
+    """Scores of the detections that count, best first, and whether each is correct.
 
-    As COCO matches: the best detection chooses first, among people nobody has, the one it overlaps
-    most; one that gets none and lies in an ignored box by half does not count.
+    Matching is that of COCO. Detections choose in the order of their scores. Each takes the person
+    with the greatest IoU among those not taken yet. A detection without a person does not count if
+    half of its area lies in an ignored box.
     """
     order = np.argsort(-found.scores, kind="stable")
     boxes = found.xywh[order]
@@ -120,18 +122,18 @@ def _matched(truth: People, found: Found) -> tuple[Array, Array]:
     overlap = shared / (sizes[:, None] + people[:, 2:].prod(1) - shared)
     inside = (_intersection(boxes, ignored) / sizes[:, None]).max(1, initial=0) >= _MATCH_IOU
     free = np.ones(len(people), bool)
-    right = np.zeros(len(boxes), bool)
+    correct = np.zeros(len(boxes), bool)
     for i in np.flatnonzero((overlap >= _MATCH_IOU).any(1)):
         choice = np.where(free, overlap[i], -1)
         best = int(choice.argmax())
         if choice[best] >= _MATCH_IOU:
-            right[i], free[best] = True, False
-    counted = right | ~inside
-    return found.scores[order][counted], right[counted]
+            correct[i], free[best] = True, False
+    counted = correct | ~inside
+    return found.scores[order][counted], correct[counted]
 
 
 def _intersection(a: Array, b: Array) -> Array:
-    """Areas shared by boxes a (M, 4) and b (N, 4), both x, y, w, h: (M, N)."""
+    """Intersection areas (M, N) of boxes a (M, 4) and b (N, 4), both x, y, w, h."""
     a, b = a[:, None], b[None]
     low = np.maximum(a[..., :2], b[..., :2])
     high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])

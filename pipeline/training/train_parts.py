@@ -1,6 +1,6 @@
-"""The parts of a training that travel to its workers: the trainer, the clips, the score.
+"""The parts of a training that are sent to its workers: the trainer, the clips, the score.
 
-Nothing here needs more than PyTorch and its friends.
+This module imports only packages that a bare GPU machine has.
 """
 
 import os
@@ -30,18 +30,18 @@ from model.version import code_version
 from pipeline.clips.clips import Clips, collate_clips
 from pipeline.datasets.shards import Shards, require_train, require_val
 from pipeline.training.batches import Stream
-from pipeline.training.picture import BatchInspector
 from pipeline.training.run_folder import RunFolder
+from pipeline.training.snapshot import SnapshotMaker
 from pipeline.training.still_score import score_stills
 from pipeline.training.student import frames_before, start_student, student_file
 from pipeline.training.train_job import FREE, TrainJob
-from pipeline.training.work import Fit
+from pipeline.training.worker import TrainingTask
 
 _CALIBRATION_CLIPS = 16
 
 
 def claim(folder: RunFolder, job: TrainJob) -> None:
-    """Write the config beside the run.
+    """Write the settings of the job into the folder of its run.
 
     Raises:
         RunFolderError: the folder holds a run with other settings.
@@ -49,11 +49,11 @@ def claim(folder: RunFolder, job: TrainJob) -> None:
     folder.claim(asdict(job), FREE)
 
 
-def fit_of(job: TrainJob, shards: Shards) -> Fit:
-    """What `fit` is to do; its paths are absolute, for workers that run elsewhere.
+def training_task(job: TrainJob, shards: Shards) -> TrainingTask:
+    """The task for `fit`, with absolute paths for workers in other processes.
 
     Raises:
-        ShardError: a score is asked for, and the shards have no stills to validate on.
+        ShardError: a score is wanted, but the shards have no stills of split `val`.
     """
     if job.training.score:
         require_val(shards)
@@ -65,14 +65,14 @@ def fit_of(job: TrainJob, shards: Shards) -> Fit:
         start=_absolute(job.start),
         imagenet=job.imagenet if job.imagenet == "package" else _absolute(job.imagenet),
     )
-    return Fit(
+    return TrainingTask(
         config=job.training,
         build=partial(build_trainer, job, tuple(shards.classes)),
         stream=partial(open_clips, job),
         finish=partial(write_weights, job),
         output=job.output,
-        inspector=BatchInspector(),
-        look_every=job.picture_every,
+        make_snapshot=SnapshotMaker(),
+        snapshot_every=job.picture_every,
         score=partial(score, job) if job.training.score else None,
     )
 
@@ -80,11 +80,11 @@ def fit_of(job: TrainJob, shards: Shards) -> Fit:
 def build_trainer(
     job: TrainJob, classes: tuple[str, ...], device: torch.device, communicator: Communicator
 ) -> Trainer:
-    """Student and objective; the same weights wherever it is called.
+    """Make the trainer of a job; its weights are the same in every process.
 
     Raises:
         CheckpointError: the weights to start from cannot be used.
-        TeacherError: the teacher cannot be had.
+        TeacherError: the teacher cannot be loaded.
     """
     tracker = start_student(job.size, job.start, job.imagenet, classes, job.training.seed)
     if not job.start:
@@ -103,45 +103,45 @@ def build_trainer(
 
 
 def open_clips(job: TrainJob) -> Stream:
-    """What is trained on.
+    """Open the clips to train on.
 
     Raises:
-        ShardError: no shards, or one that cannot be read.
+        ShardError: there are no shards, or one cannot be read.
     """
     clips = _clips(job)
     if job.worker.loaders and job.cluster.workers == 0:
-        # Loaders are forks of this process: they share what it holds. A picture that cannot be
-        # read is told of when it is drawn.
+        # Loaders are forks of this process, so they share its memory. A picture that cannot be
+        # read is reported when it is drawn.
         clips.preload(os.cpu_count() or 1)
     return Stream(clips, collate_clips)
 
 
 def score(job: TrainJob, tracker: Tracker) -> dict[str, float]:
-    """How good a student is on the stills that nothing was trained on.
+    """Score a student on the stills of split `val`.
 
     Returns:
-        `ap50` in percent, and how many `pictures` it is of.
+        see `score_stills`.
     """
     return score_stills(tracker, Shards(job.shards), next(tracker.parameters()).device)
 
 
 def weights_path(job: TrainJob) -> str:
-    """Where the student goes."""
+    """Path or URL of the weights file of the student."""
     return RunFolder(job.output).path(student_file(job.size))
 
 
 def write_weights(job: TrainJob, trainer: Trainer, figures: dict[str, float]) -> None:
-    """Write the averaged student, and beside it the projectors that measures need.
+    """Write the averaged student, and beside it the projectors, which `vsdmot measure` needs.
 
     Args:
-        job: what was trained.
-        trainer: at its end.
-        figures: of the score, if there is one.
+        job: settings of the training.
+        trainer: at the end of the training.
+        figures: the score, empty without one.
     """
     shards, tracker = Shards(job.shards), trainer.averaged()
     sequences = [shards.sequences[i] for i in require_train(shards)]
     distiller = _distiller_of(job, trainer)
-    started_from = _ancestry(job)
+    started_from = _start_metadata(job)
     metadata = CheckpointMetadata(
         model=tracker.config,
         training={
@@ -173,19 +173,19 @@ def _clips(job: TrainJob) -> Clips:
 
 
 def _distiller_of(job: TrainJob, trainer: Trainer) -> Distiller | None:
-    """What belongs beside the weights: what was trained along, or came with where it started."""
+    """Projectors to write beside the weights: trained ones, else those of the start weights."""
     assert isinstance(trainer.objective, ClipObjective | PartObjective)
     if trainer.objective.distiller is not None or not job.learn:
         return trainer.objective.distiller
-    came = distiller_path(job.start)
-    return load_distiller(came) if came.is_file() else None
+    path = distiller_path(job.start)
+    return load_distiller(path) if path.is_file() else None
 
 
 def _distiller(job: TrainJob, tracker: Tracker, teacher: Teacher) -> Distiller:
-    """Projectors: those that came with the weights to start from, if they are this teacher's.
+    """Load the projectors beside the start weights if they fit the teacher, else make new ones.
 
     Raises:
-        CheckpointError: those that came cannot be read.
+        CheckpointError: the projectors beside the start weights cannot be read.
     """
     if job.start and distiller_path(job.start).is_file():
         distiller = load_distiller(distiller_path(job.start))
@@ -193,19 +193,19 @@ def _distiller(job: TrainJob, tracker: Tracker, teacher: Teacher) -> Distiller:
             distiller.config = job.distillation
             return distiller
     clips = _clips(job)
-    looks = (collate_clips([clips[i]]) for i in count())
+    batches = (collate_clips([clips[i]]) for i in count())
     device = next(teacher.parameters()).device
     features = (
         teacher(clip.clean.flatten(0, 1).to(device), clip.valid.flatten(0, 1).to(device))
-        for clip in looks
+        for clip in batches
         if clip.clean is not None
     )
     statistics = measure_statistics(teacher.info, features)
     return Distiller(job.distillation, tracker.config.semantic_dim, teacher.info, statistics)
 
 
-def _ancestry(job: TrainJob) -> Any:
-    """What is known of the weights a student started from."""
+def _start_metadata(job: TrainJob) -> Any:
+    """Training metadata of the start weights, or a text if the student was new."""
     if job.start:
         return dict(read_metadata(job.start).training)
     return f"ImageNet weights: {Path(job.imagenet).name}" if job.imagenet else "random weights"

@@ -220,7 +220,7 @@ class SlowTracker(worker.VideoTracker):
 
 
 def log_closes_within(seconds):
-    """The patience with MLflow at the end of a job."""
+    """Set how long a job waits for MLflow at its end, in seconds."""
     from pipeline.runtime import mlflow_run
 
     mlflow_run._CLOSE_WITHIN_S = seconds

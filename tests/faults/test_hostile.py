@@ -14,7 +14,8 @@ from model.track.tracker import Tracker
 from pipeline.storage import files as storage
 from pipeline.storage.files import list_videos
 from pipeline.storage.identity import video_id
-from pipeline.storage.schema import TABLES, mask_secrets, secret_values, table_uri
+from pipeline.storage.schema import TABLES, table_uri
+from pipeline.storage.secrets import mask_secrets, secret_values
 from pipeline.video.decode import DecodeError, Decoder
 from pipeline.video.limits import Limits
 from pipeline.video.probe import ProbeError, probe

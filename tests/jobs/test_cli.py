@@ -19,7 +19,7 @@ from jobs.settings import settings_of, shown
 from model.settings import Range, Share, flat, flat_settings
 from model.shipped import here_or_shipped, shipped
 from pipeline.kit.kit_job import KitJob
-from pipeline.storage.schema import mask_secrets
+from pipeline.storage.secrets import mask_secrets
 from pipeline.tracking.config import TrackConfig
 from pipeline.training.distill_job import DistillJob
 from pipeline.training.train_job import TrainJob

@@ -213,12 +213,12 @@ def typed(shell, place, lines):
     """What an interactive shell prints while lines are typed.
 
     A line ends with Control-A, which goes to its start, and a `printf` there, which prints each
-    word of it as <word>.
+    word of it as <word>, on a line of its own.
     """
     start = {"bash": ["--norc", "--noprofile", "-i"], "zsh": ["-f", "-i"]}[shell]
     ready = {"bash": "", "zsh": "bindkey -e; autoload -Uz compinit; compinit -u -D; "}[shell]
     first = f"{ready}source ./{shell}.sh\r"
-    text = first + "".join(f"{line}\x01printf '<%s>\\n' \r" for line in lines) + "exit\r"
+    text = first + "".join(f"{line}\x01printf '\\n<%s>' \r" for line in lines) + "exit\r"
     ours, theirs = pty.openpty()
     tty.setraw(theirs)  # else keys that come before the shell is ready edit a line of the terminal
     with subprocess.Popen(
@@ -257,7 +257,7 @@ def test_a_shell_completes_the_line(shell, place):
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     output = typed(shell, place, [f"vsdmot {keys}" for keys in TYPED])
-    printed = re.findall(r"^<(.*)>$", output, re.MULTILINE)
+    printed = re.findall(r"^<(.*?)>", output, re.MULTILINE)
     assert printed == [word for words in TYPED.values() for word in ("vsdmot", *words)], output
 
 

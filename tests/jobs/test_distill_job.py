@@ -96,7 +96,7 @@ def test_a_distillation_is_in_mlflow_with_figures_and_pictures(job, tmp_path):
     expected = {"local", "pooled", "relation", "quality", "images_per_second"}
     assert expected | {"gate_mean", "quality_mean"} <= set(found.data.metrics)
     pictures = sorted(artifact.path for artifact in client.list_artifacts(found.info.run_id))
-    assert pictures == ["look-0000005.png", "look-0000010.png"]
+    assert pictures == ["snapshot-0000005.png", "snapshot-0000010.png"]
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 11))
 

@@ -86,6 +86,22 @@ def test_exit_codes_of_a_job_pass_through(capsys, tmp_path):
     assert leaving.value.code == 1
 
 
+def test_the_job_gets_all_words_as_they_are(monkeypatch):
+    words = ["--config", "my.yaml", "-x", "--", "--help", "-h", "a=b", ""]
+    monkeypatch.setattr("jobs.sample.main", lambda given: 7 if given == words else 1)
+    assert main(["sample", *words]) == 7
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, EOFError, BrokenPipeError])
+def test_what_a_job_raises_passes_through(error, monkeypatch):
+    def fail(given):
+        raise error
+
+    monkeypatch.setattr("jobs.sample.main", fail)
+    with pytest.raises(error):
+        main(["sample"])
+
+
 def test_words_stand_for_their_keys_and_settings_may_stand_between():
     given = parse_config(TrackConfig, ["/a=b", "low_quality_below=0.3", "s3://c/?x=1"])
     assert (given.input, given.output, given.low_quality_below) == ("/a=b", "s3://c/?x=1", 0.3)
@@ -234,7 +250,7 @@ def test_a_bad_video_fails_at_the_call(weights, tmp_path):
     with pytest.raises(DecodeError, match=r"words\.mp4: not a video.*; give a file"):
         track(write_text(tmp_path / "words.mp4"), weights)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DecodeError, match=r"0 videos here; .*vsdmot track"):
+    with pytest.raises(DecodeError, match=r"0 videos are in it; .*vsdmot track"):
         track(tmp_path / "empty", weights)
     with pytest.raises(CheckpointError, match=r"nanno: no such weights file.*nano"):
         track(write_video(tmp_path / "a.mp4", frames=2), "nanno")

@@ -90,7 +90,7 @@ def test_shards_without_a_val_half_and_weights_too_large_are_refused(
     assert code == 1 and "no still of split val" in said
     monkeypatch.setattr(returning, "ALL_BYTES", 30_000_000)
     code, said = make_by_command(capsys, shards=shards, **places)
-    assert code == 1 and "30 MB can come back; train a smaller size" in said
+    assert code == 1 and "30 MB can be returned; train a smaller size" in said
     assert not (tmp_path / "kit").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_machine_that_lacks_modules_is_told_which(tmp_path, monkeypatch, capsy
     monkeypatch.setitem(sys.modules, "timm", None)
     assert kit_run.main(["--minutes", "8"], tmp_path, time.monotonic()) == 1
     said = capsys.readouterr().err
-    assert "lacks timm" in said and "opencv-python-headless" in said and "carry its wheel" in said
+    assert "lacks timm" in said and "opencv-python-headless" in said and "copy its wheel" in said
 
 
 def test_a_torch_that_is_too_old_is_refused(monkeypatch):
@@ -118,7 +118,7 @@ def test_a_torch_that_is_too_old_is_refused(monkeypatch):
 def test_a_kit_for_a_gpu_says_so_where_there_is_none(tmp_path, capsys):
     write_kit(tmp_path / "kit", STAGES, CONFIGS, {}, "cuda", PART)
     assert kit_run.main(["--minutes", "1"], tmp_path / "kit", time.monotonic()) == 1
-    assert "no GPU here" in capsys.readouterr().err
+    assert "finds no GPU" in capsys.readouterr().err
 
 
 _BARE = """

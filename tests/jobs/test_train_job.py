@@ -190,7 +190,7 @@ def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path, learn, length, m
     if "quality" in learn:
         with pytest.raises(ValueError, match=r"learn=\[quality\].*clips\.degrade_at=camera"):
             replace(job, clips=CLIPS)
-    with pytest.raises(ValueError, match="frames to track through"):
+    with pytest.raises(ValueError, match="clips of several frames"):
         replace(job, learn=("tracks",), clips=replace(CAMERA, length=1))
     with pytest.raises(ValueError, match=r"clips\.degrade_at=camera"):
         replace(job, learn=("quality",), clips=replace(CAMERA, degrade_at="canvas"))

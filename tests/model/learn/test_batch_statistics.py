@@ -22,8 +22,8 @@ from tests.training_parts import (
     CLIPS,
     CONFIG,
     Smooth,
-    clip_fit,
     clip_stream,
+    clip_task,
 )
 
 SINGLE = replace(CLIPS, length=1)
@@ -81,7 +81,7 @@ def states_of_one_and_two(two_processes, shards, folder, objective):
     config = replace(WIDE, steps=1)
     two = two_processes(shards, folder / "two", config, SINGLE, objective)
     one = []
-    fit(clip_fit(shards, folder / "one", config, SINGLE, objective), *ALONE, one.append)
+    fit(clip_task(shards, folder / "one", config, SINGLE, objective), *ALONE, one.append)
     states = [load((folder / name / STATE).read_bytes()) for name in ("one", "two")]
     return states, (one[0], two[0])
 

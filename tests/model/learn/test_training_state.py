@@ -59,7 +59,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
     other = Trainer(narrow, ClipObjective(), CONFIG, "cpu")
     before = {n: v.clone() for n, v in narrow.state_dict().items()}
     with pytest.raises(
-        TrainingError, match=r"state\.safetensors: of another model: dim is 32 there and 16"
+        TrainingError, match=r"state\.safetensors: of another model: dim is 32 in the state and 16"
     ):
         other.resume(state, "out/state.safetensors")
     assert all(torch.equal(v, before[n]) for n, v in narrow.state_dict().items())
@@ -73,7 +73,7 @@ def test_a_state_of_another_backbone_is_refused_by_name():
     state = new_trainer().save()
     plain = Tracker(replace(TINY, backbone="efficientnet_lite0", birth_threshold=0.1))
     other = Trainer(plain, ClipObjective(), CONFIG, "cpu")
-    difference = "backbone is tf_efficientnet_lite0 there and efficientnet_lite0 here;"
+    difference = "backbone is tf_efficientnet_lite0 in the state and efficientnet_lite0 now;"
     with pytest.raises(TrainingError, match=f"of another model: {difference}"):
         other.resume(state, "out/state.safetensors")
 

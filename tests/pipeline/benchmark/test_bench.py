@@ -69,7 +69,7 @@ def test_gflops_are_those_of_the_layers_and_little_more():
 def test_what_cannot_be_measured_is_said(tmp_path, weights, capsys):
     cases = {
         f"video={write_text(tmp_path / 'a.mp4')}": "not a video",
-        f"video={tmp_path}": "2 videos here; give one file",
+        f"video={tmp_path}": "2 videos found; give one file",
         f"video={tmp_path / 'none.mp4'}": "check the spelling",
     }
     write_video(tmp_path / "b.mp4", frames=2)

@@ -65,7 +65,7 @@ def scores(place: Path, output: str) -> list[dict[str, object]]:
 
 def test_killed_it_goes_on_ends_as_if_nothing_had_been_and_computes_nothing_twice(place, run, warm):
     # Undisturbed: 2 sequences x 5 conditions x 4 trackers.
-    assert "40 cells, 0 of them there, 40 to compute" in run("whole")
+    assert "40 cells: 0 exist already, 40 to compute" in run("whole")
     expected = scores(place, "whole")
     assert len(expected) == 40
 
@@ -82,12 +82,12 @@ def test_killed_it_goes_on_ends_as_if_nothing_had_been_and_computes_nothing_twic
     assert not (place / "killed" / "rows.parquet").exists()
 
     said = run("killed")
-    assert f"40 cells, {len(left)} of them there, {40 - len(left)} to compute" in said
+    assert f"40 cells: {len(left)} exist already, {40 - len(left)} to compute" in said
     now = cells(place, "killed")
     assert {name: now[name] for name in left} == left
     assert scores(place, "killed") == expected
 
-    assert "40 cells, 40 of them there, 0 to compute" in run("killed")
+    assert "40 cells: 40 exist already, 0 to compute" in run("killed")
     assert cells(place, "killed") == now
 
 

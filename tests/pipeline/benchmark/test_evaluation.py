@@ -71,13 +71,13 @@ def test_every_cell_is_computed_once_and_a_run_that_was_cut_short_goes_on(
     output = tmp_path / "out"
     shutil.copytree(finished[0], output)
     # Two sequences: four trackers under three conditions, result files under clean alone.
-    assert "26 cells, 0 of them there, 26 to compute" in finished[1]
+    assert "26 cells: 0 exist already, 26 to compute" in finished[1]
     cells = {path: path.stat().st_mtime_ns for path in (output / "cells").iterdir()}
     before = read_rows(str(output / "rows.parquet"))
     lost = sorted(cells)[3]
     lost.unlink()
     assert benchmark(place, output) == 0
-    assert "26 cells, 25 of them there, 1 to compute" in capsys.readouterr().out
+    assert "26 cells: 25 exist already, 1 to compute" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in cells if p != lost} == {
         p: t for p, t in cells.items() if p != lost
     }

@@ -132,7 +132,7 @@ def test_what_is_missing_is_said(places, tmp_path, capsys):
 
     assert "no such folder" in refused(f"data={tmp_path / 'none'}")
     assert 'kinds: ["rain"] was given, allowed is' in refused("kinds=[rain]", code=2)
-    assert "distilled by imagenet-lite2, not by ViT-B-32/random" in refused(
+    assert "the teacher was imagenet-lite2, not ViT-B-32/random" in refused(
         "teacher=ViT-B-32", "pretrained=random"
     )
     (tmp_path / "tiny.distiller.safetensors").unlink()

@@ -38,7 +38,7 @@ def test_pieces_join_to_the_same_bytes(tmp_path):
     assert len(list(tmp_path.iterdir())) == 29 and read_pieces(tmp_path, "w") == data
     assert all(path.stat().st_size <= 100 for path in tmp_path.iterdir())
     (tmp_path / "w.3").unlink()
-    with pytest.raises(PieceError, match=r"w\.3 is missing; copy all that came back"):
+    with pytest.raises(PieceError, match=r"w\.3 is missing; copy all files from the GPU machine"):
         read_pieces(tmp_path, "w")
     with pytest.raises(PieceError, match=r"v\.0 is missing"):
         read_pieces(tmp_path, "v")
@@ -93,7 +93,7 @@ def test_how_much_comes_back_is_known_before(tmp_path, trained, monkeypatch):
     write_back(tmp_path, compact(data), trained.save())
     written = sum(path.stat().st_size for path in tmp_path.iterdir())
     monkeypatch.setattr(returning, "ALL_BYTES", written + returning.LOG_BYTES - 1)
-    with pytest.raises(ReturnError, match="MB can come back"):
+    with pytest.raises(ReturnError, match="MB can be returned"):
         check_size(trained)
     monkeypatch.setattr(returning, "ALL_BYTES", int(1.25 * written) + returning.LOG_BYTES)
     check_size(trained)

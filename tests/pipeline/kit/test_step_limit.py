@@ -11,9 +11,9 @@ def test_the_limit_is_named_by_how_it_is_known():
     def times(half, achieved):
         return StepTimes(0.1, half, achieved, 8e14)
 
-    assert limit(0.4, times(0.05, 4e14)).startswith("loader: for 40%")
-    assert limit(0.02, times(0.09, 1e13)).startswith("launches: batches waited for 2%")
-    assert limit(0.02, times(0.052, 4e13)).startswith("bytes:")
+    assert limit(0.4, times(0.05, 4e14)).startswith("loader: 40% of the time")
+    assert limit(0.02, times(0.09, 1e13)).startswith("launches: 2% of the time waiting for data")
+    assert limit(0.02, times(0.052, 4e13)).startswith("memory bandwidth:")
     assert limit(0.02, times(0.052, 5e14)).startswith("arithmetic:")
     assert limit(0.02, None).startswith("not the loader")
 

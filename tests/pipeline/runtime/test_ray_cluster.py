@@ -15,7 +15,7 @@ from pipeline.tracking import on_ray as pool
 from pipeline.training import on_ray as distributed
 from pipeline.training.config import WorkerConfig
 from pipeline.training.fit import fit
-from tests.training_parts import clip_fit
+from tests.training_parts import clip_task
 
 VARIABLE = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 
@@ -84,7 +84,7 @@ def test_a_training_listens_on_loopback_alone(shards, tmp_path):
         return {(c.laddr.ip, c.laddr.port) for c in found if c.status == psutil.CONN_LISTEN}
 
     before, opened = listening(), set()
-    what = clip_fit(shards, tmp_path / "run")
+    what = clip_task(shards, tmp_path / "run")
     cluster, worker = ClusterConfig(workers=2), WorkerConfig(loaders=0, device="cpu")
     fit(what, cluster, worker, lambda _: opened.update(listening() - before))
     assert opened

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.storage import schema
 from pipeline.storage.schema import rows_table, table_uri, to_parquet_bytes
+from pipeline.storage.secrets import mask_secrets
 
 
 @pytest.mark.parametrize("name", ["TRACKS", "FRAMES", "VIDEOS", "DEAD_LETTERS", "MANIFEST"])
@@ -64,7 +65,7 @@ def test_any_text_can_be_stored_and_no_secret_is():
     ],
 )
 def test_a_password_may_hold_a_slash_and_a_port_is_none(text, masked):
-    assert schema.mask_secrets(text) == masked
+    assert mask_secrets(text) == masked
 
 
 def test_table_uri():

@@ -133,10 +133,10 @@ def test_a_video_is_found_by_any_of_its_names(name, found):
 
 
 def test_an_ambiguous_or_unknown_video_lists_the_nearest():
-    with pytest.raises(VideoNotFoundError, match=r"means 2 videos.*\n  video-aa  \(KITTI-17/"):
+    with pytest.raises(VideoNotFoundError, match=r"fits 2 videos.*\n  video-aa  \(KITTI-17/"):
         find_video("video.mp4", ROWS)
     with pytest.raises(
-        VideoNotFoundError, match=r"none of the 3 videos here; nearest:\n  bikes-cc"
+        VideoNotFoundError, match=r"none of the 3 videos; give one of the most similar:\n  bikes-cc"
     ):
         find_video("bices-cc", ROWS)
 

@@ -26,7 +26,7 @@ from tests.training_parts import (
     CONFIG,
     build_dying,
     build_exploding,
-    clip_fit,
+    clip_task,
 )
 
 TWO = ClusterConfig(workers=2), WorkerConfig(loaders=1, device="cpu", max_failures=4)
@@ -68,7 +68,7 @@ def keep(seen):
 def test_a_killed_worker_costs_steps_but_no_accuracy(cluster, shards, undisturbed, tmp_path):
     marker = tmp_path / "killed"
     what = replace(
-        clip_fit(shards, tmp_path / "run"), build=partial(build_dying, CONFIG, marker, 1, 3)
+        clip_task(shards, tmp_path / "run"), build=partial(build_dying, CONFIG, marker, 1, 3)
     )
     seen = []
     fit(what, *TWO, keep(seen))
@@ -93,7 +93,7 @@ def test_a_killed_node_with_its_worker(cluster, shards, undisturbed, tmp_path):
     config = replace(CONFIG, checkpoint_every=1)
     # Six CPUs are wanted, so that a worker or its loader has to be on the node that crashes.
     fit(
-        clip_fit(shards, tmp_path / "run", config),
+        clip_task(shards, tmp_path / "run", config),
         ClusterConfig(workers=(1, 2)),
         replace(TWO[1], loaders=2),
         watch,
@@ -114,7 +114,7 @@ def test_a_run_goes_on_with_another_number_of_workers(cluster, shards, undisturb
         if progress.step == 4:
             raise StoppedError
 
-    what = clip_fit(shards, tmp_path / "run")
+    what = clip_task(shards, tmp_path / "run")
     with pytest.raises(StoppedError):
         fit(what, *ALONE, stop_after_four)
     fit(what, *TWO, keep(seen))
@@ -124,7 +124,7 @@ def test_a_run_goes_on_with_another_number_of_workers(cluster, shards, undisturb
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_not_tried_again(cluster, shards, tmp_path):
-    what = replace(clip_fit(shards, tmp_path / "run"), build=partial(build_exploding, CONFIG, 3))
+    what = replace(clip_task(shards, tmp_path / "run"), build=partial(build_exploding, CONFIG, 3))
     seen = []
     with pytest.raises(TrainingError, match="loss is nan at step 3 on clips"):
         fit(what, *TWO, keep(seen))
@@ -134,8 +134,8 @@ def test_a_loss_that_is_not_finite_is_not_tried_again(cluster, shards, tmp_path)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_starts(shards, tmp_path):
-    what = clip_fit(shards, tmp_path / "run")
-    with pytest.raises(TrainingError, match=r"training\.batch: a batch of 2 .* by 3 workers"):
+    what = clip_task(shards, tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"training\.batch: a batch of 2 .* for 3 workers"):
         fit(what, ClusterConfig(workers=(1, 4)), TWO[1], print)
     assert not (tmp_path / "run").exists()
 
@@ -149,9 +149,9 @@ def test_workers_that_find_no_room_are_an_error_that_says_what_is_there(
     with pytest.raises(
         TrainingError, match=r"64 workers of 1 CPU.* need 128 CPU; there is .*4 CPU"
     ):
-        fit(clip_fit(shards, tmp_path / "run", config), ClusterConfig(workers=64), TWO[1], print)
+        fit(clip_task(shards, tmp_path / "run", config), ClusterConfig(workers=64), TWO[1], print)
     with pytest.raises(TrainingError, match=r"1 GPU.*0 GPU"):
-        fit(clip_fit(shards, tmp_path / "run"), TWO[0], replace(TWO[1], device="cuda"), print)
+        fit(clip_task(shards, tmp_path / "run"), TWO[0], replace(TWO[1], device="cuda"), print)
 
 
 @pytest.mark.slow
@@ -199,10 +199,10 @@ def test_a_killed_driver_is_run_again(warm, shards, tmp_path):
 @pytest.mark.slow
 def test_minutes_are_the_budget_on_a_cluster_too(cluster, shards, tmp_path):
     # Waits for data count, and so does the start of Ray Data.
-    what = clip_fit(shards, tmp_path / "run", replace(CONFIG, steps=0, minutes=0.5))
+    what = clip_task(shards, tmp_path / "run", replace(CONFIG, steps=0, minutes=0.5))
     what = replace(what, score=lambda tracker: {"ap50": 1.0})
     seen, scored = [], []
-    fit(what, *TWO, seen.append, scored=scored.append)
+    fit(what, *TWO, seen.append, on_score=scored.append)
     assert [p.step for p in seen] == list(range(1, len(seen) + 1))
     assert seen[-2].budget_used < 1 and seen[-1].budget_used == 1
     assert [(s.step, s.figures) for s in scored] == [(seen[-1].step, {"ap50": 1.0})]

@@ -13,14 +13,14 @@ from tests.training_parts import (
     ALONE,
     CLIPS,
     CONFIG,
-    clip_fit,
+    clip_task,
     new_trainer,
 )
 
 
 def test_a_killed_run_goes_on_with_the_same_loss_curve(shards, tmp_path):
     whole: list[float] = []
-    fit(clip_fit(shards, tmp_path / "whole"), *ALONE, lambda p: whole.append(p.loss))
+    fit(clip_task(shards, tmp_path / "whole"), *ALONE, lambda p: whole.append(p.loss))
     assert len(whole) == CONFIG.steps
 
     class KilledError(Exception):
@@ -34,10 +34,10 @@ def test_a_killed_run_goes_on_with_the_same_loss_curve(shards, tmp_path):
             raise KilledError
 
     with pytest.raises(KilledError):
-        fit(clip_fit(shards, tmp_path / "part"), *ALONE, die_after_three)
+        fit(clip_task(shards, tmp_path / "part"), *ALONE, die_after_three)
     assert not (tmp_path / "part" / "finished").exists()
     # The checkpoint is that of step 2; step 3 is done again.
-    fit(clip_fit(shards, tmp_path / "part"), *ALONE, lambda p: part.append(p.loss))
+    fit(clip_task(shards, tmp_path / "part"), *ALONE, lambda p: part.append(p.loss))
     np.testing.assert_allclose(part[:2] + part[3:], whole, rtol=1e-5)
     assert part[2] == pytest.approx(part[3], rel=1e-5)
     assert (tmp_path / "part" / "finished").read_text() == "6"
@@ -53,7 +53,7 @@ def test_two_workers_take_the_step_of_one(two_processes, shards, tmp_path):
     config, clips = replace(CONFIG, steps=1, batch=4), replace(CLIPS, length=3)
     (two,) = two_processes(shards, tmp_path / "two", config, clips)
     seen = []
-    fit(clip_fit(shards, tmp_path / "one", config, clips), *ALONE, seen.append)
+    fit(clip_task(shards, tmp_path / "one", config, clips), *ALONE, seen.append)
     (one,) = seen
     assert two["frames"] == one.frames == 12
     assert two["loss"] == pytest.approx(one.loss, rel=1e-4)

@@ -16,9 +16,9 @@ from model.learn.training_config import STEPS, TrainingConfig, rate_at, share_us
 from pipeline.training.batches import batches
 from pipeline.training.fit import fit
 from pipeline.training.run_folder import STATE, RunFolder
-from pipeline.training.work import DONE
+from pipeline.training.worker import DONE
 from tests.tiny import tiny_tracker
-from tests.training_parts import ALONE, CONFIG, clip_fit, clip_stream
+from tests.training_parts import ALONE, CONFIG, clip_stream, clip_task
 
 MINUTE = replace(CONFIG, steps=0, minutes=1.0)
 
@@ -30,11 +30,11 @@ class Plain(Objective):
         return tracker.gate.bias.square().sum(), {}
 
 
-def plain_fit(shards, output, config):
+def plain_task(shards, output, config):
     def build(device, communicator):
         return Trainer(tiny_tracker(), Plain(), config, device, communicator)
 
-    return replace(clip_fit(shards, output, config), build=build)
+    return replace(clip_task(shards, output, config), build=build)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_rate_rises_by_steps_and_falls_by_time():
 def test_training_ends_at_the_first_step_after_the_time_is_up(shards, tmp_path, clock):
     clock.passes = 2.0  # three looks a step: 6 seconds, but 4 to the first one's end
     seen = []
-    fit(plain_fit(shards, tmp_path / "run", MINUTE), *ALONE, seen.append)
+    fit(plain_task(shards, tmp_path / "run", MINUTE), *ALONE, seen.append)
     assert len(seen) == 11
     assert seen[-2].budget_used < 1 and seen[-1].budget_used == 1
     assert all(a.learning_rate > b.learning_rate for a, b in pairwise(seen[2:]))
@@ -92,7 +92,7 @@ def test_a_run_that_is_taken_up_has_what_is_left_of_its_time(shards, tmp_path, c
             raise KilledError
 
     clock.passes = 2.0
-    what = plain_fit(shards, tmp_path / "run", MINUTE)
+    what = plain_task(shards, tmp_path / "run", MINUTE)
     with pytest.raises(KilledError):
         fit(what, *ALONE, die_after_six)
     clock.now += 1000  # while nothing ran
@@ -106,22 +106,22 @@ def test_a_run_that_is_taken_up_has_what_is_left_of_its_time(shards, tmp_path, c
 
 def test_used_up_minutes_are_an_error_and_more_of_them_go_on(shards, tmp_path, clock):
     clock.passes = 2.0
-    fit(plain_fit(shards, tmp_path / "run", MINUTE), *ALONE, lambda p: None)
+    fit(plain_task(shards, tmp_path / "run", MINUTE), *ALONE, lambda p: None)
     with pytest.raises(
         TrainingError,
         match=r"run: its budget is used up: 1\.1 of training\.minutes=1, in 11 steps.*more minutes",
     ):
-        fit(plain_fit(shards, tmp_path / "run", MINUTE), *ALONE, pytest.fail)
+        fit(plain_task(shards, tmp_path / "run", MINUTE), *ALONE, pytest.fail)
     seen = []
     longer = replace(MINUTE, minutes=2.0)
-    fit(plain_fit(shards, tmp_path / "run", longer), *ALONE, seen.append)
+    fit(plain_task(shards, tmp_path / "run", longer), *ALONE, seen.append)
     assert seen[0].step == 12 and 0.5 < seen[0].budget_used < 0.7
     assert seen[-1].budget_used == 1
 
 
 def test_a_run_killed_before_its_weights_were_written_writes_them(shards, tmp_path, clock):
     clock.passes = 2.0
-    what = plain_fit(shards, tmp_path / "run", MINUTE)
+    what = plain_task(shards, tmp_path / "run", MINUTE)
 
     def out_of_memory(trainer, figures):
         raise MemoryError
@@ -148,11 +148,11 @@ def test_the_score_is_of_the_averaged_student_and_goes_to_all_who_listen(shards,
         return {"ap50": 12.5, "pictures": float(len(tracker.state_dict()) > 0)}
 
     what = replace(
-        clip_fit(shards, tmp_path / "run", replace(CONFIG, steps=1)),
+        clip_task(shards, tmp_path / "run", replace(CONFIG, steps=1)),
         score=score,
         finish=lambda trainer, figures: finished.append(figures),
     )
-    fit(what, *ALONE, lambda p: None, scored=scored.append)
+    fit(what, *ALONE, lambda p: None, on_score=scored.append)
     figures = {"ap50": 12.5, "pictures": 1.0}
     assert finished == [figures]
     assert [(s.step, s.frames, s.figures) for s in scored] == [(1, 4, figures)]

@@ -1,8 +1,8 @@
-"""A look at a tracker in training: a picture of what it makes of a batch, and a few figures.
+"""Snapshots of a tracker in training: a picture of its tracks on one batch, and figures.
 
-The picture has a column a frame: the frame as the tracker sees it with its tracks and their ids
-(thin and white: what the labels say), its quality and semantic weight as bars, and its semantic
-map as colours.
+The picture has one column per frame. From top to bottom, a column shows the frame with tracks, ids
+and scores (labels are thin white boxes), a bar of the quality, a bar of the semantic weight, and
+the semantic map in colours.
 """
 
 import io
@@ -17,23 +17,24 @@ from torch import Tensor
 from model.learn.training import Trainer
 from model.track.frames import EncodedFrames, FrameResult
 from model.track.tracker import Tracker
-from pipeline.training.work import Look
+from pipeline.training.worker import Snapshot
 
 _COLUMNS = 4
-_WIDTH = 320
-_BAR = 16
-_WINDOW = 20  # looks whose frames count into the rank correlation
+_WIDTH = 320  # of a column, pixels
+_BAR = 16  # height of a bar, pixels
+_WINDOW = 20  # snapshots whose frames are in the rank correlation
 
 
-class BatchInspector:
-    """Encodes a batch once and says what came out; see `pipeline.training.fit.Inspector`."""
+class SnapshotMaker:
+    """Makes snapshots; see `make_snapshot` of `pipeline.training.worker.TrainingTask`."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_WINDOW)
+        # Quality and severity of the frames of each snapshot.
+        self._recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_WINDOW)
 
     @torch.no_grad()
-    def __call__(self, trainer: Trainer, batch: Any) -> Look:
-        """Look at a batch of clips (B, T, …) or of frames (N, …)."""
+    def __call__(self, trainer: Trainer, batch: Any) -> Snapshot:
+        """Make a snapshot on a batch of clips (B, T, …) or of frames (N, …)."""
         tracker, batch = trainer.tracker.eval(), batch.to(trainer.device)
         length = batch.images.shape[1] if batch.images.dim() == 5 else 1
         encoded = tracker.encode(
@@ -41,10 +42,10 @@ class BatchInspector:
         )
         severity = batch.severity.flatten()
         known = severity >= 0
-        self._seen.append(
+        self._recent.append(
             (encoded.quality[known].float().cpu().numpy(), severity[known].float().cpu().numpy())
         )
-        quality, levels = (np.concatenate(parts) for parts in zip(*self._seen, strict=True))
+        quality, levels = (np.concatenate(parts) for parts in zip(*self._recent, strict=True))
         weight = encoded.frame_weight.float()
         figures = {
             "quality_mean": float(encoded.quality.float().mean()),
@@ -55,28 +56,28 @@ class BatchInspector:
         correlation = rank_correlation(quality, -levels)
         if correlation is not None:
             figures["quality_rank_correlation"] = correlation
-        return Look(_png(draw(tracker, encoded, batch, length)), figures)
+        return Snapshot(_png(draw(tracker, encoded, batch, length)), figures)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Spearman's: of ranks, ties shared; None where one side does not vary."""
+    """Spearman's rank correlation, ties averaged; None if `a` or `b` is constant."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
 
 
 def draw(tracker: Tracker, encoded: EncodedFrames, batch: Any, length: int) -> np.ndarray:
-    """The picture (h, w, 3) uint8.
+    """Draw the picture (h, w, 3) uint8.
 
     Args:
         tracker: in eval mode.
         encoded: all frames of the batch.
-        batch: of clips or frames.
-        length: frames of a clip, 1 where each stands alone.
+        batch: of clips or of frames.
+        length: frames in a clip; 1 for single frames.
     """
     frames = batch.images.flatten(0, -4).cpu().numpy().transpose(0, 2, 3, 1)
     colours = semantic_colours(encoded.semantic_map.float())
-    # As many frames of the first clip as there are columns, else of the first clips.
+    # Columns are filled with the first clip, then with the next ones.
     clips = max(1, _COLUMNS // length)
     labels = _labels(batch)
     columns = []
@@ -99,7 +100,7 @@ def draw(tracker: Tracker, encoded: EncodedFrames, batch: Any, length: int) -> n
 
 
 def semantic_colours(maps: Tensor) -> np.ndarray:
-    """First three principal components of semantic maps (N, S, h, w) as (N, h, w, 3) uint8."""
+    """First three principal components of semantic maps (N, S, h, w): (N, h, w, 3) uint8."""
     n, width, h, w = maps.shape
     rows = maps.permute(0, 2, 3, 1).reshape(-1, width).cpu()
     rows = rows - rows.mean(0)
@@ -131,12 +132,13 @@ def _with_boxes(frame: np.ndarray, result: FrameResult, labels: Any) -> np.ndarr
     return np.asarray(image)
 
 
-def _bar(value: Tensor, name: str, more: str = "") -> np.ndarray:
+def _bar(value: Tensor, name: str, note: str = "") -> np.ndarray:
+    """Draw a bar of a value from 0 to 1, with its name and a note."""
     share = min(1.0, max(0.0, float(value)))
     image = Image.new("RGB", (_WIDTH, _BAR), (30, 30, 30))
     pen = ImageDraw.Draw(image)
     pen.rectangle((0, 0, round(share * (_WIDTH - 1)), _BAR - 1), fill=(40, 110, 60))
-    pen.text((4, 2), f"{name} {share:.2f}{more}", fill=(255, 255, 255))
+    pen.text((4, 2), f"{name} {share:.2f}{note}", fill=(255, 255, 255))
     return np.asarray(image)
 
 
@@ -146,7 +148,7 @@ def _severity(batch: Any, n: int) -> str:
 
 
 def _labels(batch: Any) -> list[list[list[float]]]:
-    """Boxes of each frame by the labels, none where there are no labels."""
+    """Labelled boxes of each frame; an empty list for a batch without labels."""
     if not hasattr(batch, "boxes"):
         return []
     boxes, ids = batch.boxes.flatten(0, 1).cpu(), batch.ids.flatten(0, 1).cpu()
@@ -159,7 +161,7 @@ def _sorted_box(box: list[float], factor: float) -> tuple[float, float, float, f
 
 
 def _scaled(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize to the width of a column, with the proportions of (height, width)."""
+    """Resize to the width of a column, with the aspect ratio of `size` (height, width)."""
     target = (_WIDTH, round(size[0] * _WIDTH / size[1]))
     return np.asarray(Image.fromarray(pixels).resize(target, Image.Resampling.NEAREST))
 
