@@ -53,7 +53,7 @@ def shards(tmp_path_factory):
         ),
         (
             {"detection": {"clips": {"heights": [224, 288]}, "training": {"compile": True}}},
-            "each of 3 canvases would be compiled anew",
+            "compiled again for each of the 3 canvas sizes",
         ),
     ],
 )
