@@ -132,7 +132,7 @@ sys.argv = [kit + "/part-0/run.py", *sys.argv[2:]]
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 finally:
-    for name in ("model", "pipeline", "jobs"):
+    for name in ("model", "pipeline"):
         assert sys.modules[name].__file__.startswith(kit), "not the code of the kit"
 """
 
