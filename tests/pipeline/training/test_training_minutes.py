@@ -109,7 +109,8 @@ def test_used_up_minutes_are_an_error_and_more_of_them_go_on(shards, tmp_path, c
     fit(plain_task(shards, tmp_path / "run", MINUTE), *ALONE, lambda p: None)
     with pytest.raises(
         TrainingError,
-        match=r"run: its budget is used up: 1\.1 of training\.minutes=1, in 11 steps.*a larger training\.minutes",
+        match=r"run: its budget is used up: 1\.1 of training\.minutes=1, in 11 steps"
+        r".*a larger training\.minutes",
     ):
         fit(plain_task(shards, tmp_path / "run", MINUTE), *ALONE, pytest.fail)
     seen = []
