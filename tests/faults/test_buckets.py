@@ -1,13 +1,6 @@
 """A real S3 server with a proxy in front that fails requests: every video once, or one error."""
 
-import socket
-import subprocess
-import sys
-import time
-
-import boto3
 import pytest
-from botocore.exceptions import BotoCoreError
 from s3fs import S3FileSystem
 
 from pipeline.storage import errors as storage_errors
@@ -15,45 +8,21 @@ from pipeline.storage import file_systems
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError
 from tests.faults.proxy import FAULTS, FaultyProxy
+from tests.s3_server import s3_client, s3_server
 from tests.videos import write_video
 
 SECRET = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY"
 
 
-def client(url):
-    return boto3.client(
-        "s3",
-        endpoint_url=url,
-        aws_access_key_id="test",
-        aws_secret_access_key=SECRET,
-        region_name="us-east-1",
-    )
-
-
 @pytest.fixture(scope="module")
 def server():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    port = url.rpartition(":")[2]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            client(url).list_buckets()
-            break
-        except BotoCoreError:
-            assert time.monotonic() < deadline, "the S3 server did not start"
-            time.sleep(0.3)
-    yield url
-    process.terminate()
-    process.wait(timeout=10)
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def bucket(server, archive):
-    s3 = client(server)
+    s3 = s3_client(server, SECRET)
     s3.create_bucket(Bucket="cams")
     for path in archive.rglob("*.m*"):
         s3.upload_file(str(path), "cams", f"in/{path.relative_to(archive)}")

@@ -2,17 +2,11 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from botocore.exceptions import BotoCoreError
 from s3fs import S3FileSystem
 
 from jobs.track import main
@@ -22,6 +16,7 @@ from model.teach.config import TeacherConfig
 from pipeline.runtime.settings import MlflowConfig
 from pipeline.training.config import WorkerConfig
 from pipeline.training.train_job import TrainJob
+from tests.s3_server import s3_client, s3_server
 from tests.tiny import TINY
 from tests.training_parts import CLIPS, CONFIG
 from tests.videos import write_text, write_video
@@ -29,42 +24,15 @@ from tests.videos import write_text, write_video
 
 @pytest.fixture(scope="module")
 def endpoint():
-    """Address of a moto server in a process of its own, on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                client(url).list_buckets()
-                break
-            except BotoCoreError:
-                assert time.monotonic() < deadline, "the S3 server did not start"
-                time.sleep(0.3)
+    """Address of an S3 server in a process of its own, on loopback."""
+    with s3_server() as url:
         yield url
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
-
-
-def client(url):
-    return boto3.client(
-        "s3",
-        endpoint_url=url,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        region_name="us-east-1",
-    )
 
 
 @pytest.fixture(scope="module")
 def bucket(endpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
-    s3 = client(endpoint)
+    s3 = s3_client(endpoint)
     s3.create_bucket(Bucket="cams")
     s3.create_bucket(Bucket="results")
     write_video(folder / "a.mp4", frames=12)
