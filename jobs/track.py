@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_config(console, config)
     # Imported after the settings are checked, because torch and Ray take seconds to import.
     from model.track.checkpoint import CheckpointError
+    from pipeline.inference.runtime import RuntimeUnavailable
     from pipeline.runtime.stop import ClusterError, StalledError, Stopped, StopRequest
     from pipeline.storage.run_record import RunRefused
     from pipeline.tracking.memory_estimate import MemoryRefused
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with stop.listening():
             return run(config, stop)
-    except (CheckpointError, RunRefused, MemoryRefused) as error:
+    except (CheckpointError, RunRefused, MemoryRefused, RuntimeUnavailable) as error:
         fail(str(error), EXIT_BAD_CONFIG)
     except (StorageError, StalledError, ClusterError) as error:
         fail(str(error), EXIT_FAILED)
@@ -60,6 +61,7 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
 
     Raises:
         CheckpointError: The weights cannot be used.
+        RuntimeUnavailable: The runtime that is asked for cannot be used.
         RunRefused: The output holds results of other settings.
         MemoryRefused: The actors need more memory than this machine has.
         StorageError: The archive or the output cannot be reached.

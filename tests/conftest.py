@@ -2,10 +2,14 @@
 
 import functools
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray gives its workers a low priority; beside another test on the same cores they would starve.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+# Graphs for OpenVINO are kept from one run of the tests to the next.
+os.environ.setdefault("XDG_CACHE_HOME", str(Path(__file__).parents[1] / ".pytest_cache" / "user"))
 
 import hypothesis
 import pytest

@@ -14,6 +14,7 @@ ROOMS = {
     "pipeline": (
         "storage",
         "runtime",
+        "inference",
         "video",
         "degrade",
         "datasets",

@@ -15,6 +15,7 @@ from model.learn.clip_batch import labelled_boxes
 from model.learn.clip_loss import association_loss
 from model.learn.losses import quality_loss
 from model.learn.training import Objective
+from model.net.quality import frame_statistics
 from model.teach.distillation import Distiller
 from model.teach.teacher import Teacher
 from model.track.tracker import Tracker
@@ -59,7 +60,7 @@ class PartObjective(Objective):
         valid = batch.valid.flatten(0, 1)
         with torch.no_grad():
             features = tracker.features(batch.images.flatten(0, 1), valid)
-        percept = tracker.describe(features, batch.patches.flatten(0, 1))
+        percept = tracker.describe(features, frame_statistics(batch.patches.flatten(0, 1)))
         if "quality" in self.parts:
             gather = self.communicator.gather
             quality = quality_loss(gather(percept.quality), gather(batch.severity.flatten()))

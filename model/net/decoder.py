@@ -128,7 +128,8 @@ class Decoder(nn.Module):
         """
         content = queries.content + self.prior(queries.prior.to(queries.content.dtype))
         boxes, scores = queries.boxes.float(), queries.prior.detach().sigmoid().amax(-1)
-        is_track = torch.full_like(queries.live, detections is not None)
+        # Not `full_like` with a bool, which tracing for another runtime cannot record.
+        is_track = (torch.zeros_like if detections is None else torch.ones_like)(queries.live)
         found = None if detections is None else self._found(detections)
         all_logits, all_boxes = [], []
         for layer, classify, regress in zip(self.layers, self.classify, self.regress, strict=True):

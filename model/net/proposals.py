@@ -117,7 +117,11 @@ class DenseHead(nn.Module):
             torch.cat([mask.flatten(1) for mask in valid], 1),
         )
         height, width = (side * STRIDES[0] for side in maps[0].shape[2:])
-        best = torch.cat(peaks, 1).detach().topk(self.proposals, dim=1).indices
+        rank = torch.cat(peaks, 1).detach()
+        # Where there are fewer peaks than queries, other positions follow in their order. `topk`
+        # takes equals in no order that another runtime could keep.
+        others = -1e4 - torch.arange(rank.shape[1], device=rank.device)
+        best = torch.where(rank > -1e4, rank, others).topk(self.proposals, dim=1).indices
         return dense, self._gather(dense, torch.cat(features, 1), best, height, width)
 
     def _gather(

@@ -5,6 +5,7 @@ D width, S semantic width.
 """
 
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 from torch import Tensor
 
@@ -91,6 +92,26 @@ class EncodedFrames:
         """Take frames by a slice or by an index tensor."""
         taken = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "maps"}
         return EncodedFrames(maps=tuple(m[index] for m in self.maps), **taken)
+
+
+class TrackableFrames(Protocol):
+    """The part of `EncodedFrames` that a step reads."""
+
+    @property
+    def maps(self) -> tuple[Tensor, ...]:
+        """Fused maps, as of `EncodedFrames`."""
+
+    @property
+    def semantic(self) -> Tensor:
+        """Semantics as the decoders read them."""
+
+    @property
+    def people(self) -> DecoderOutput:
+        """One layer of detections with boxes of whole people."""
+
+    @property
+    def quality(self) -> Tensor:
+        """(N,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

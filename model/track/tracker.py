@@ -25,7 +25,14 @@ from model.track.checkpoint import (
     pretrained_weights,
     read_checkpoint,
 )
-from model.track.frames import Decoded, EncodedFrames, Features, FrameResult, Percept
+from model.track.frames import (
+    Decoded,
+    EncodedFrames,
+    Features,
+    FrameResult,
+    Percept,
+    TrackableFrames,
+)
 from model.track.query_memory import QueryMemory
 from model.track.tracks import TrackState, Transition, lifecycle, updated_velocity
 from model.track.transport import Transport
@@ -119,7 +126,7 @@ class Tracker(nn.Module):
 
     def perceive(self, images: Tensor, valid: Tensor, patches: Tensor) -> Percept:
         """Compute what does not depend on the gate; arguments as of `encode`."""
-        return self.describe(self.features(images, valid), patches)
+        return self.describe(self.features(images, valid), frame_statistics(patches))
 
     def features(self, images: Tensor, valid: Tensor) -> Features:
         """Run backbone and encoder; arguments as of `encode`."""
@@ -135,14 +142,13 @@ class Tracker(nn.Module):
             masks=masks,
         )
 
-    def describe(self, features: Features, patches: Tensor) -> Percept:
-        """Measure the quality of N frames and compute their semantics.
+    def describe(self, features: Features, statistics: Tensor) -> Percept:
+        """Judge the quality of N frames and compute their semantics.
 
         Args:
             features: of the N frames.
-            patches: (N, P, S, S) uint8 from `quality.sample_patches`.
+            statistics: (N, 5) from `quality.frame_statistics`.
         """
-        statistics = frame_statistics(patches)
         semantic_map, scene = self.semantics(features.visual[1], features.masks[1])
         return Percept(
             visual=features.visual,
@@ -188,7 +194,7 @@ class Tracker(nn.Module):
         seen = inverse_sigmoid(detections.boxes[-1].detach())
         return (seen + self.whole(detections.embedding).float()).sigmoid()
 
-    def decode(self, encoded: EncodedFrames, state: TrackState) -> Decoded:
+    def decode(self, encoded: TrackableFrames, state: TrackState) -> Decoded:
         """Decode the track queries of each stream in its new frame.
 
         Args:
@@ -252,7 +258,7 @@ class Tracker(nn.Module):
             quality=decoded.quality.detach(),
         )
 
-    def step(self, encoded: EncodedFrames, state: TrackState) -> tuple[FrameResult, TrackState]:
+    def step(self, encoded: TrackableFrames, state: TrackState) -> tuple[FrameResult, TrackState]:
         """Track one frame of each stream.
 
         Args:

@@ -121,6 +121,7 @@ def _mutual(agreed: Tensor) -> Tensor:
     Of equal scores the first is the best, so that each has one partner at most.
     """
     none = torch.zeros_like(agreed, dtype=torch.bool)
-    of_track = none.scatter(2, agreed.argmax(2, keepdim=True), True)
-    of_detection = none.scatter(1, agreed.argmax(1, keepdim=True), True)
+    # 1 instead of True, which tracing for another runtime cannot record.
+    of_track = none.scatter(2, agreed.argmax(2, keepdim=True), 1)
+    of_detection = none.scatter(1, agreed.argmax(1, keepdim=True), 1)
     return (of_track & of_detection & (agreed > _AGREED)).to(agreed.dtype)

@@ -54,6 +54,7 @@ def claim_output(
         "config_hash": config_hash(deciding),
         "code_version": code_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "runtimes": [],
         "deciding": dict(deciding),
         "config": _masked(config),
     }
@@ -77,8 +78,22 @@ def claim_output(
             "Choose another output folder, or go back to those settings."
         )
     record["created"] = earlier.get("created", record["created"])
+    record["runtimes"] = earlier.get("runtimes", [])
     write_atomic(uri, _encode(record))
     return record
+
+
+def record_runtime(output: str, runtime: str) -> None:
+    """Add what a model ran in to ``run.json``. It does not decide results.
+
+    Raises:
+        StorageError: The output cannot be reached.
+    """
+    uri = f"{output.rstrip('/')}/run.json"
+    record = json.loads(read_bytes(uri))
+    known = record["runtimes"]
+    if runtime not in known:
+        write_atomic(uri, _encode({**record, "runtimes": [*known, runtime]}))
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from model.track.checkpoint import pretrained_weights
-from model.track.tracker import Tracker
+from pipeline.inference.runtime import Runtime
 from pipeline.storage.files import list_videos
 from pipeline.tracking.tables import WindowRows
-from pipeline.tracking.track_video import Spent, TrackSettings, open_tracker, tracked_windows
+from pipeline.tracking.track_video import Spent, TrackSettings, open_runtime, tracked_windows
 from pipeline.video.decode import DecodeError
 from pipeline.video.info import VideoInfo
 from pipeline.video.probe import ProbeError, probe
@@ -102,7 +102,7 @@ def track(
     found = str(weights) if "://" in str(weights) else str(pretrained_weights(weights))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settings = TrackSettings(found, device=device)
-    return _frames(open_tracker(settings), info, settings, uri)
+    return _frames(open_runtime(settings).model, info, settings, uri)
 
 
 def _header(uri: str) -> VideoInfo:
@@ -119,7 +119,7 @@ def _header(uri: str) -> VideoInfo:
 
 
 def _frames(
-    tracker: Tracker, info: VideoInfo, settings: TrackSettings, uri: str
+    tracker: Runtime, info: VideoInfo, settings: TrackSettings, uri: str
 ) -> Generator[TrackedFrame]:
     spent = Spent()
     # No deadline, because the caller's own work on frames would count against it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from model.settings import NotEmpty, Range, Share, check
 from pipeline.runtime.settings import ClusterConfig, MlflowConfig
@@ -45,6 +45,20 @@ class DecodeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeConfig:
+    """What computes the student. It does not change results beyond rounding.
+
+    Attributes:
+        runtime: auto: OpenVINO on CPUs where it is installed, else PyTorch.
+    """
+
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
 class TrackConfig:
     """Settings of `vsdmot track`.
 
@@ -56,6 +70,7 @@ class TrackConfig:
         retry_dead_letters: try the dead letters of earlier runs again.
         probe_threads: number of headers read at the same time.
         tracker: thresholds of tracks.
+        model: what computes the student.
         decode: sizes of batches and queues.
         limits: bounds on a file.
         cluster: where the work runs.
@@ -74,6 +89,7 @@ class TrackConfig:
     retry_dead_letters: bool = False
     probe_threads: Annotated[int, Range(1, 256)] = 16
     tracker: TrackerConfig = TrackerConfig()
+    model: RuntimeConfig = RuntimeConfig()
     decode: DecodeConfig = DecodeConfig()
     limits: Limits = Limits()
     cluster: ClusterConfig = ClusterConfig()

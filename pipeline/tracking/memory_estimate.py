@@ -15,9 +15,10 @@ from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits, frames_guessed
 
 _MIB = 1024 * 1024
-# Measured on CPU: a process with torch, Ray and the decoders loaded; and the activations of
-# encoding, in bytes per pixel of the canvas and frame of the window.
-_PROCESS = 700 * _MIB
+# Measured on CPU: a process with torch, OpenVINO, Ray, the decoders and the converted student, at
+# its peak while it converts; and the activations of encoding in PyTorch, in bytes per pixel of the
+# canvas and frame of the window. OpenVINO takes less.
+_PROCESS = 1150 * _MIB
 _ENCODE_BYTES = 750
 _DECODED_FRAMES = 24  # reference frames and frame threads of a decoder
 _BYTES_PIXEL = 3  # 4:2:0 with more than eight bits; larger formats are rare

@@ -15,6 +15,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import GetTimeoutError, RayError
 
 from model.track.checkpoint import CheckpointError
+from pipeline.inference.runtime import RuntimeUnavailable
 from pipeline.runtime import ray_cluster
 from pipeline.runtime.progress import FrameCounter, RemoteReport, RunDisplay
 from pipeline.runtime.stop import ClusterError, StopRequest, guarded
@@ -91,7 +92,7 @@ def run_on_ray(
                 yield from unpack_results(batch)
         except RayError as error:
             if isinstance(
-                error, StorageError | CheckpointError
+                error, StorageError | CheckpointError | RuntimeUnavailable
             ):  # raised by a worker, wrapped by Ray
                 raise
             raise ClusterError(

@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from model.track.checkpoint import file_sha256, read_metadata
+from pipeline.inference.runtime import check_runtime
 from pipeline.runtime.mlflow_run import MlflowRun
 from pipeline.runtime.progress import RunDisplay, header_bar
 from pipeline.runtime.stop import Stopped, StopRequest
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError
 from pipeline.storage.files import ArchiveFile
-from pipeline.storage.run_record import Plain, config_hash
+from pipeline.storage.run_record import Plain, config_hash, record_runtime
 from pipeline.storage.schema import table_uri
 from pipeline.tracking.archive import read_archive
 from pipeline.tracking.attempts import Ledger, new_run
@@ -39,9 +40,11 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
     """Settings of the workers, and the settings that decide results, with effective thresholds.
 
     Raises:
+        RuntimeUnavailable: The runtime of the settings is not installed.
         CheckpointError: The weights cannot be used.
         StorageError: The weights cannot be read.
     """
+    check_runtime(config.model.runtime)
     weights = config.weights if "://" in config.weights else str(Path(config.weights).absolute())
     with local_weights(weights) as path:
         model, sha256 = read_metadata(path).model, file_sha256(path)
@@ -58,6 +61,7 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
         model_sha256=sha256,
         config_hash=config_hash(deciding),
         window=config.decode.window,
+        runtime=config.model.runtime,
         queue_size=config.decode.queue_size,
         low_quality_below=config.low_quality_below,
         limits=config.limits,
@@ -141,6 +145,7 @@ def track_archive(
             )
 
     started = time.monotonic()
+    runtimes: set[str] = set()
     open_videos = dict.fromkeys(s.video_id for s in segments)
     try:
         with RunDisplay(console, len(segments), sum(frames.values()), tick) as display:
@@ -148,6 +153,11 @@ def track_archive(
                 if result.outcome == "unwritten":
                     raise StorageError(result.message)
                 del open_videos[result.video_id]
+                if result.runtime and result.runtime not in runtimes:
+                    runtimes.add(result.runtime)
+                    record_runtime(settings.output, result.runtime)
+                    said = f"the model runs in {result.runtime}"
+                    console.print(said, soft_wrap=True, highlight=False, markup=False)
                 summary.add(result)
                 display.video_finished(frames[result.video_id], result.frames)
                 if result.outcome in ("dead", "unread"):

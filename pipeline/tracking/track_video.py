@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 from model.allocator import keep_large_blocks
+from model.net.config import ModelConfig
 from model.net.letterbox import Letterbox
-from model.track.checkpoint import CheckpointError, file_sha256
+from model.track.checkpoint import CheckpointError, file_sha256, read_metadata
 from model.track.tracker import Tracker
 from model.version import code_version
+from pipeline.inference.runtime import Opened, Runtime, RuntimeChoice, open_model
 from pipeline.storage import files as storage
 from pipeline.tracking.tables import VideoTables, WindowRows, window_rows
 from pipeline.video.decode import Frame, FrameStream
@@ -43,6 +45,7 @@ class TrackSettings:
         low_quality_below: A frame of lower quality counts as low-quality.
         birth_threshold, keep_threshold, miss_tolerance: None takes the value of the checkpoint.
         device: "cpu" or "cuda".
+        runtime: What the student runs in; see `open_model`.
         limits: Bounds on one video.
         run: Name of this run in the ledger of attempts.
         in_process: Whether the worker runs in the driver's process.
@@ -60,6 +63,7 @@ class TrackSettings:
     keep_threshold: float | None = None
     miss_tolerance: int | None = None
     device: str = "cpu"
+    runtime: RuntimeChoice = "auto"
     limits: Limits = field(default_factory=Limits)
     run: str = "run"
     in_process: bool = False
@@ -78,26 +82,49 @@ def local_weights(weights: str) -> Iterator[Path]:
 
 
 def open_tracker(settings: TrackSettings) -> Tracker:
-    """Load the student, with the thresholds of the settings, on their device.
+    """Load the student in PyTorch, with the thresholds of the settings, on their device.
 
     From here on the process keeps its large blocks of memory (`keep_large_blocks`).
 
     Raises:
-        CheckpointError: The file is missing, damaged, or has another hash than the settings say.
+        CheckpointError: The file is missing or damaged.
     """
     keep_large_blocks()
     with local_weights(settings.weights) as path:
-        tracker, _ = Tracker.load(path, settings.device)
-        if settings.model_sha256 and file_sha256(path) != settings.model_sha256:
+        return _load(path, settings)
+
+
+def open_runtime(settings: TrackSettings) -> Opened:
+    """Load the student in the runtime of the settings, otherwise as `open_tracker`.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or has another hash than the settings say.
+        RuntimeUnavailable: The runtime of the settings cannot be used.
+    """
+    keep_large_blocks()
+    with local_weights(settings.weights) as path:
+        config = _with_thresholds(read_metadata(path).model, settings)
+        sha256 = file_sha256(path)
+        if settings.model_sha256 not in ("", sha256):
             raise CheckpointError(
                 f"{settings.weights} is not the file this run was started with "
                 f"(sha256 {settings.model_sha256[:12]}…); put the same weights on every machine"
             )
+        return open_model(
+            settings.runtime, settings.device, config, sha256, lambda: _load(path, settings)
+        )
+
+
+def _load(path: Path, settings: TrackSettings) -> Tracker:
+    tracker, _ = Tracker.load(path, settings.device)
+    tracker.config = _with_thresholds(tracker.config, settings)
+    return tracker
+
+
+def _with_thresholds(config: ModelConfig, settings: TrackSettings) -> ModelConfig:
     names = ("birth_threshold", "keep_threshold", "miss_tolerance")
     given = {name: getattr(settings, name) for name in names}
-    changes = {name: value for name, value in given.items() if value is not None}
-    tracker.config = replace(tracker.config, **changes)
-    return tracker
+    return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(slots=True)
@@ -119,7 +146,7 @@ class Spent:
 
 
 def tracked_windows(
-    tracker: Tracker,
+    tracker: Runtime,
     info: VideoInfo,
     settings: TrackSettings,
     spent: Spent,
@@ -171,7 +198,7 @@ def tracked_windows(
 
 
 def track_video(
-    tracker: Tracker,
+    tracker: Runtime,
     info: VideoInfo,
     settings: TrackSettings,
     tables: VideoTables,

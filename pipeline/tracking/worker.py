@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from pipeline.tracking.attempts import Ledger
 from pipeline.tracking.dead_letters import settle, write_dead_letter
 from pipeline.tracking.spool import SpoolError
 from pipeline.tracking.tables import VideoTables
-from pipeline.tracking.track_video import Report, TrackSettings, open_tracker, track_video
+from pipeline.tracking.track_video import Report, TrackSettings, open_runtime, track_video
 from pipeline.video.decode import DeadlineError, DecodeError
 from pipeline.video.info import VideoInfo
 
@@ -38,6 +38,7 @@ class SegmentResult:
             was read; the next run tries again) or "unwritten" (the output or the temporary folder
             cannot be written, so the run has to end).
         message: The reason; "" for "ok".
+        runtime: What the student ran in; "" if it did not run for this result.
         decode_wait_s, decode_busy_s, encode_s, step_s, write_s: Seconds of the worker.
     """
 
@@ -47,6 +48,7 @@ class SegmentResult:
     frames: int = 0
     video_s: float = 0.0
     num_tracks: int = 0
+    runtime: str = field(default="", compare=False)
     decode_wait_s: float = 0.0
     decode_busy_s: float = 0.0
     encode_s: float = 0.0
@@ -69,7 +71,7 @@ class VideoTracker:
         self.report = report
         for attempt in range(1, _LOAD_ATTEMPTS + 1):
             try:
-                self.tracker = open_tracker(settings)
+                self.student = open_runtime(settings)
                 break
             except (CheckpointError, OSError, StorageError):
                 if attempt == _LOAD_ATTEMPTS:
@@ -114,7 +116,7 @@ class VideoTracker:
     def _track(self, info: VideoInfo, attempts: int) -> SegmentResult:
         with VideoTables(info) as tables:
             try:
-                row = track_video(self.tracker, info, self.settings, tables, self.report)
+                row = track_video(self.student.model, info, self.settings, tables, self.report)
             except SpoolError:  # other videos would fail in the same way
                 raise
             except StorageError as error:  # the video may be good, so no dead letter
@@ -144,7 +146,7 @@ class VideoTracker:
         data = to_parquet_bytes(rows_table([row], VIDEOS))
         storage.create_if_absent(commit, data, self.settings.conditional)
         settle(output, info.video_id)
-        return _result(row)
+        return replace(_result(row), runtime=self.student.runtime)
 
     def _dead_letter(
         self, info: VideoInfo, kind: str, message: str, attempts: int

@@ -72,6 +72,7 @@ def test_every_file_is_done_or_dead(undisturbed):
     record = json.loads((undisturbed / "run.json").read_text())
     assert record["config"]["decode"]["window"] == 8
     assert len(record["model_sha256"]) == 64
+    assert [name.split()[0] for name in record["runtimes"]] == ["openvino"]
 
 
 def test_running_again_does_nothing(archive, weights, undisturbed, tmp_path):
@@ -85,6 +86,7 @@ def test_running_again_does_nothing(archive, weights, undisturbed, tmp_path):
     assert len(before) > GOOD
     assert exit_code(arguments(archive, output, weights, "decode.window=4")) == 3
     assert times() == before
+    assert json.loads((output / "run.json").read_text())["runtimes"]
     assert not ray.is_initialized()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.net.config import SIZES, ModelConfig
+from model.net.quality import frame_statistics
 from model.track.tracker import Tracker
 from model.track.tracks import TrackState
 from tests.tiny import tiny_inputs, tiny_tracker
@@ -97,7 +98,7 @@ def test_a_percept_can_be_described_without_gradient_through_its_features():
     images, valid, patches = tiny_inputs(2)
     with torch.no_grad():
         features = tracker.features(images, valid)
-    percept = tracker.describe(features, patches)
+    percept = tracker.describe(features, frame_statistics(patches))
     (percept.quality.sum() + percept.scene.sum()).backward()
     trained = {n.split(".")[0] for n, p in tracker.named_parameters() if p.grad is not None}
     assert trained == {"quality", "semantics"}

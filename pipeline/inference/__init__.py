@@ -1,0 +1,1 @@
+"""The student at inference, in PyTorch or in OpenVINO."""
