@@ -305,6 +305,8 @@ def _converted(kind: Any, value: Any) -> Any:
         return tuple(map(_converted, items, value))
     if origin is tuple and isinstance(value, str) and re.fullmatch(r"\w+", value):
         return (value,)
+    if origin is Literal and value is False and "off" in arguments:
+        return "off"  # YAML reads this word as a truth value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value

@@ -3,12 +3,15 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
+from model.net.letterbox import Letterbox
 from model.settings import NotEmpty, Range, Share, check
 
 STRIDES = (8, 16, 32)
 """Strides in pixels of the feature maps the decoder looks at."""
 Size = Literal["nano", "small", "base"]
-_Canvas = Annotated[int, Range(64, multiple_of=32)]
+LEAST_SIDE = 64
+"""Least height and width in pixels of a canvas."""
+_Canvas = Annotated[int, Range(LEAST_SIDE, multiple_of=STRIDES[-1])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,19 @@ class ModelConfig:
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown model settings {unknown}; known are {sorted(known)}")
         return cls(**{**values, "classes": tuple(values.get("classes", cls().classes))})
+
+    def canvas_for(self, height: int, width: int) -> tuple[int, int]:
+        """Return the canvas of a video, (height, width): the config's without idle padding.
+
+        Args:
+            height, width: the displayed picture, in pixels.
+        """
+        box = Letterbox(height, width, self.input_height, self.input_width)
+        return box.least_canvas(LEAST_SIDE, STRIDES[-1])
+
+    def padded_canvas(self, height: int, width: int) -> tuple[int, int]:
+        """Return the canvas that maps of another canvas have at inference, (height, width)."""
+        return max(height, self.input_height), max(width, self.input_width)
 
     def with_input(self, height: int, width: int) -> "ModelConfig":
         """Return the same model for another canvas, in pixels."""

@@ -57,8 +57,12 @@ class EncoderLayer(nn.Module):
         """Map tokens x (N, S, D); position (S, D); valid (N, S) bool."""
         n, s, d = x.shape
         y = self.norm1(x)
-        query, key = self.qk(y + position).view(n, s, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        value = self.v(y).view(n, s, self.heads, -1).transpose(1, 2)
+        # Not one permutation for both, which OpenVINO 2026.4 computes wrongly where positions are
+        # as many as heads.
+        query, key, value = (
+            part.view(n, s, self.heads, -1).transpose(1, 2)
+            for part in (*self.qk(y + position).chunk(2, -1), self.v(y))
+        )
         read = F.scaled_dot_product_attention(query, key, value, attn_mask=valid[:, None, None])
         x = x + self.out(read.transpose(1, 2).reshape(n, s, d))
         return x + self.ffn(self.norm2(x))

@@ -17,6 +17,16 @@ def to_centres(boxes: Tensor) -> Tensor:
     )
 
 
+def canvas_sides(height: int, width: int, device: torch.device) -> Tensor:
+    """Width, height, width, height of the canvas in pixels: (4,), what corners are scaled by.
+
+    It is filled on the device. A copy from the host would make the host wait for a GPU, and a CUDA
+    graph cannot record it.
+    """
+    sides = [torch.full((1,), float(side), device=device) for side in (width, height)]
+    return torch.cat(sides).repeat(2)
+
+
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     """Return the logit of x in [0, 1], finite at both ends."""
     x = x.clamp(eps, 1 - eps)

@@ -1,11 +1,8 @@
 """Fit a picture of any size on the model's canvas without distortion, and map boxes back."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,24 @@ class Letterbox:
         """Canvas pixels per source pixel, (vertical, horizontal); rounding makes them differ."""
         return self.scaled_height / self.source_height, self.scaled_width / self.source_width
 
+    def least_canvas(self, least: int, multiple: int) -> tuple[int, int]:
+        """Return height and width of a smaller canvas on which the picture has the same scale.
+
+        Args:
+            least: least height and width.
+            multiple: height and width are multiples of it, as are those of this canvas.
+        """
+        height, width = self.source_height, self.source_width
+        # Exact sizes are height * a / b and width * a / b. Rounded ones could be smaller than
+        # these, and on a canvas cropped to them the scale would be another.
+        a, b = min(
+            (self.input_height, height),
+            (self.input_width, width),
+            key=lambda side: side[0] / side[1],
+        )
+        height, width = (-(-side * a // (b * multiple)) * multiple for side in (height, width))
+        return max(least, height), max(least, width)
+
     def to_source(self, boxes: np.ndarray) -> np.ndarray:
         """Map boxes (N, 4) xyxy from canvas pixels to source pixels, clipped to the frame."""
         vertical, horizontal = self.scale
@@ -62,17 +77,3 @@ class Letterbox:
         """Map boxes (N, 4) xyxy from source pixels to canvas pixels."""
         vertical, horizontal = self.scale
         return boxes * np.array([horizontal, vertical, horizontal, vertical])
-
-
-def valid_positions(valid: Tensor, size: Sequence[int], stride: int) -> Tensor:
-    """Mark positions of a map that see any of the picture: (N, h, w) bool.
-
-    Args:
-        valid: (N, 2) height and width in pixels of the picture on the canvas.
-        size: height and width of the map.
-        stride: canvas pixels a position.
-    """
-    height, width = size
-    rows = torch.arange(height, device=valid.device) * stride < valid[:, :1]
-    columns = torch.arange(width, device=valid.device) * stride < valid[:, 1:]
-    return rows[:, :, None] & columns[:, None, :]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from model.net.config import STRIDES
 from model.net.encoder import SeparableBlock
-from model.net.geometry import to_centres
+from model.net.geometry import canvas_sides, to_centres
 
 _DEPTH = 2  # blocks of a tower
 
@@ -87,14 +87,30 @@ class DenseHead(nn.Module):
             maps: fused maps (N, D, h_l, w_l), finest first.
             valid: (N, h_l, w_l) bool.
         """
-        logits, boxes, centres, strides, peaks, features = [], [], [], [], [], []
-        for level, (x, mask) in enumerate(zip(maps, valid, strict=True)):
-            stride = STRIDES[level]
+        return self.read(maps, self.towers(maps), valid)
+
+    def towers(self, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Features of class and box of each fused map, of its shape."""
+        towers = []
+        for level, x in enumerate(maps):
             class_map, box_map = x, x
             for block in self.class_tower:
                 class_map = block(class_map, level)
             for block in self.box_tower:
                 box_map = block(box_map, level)
+            towers.append((class_map, box_map))
+        return towers
+
+    def read(
+        self,
+        maps: Sequence[Tensor],
+        towers: Sequence[tuple[Tensor, Tensor]],
+        valid: Sequence[Tensor],
+    ) -> tuple[DenseDetections, Proposals]:
+        """Detect everywhere and pick the proposals, from `towers` of the maps."""
+        logits, boxes, centres, strides, peaks, features = [], [], [], [], [], []
+        levels = zip(maps, towers, valid, STRIDES, strict=True)
+        for level, (x, (class_map, box_map), mask, stride) in enumerate(levels):
             logit = self.classify(class_map).float()
             distance = F.softplus(self.regress(box_map).float() * self.level_scale[level]) * stride
             centre = _centres(x.shape[2], x.shape[3], stride, x.device)
@@ -127,8 +143,7 @@ class DenseHead(nn.Module):
     def _gather(
         self, dense: DenseDetections, features: Tensor, index: Tensor, height: int, width: int
     ) -> Proposals:
-        size = dense.boxes.new_tensor([width, height, width, height])
-        boxes = _pick(dense.boxes.detach(), index) / size
+        boxes = _pick(dense.boxes.detach(), index) / canvas_sides(height, width, index.device)
         # Reference boxes live in (0, 1): the decoder refines them in inverse-sigmoid space.
         boxes = to_centres(boxes.clamp(0, 1)).clamp(1e-4, 1 - 1e-4)
         content = self.content(_pick(features, index))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from model.net.letterbox import valid_positions
+from model.net.padding import valid_positions
 from model.shipped import shipped
 from model.track.checkpoint import file_sha256
 

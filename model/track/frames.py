@@ -114,6 +114,19 @@ class TrackableFrames(Protocol):
         """(N,)."""
 
 
+class TrackableWindow(TrackableFrames, Protocol):
+    """The part of `EncodedFrames` that tracking a window, and its tables, read."""
+
+    @property
+    def statistics(self) -> Tensor:
+        """(N, 5)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice) -> "TrackableWindow":
+        """Take frames by a slice."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
     """All queries of one frame of B streams, track slots first.
@@ -140,7 +153,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameResult:
-    """The tracks in one frame of B streams.
+    """The tracks in one frame of B streams; M may change from frame to frame.
 
     Attributes:
         track_id: (B, M) int64, -1 where the slot shows nothing in this frame.

@@ -3,6 +3,8 @@
 Shapes: N frames, B streams, M slots, K detection queries, Q = M + K, D width.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -14,9 +16,9 @@ from model.net.config import STRIDES, ModelConfig
 from model.net.decoder import Decoder, DecoderOutput, Queries, zeroed
 from model.net.encoder import Encoder
 from model.net.fusion import SemanticFusion, SemanticGate
-from model.net.geometry import inverse_sigmoid, to_corners
-from model.net.letterbox import valid_positions
-from model.net.proposals import DenseHead
+from model.net.geometry import canvas_sides, inverse_sigmoid, to_corners
+from model.net.padding import map_masks, masked, padded, valid_positions
+from model.net.proposals import DenseHead, Proposals
 from model.net.quality import FrameQuality, frame_statistics
 from model.net.semantic import SemanticProjection, SemanticStudent
 from model.track.checkpoint import (
@@ -32,8 +34,11 @@ from model.track.frames import (
     FrameResult,
     Percept,
     TrackableFrames,
+    TrackableWindow,
 )
 from model.track.query_memory import QueryMemory
+from model.track.rules import TrackRules
+from model.track.slots import slot_counts, step_on_few_slots
 from model.track.tracks import TrackState, Transition, lifecycle, updated_velocity
 from model.track.transport import Transport
 
@@ -118,7 +123,7 @@ class Tracker(nn.Module):
         """Encode frames; stateless, so frames of a window and of several videos go together.
 
         Args:
-            images: (N, 3, H, W) RGB in 0..255 on the letterbox canvas.
+            images: (N, 3, H, W) RGB in 0..255 on the letterbox canvas, see `config.canvas_for`.
             valid: (N, 2) height and width in pixels of the picture on the canvas.
             patches: (N, P, S, S) uint8 from `quality.sample_patches`.
         """
@@ -129,17 +134,22 @@ class Tracker(nn.Module):
         return self.describe(self.features(images, valid), frame_statistics(patches))
 
     def features(self, images: Tensor, valid: Tensor) -> Features:
-        """Run backbone and encoder; arguments as of `encode`."""
+        """Run backbone and encoder; arguments as of `encode`.
+
+        In eval mode maps of a canvas that is smaller than the config's are padded to it. So boxes
+        are shares of the config's canvas, and later stages have one shape.
+        """
         early, *levels = self.backbone(images)
-        masks = tuple(
-            valid_positions(valid, level.shape[2:], stride)
-            for level, stride in zip(levels, STRIDES, strict=True)
-        )
+        visual = self.encoder(levels, map_masks(levels, valid))
+        if not self.training:
+            canvas = int(images.shape[2]), int(images.shape[3])
+            if (whole := self.config.padded_canvas(*canvas)) != canvas:
+                visual = padded(visual, *whole)
         return Features(
             early=early,
             early_mask=valid_positions(valid, early.shape[2:], EARLY_STRIDE),
-            visual=tuple(self.encoder(levels, masks)),
-            masks=masks,
+            visual=tuple(visual),
+            masks=map_masks(visual, valid),
         )
 
     def describe(self, features: Features, statistics: Tensor) -> Percept:
@@ -162,19 +172,10 @@ class Tracker(nn.Module):
     def detect(self, percept: Percept) -> EncodedFrames:
         """Fuse semantics as the gate decides, and detect people in each frame alone."""
         p = percept
-        weight = self.gate(p.quality)
-        fused = self.fusion(p.visual, p.semantic_map, weight)
-        semantic = self.semantic_memory(p.semantic_map, p.scene)
+        fused, semantic, weight = self.fuse(p)
         dense, proposals = self.head(fused, p.masks)
-        maps = tuple(m * k[:, None].to(m.dtype) for m, k in zip(fused, p.masks, strict=True))
-        queries = Queries(
-            proposals.content,
-            proposals.boxes,
-            proposals.logits,
-            torch.ones_like(proposals.logits[..., 0], dtype=torch.bool),
-            self.gate(p.quality, proposals.content),
-        )
-        detections = self.detection_decoder(queries, maps, semantic)
+        maps = masked(fused, p.masks)
+        detections, whole = self.find(proposals, maps, semantic, p.quality)
         return EncodedFrames(
             maps=maps,
             visual=p.visual[1],
@@ -182,17 +183,42 @@ class Tracker(nn.Module):
             semantic_map=p.semantic_map,
             scene=p.scene,
             detections=detections,
-            whole=self._whole(detections),
+            whole=whole,
             dense=dense,
             quality=p.quality,
             frame_weight=weight,
             statistics=p.statistics,
         )
 
-    def _whole(self, detections: DecoderOutput) -> Tensor:
-        """Boxes (N, K, 4) of whole people, from those of what is seen of them."""
+    def fuse(self, percept: Percept) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Fused maps, not yet masked, semantics for the decoders, and semantic weights (N,)."""
+        p = percept
+        weight = self.gate(p.quality)
+        fused = self.fusion(p.visual, p.semantic_map, weight)
+        return fused, self.semantic_memory(p.semantic_map, p.scene), weight
+
+    def find(
+        self, proposals: Proposals, maps: Sequence[Tensor], semantic: Tensor, quality: Tensor
+    ) -> tuple[DecoderOutput, Tensor]:
+        """Decode detection queries; returns all layers, and boxes (N, K, 4) of whole people.
+
+        Args:
+            proposals: from the dense head.
+            maps: fused maps, zero on padding.
+            semantic: semantics as the decoders read them.
+            quality: (N,).
+        """
+        queries = Queries(
+            proposals.content,
+            proposals.boxes,
+            proposals.logits,
+            torch.ones_like(proposals.logits[..., 0], dtype=torch.bool),
+            self.gate(quality, proposals.content),
+        )
+        detections = self.detection_decoder(queries, maps, semantic)
         seen = inverse_sigmoid(detections.boxes[-1].detach())
-        return (seen + self.whole(detections.embedding).float()).sigmoid()
+        whole = (seen + self.whole(detections.embedding).float()).sigmoid()
+        return detections, whole
 
     def decode(self, encoded: TrackableFrames, state: TrackState) -> Decoded:
         """Decode the track queries of each stream in its new frame.
@@ -258,29 +284,22 @@ class Tracker(nn.Module):
             quality=decoded.quality.detach(),
         )
 
-    def step(self, encoded: TrackableFrames, state: TrackState) -> tuple[FrameResult, TrackState]:
+    def step(
+        self, encoded: TrackableFrames, state: TrackState, rules: TrackRules | None = None
+    ) -> tuple[FrameResult, TrackState]:
         """Track one frame of each stream.
 
         Args:
             encoded: B frames, one a stream.
             state: of the same B streams.
+            rules: thresholds of births and ends; None takes those of the config.
         """
-        c = self.config
         decoded = self.decode(encoded, state)
         scores, labels = decoded.logits.sigmoid().max(-1)
         scores = scores * decoded.standing
         height, width = (side * STRIDES[0] for side in encoded.maps[0].shape[2:])
-        size = scores.new_tensor([width, height, width, height])
-        boxes = to_corners(decoded.boxes) * size
-        transition = lifecycle(
-            state,
-            scores,
-            boxes,
-            birth_threshold=c.birth_threshold,
-            keep_threshold=c.keep_threshold,
-            duplicate_iou=c.duplicate_iou,
-            miss_tolerance=c.miss_tolerance,
-        )
+        boxes = to_corners(decoded.boxes) * canvas_sides(height, width, scores.device)
+        transition = lifecycle(state, scores, boxes, rules or TrackRules.of(self.config))
         source = transition.source
         result = FrameResult(
             track_id=torch.where(transition.visible, transition.track_id, -1),
@@ -296,12 +315,26 @@ class Tracker(nn.Module):
         return result, self.advance(state, transition, decoded)
 
     def track(
-        self, encoded: EncodedFrames, state: TrackState
+        self, encoded: TrackableWindow, state: TrackState, rules: TrackRules | None = None
     ) -> tuple[list[FrameResult], TrackState]:
-        """Track a window of N consecutive frames of one stream, one after the other."""
+        """Track a window of N consecutive frames of one stream, one after the other.
+
+        Args:
+            encoded: the frames.
+            state: of the stream before them.
+            rules: as of `step`.
+
+        Returns:
+            A result for each frame, and the next state. On a CPU their slots may be fewer than
+            those of the config, see `step_on_few_slots`.
+        """
+        # On a GPU the tracks would have to be counted on the host, which takes longer.
+        on_cpu = state.content.device.type == "cpu"
+        counts = slot_counts(self.config.slots) if on_cpu else (self.config.slots,)
         results = []
         for index in range(len(encoded)):
-            result, state = self.step(encoded[index : index + 1], state)
+            step = partial(self.step, encoded[index : index + 1], rules=rules)
+            result, state = step_on_few_slots(step, state, counts)
             results.append(result)
         return results, state
 

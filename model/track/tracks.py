@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model.net.geometry import pairwise_iou
+from model.track.rules import TrackRules
 
 _PERSISTENCE = 0.9
 
@@ -117,11 +118,7 @@ def lifecycle(
     state: TrackState,
     scores: Tensor,
     boxes: Tensor,
-    *,
-    birth_threshold: float,
-    keep_threshold: float,
-    duplicate_iou: float,
-    miss_tolerance: int,
+    rules: TrackRules,
 ) -> Transition:
     """Decide which tracks were seen, missed, ended, and which began.
 
@@ -135,19 +132,23 @@ def lifecycle(
         state: the tracks before this frame.
         scores: (B, M + K) of all queries, track slots first.
         boxes: (B, M + K, 4) corners.
+        rules: the thresholds.
     """
     slots = state.active.shape[1]
     track_scores, detection_scores = scores[:, :slots], scores[:, slots:]
-    visible = state.active & (track_scores >= keep_threshold)
-    visible &= ~_worse(track_scores.masked_fill(~visible, -1.0), boxes[:, :slots], duplicate_iou)
+    overlap = _by_stream(rules.duplicate_iou, 3)
+    visible = state.active & (track_scores >= _by_stream(rules.keep_threshold, 2))
+    # Not `&=`, which the export to ONNX lacks.
+    seen = track_scores.masked_fill(~visible, -1.0)
+    visible = visible & ~_worse(seen, boxes[:, :slots], overlap)
     misses = torch.where(visible, 0, state.misses + state.active.long())
-    active = state.active & (misses <= miss_tolerance)
+    active = state.active & (misses <= _by_stream(rules.miss_tolerance, 2))
 
-    newborn = (detection_scores >= birth_threshold) & ~_duplicates(
-        detection_scores, boxes[:, slots:], boxes[:, :slots], visible, duplicate_iou
+    newborn = (detection_scores >= _by_stream(rules.birth_threshold, 2)) & ~_duplicates(
+        detection_scores, boxes[:, slots:], boxes[:, :slots], visible, overlap
     )
     source, born = place_newborns(active, newborn, detection_scores)
-    # Identities go up in slot order, so they are deterministic and unique.
+    # The best newborn gets the first free slot, so identities go down with the score.
     order = born.long().cumsum(1) - 1
     track_id = torch.where(active, state.track_id, -1)
     track_id = torch.where(born, state.next_id[:, None] + order, track_id)
@@ -162,15 +163,22 @@ def lifecycle(
     )
 
 
+def _by_stream(rule: float | Tensor, dimensions: int) -> float | Tensor:
+    """A rule in a shape that broadcasts over (B, …) of some dimensions."""
+    if isinstance(rule, Tensor):
+        return rule.reshape(-1, *[1] * (dimensions - 1))
+    return rule
+
+
 def _duplicates(
-    scores: Tensor, boxes: Tensor, track_boxes: Tensor, seen: Tensor, threshold: float
+    scores: Tensor, boxes: Tensor, track_boxes: Tensor, seen: Tensor, threshold: float | Tensor
 ) -> Tensor:
     """Mark detections (B, K) that overlap a seen track or a better detection too much."""
     on_track = (pairwise_iou(boxes, track_boxes) > threshold) & seen[:, None]
     return on_track.any(2) | _worse(scores, boxes, threshold)
 
 
-def _worse(scores: Tensor, boxes: Tensor, threshold: float) -> Tensor:
+def _worse(scores: Tensor, boxes: Tensor, threshold: float | Tensor) -> Tensor:
     """Mark queries (B, Q) that overlap a better one by more than the threshold."""
     overlaps = pairwise_iou(boxes, boxes) > threshold
     rank = torch.arange(scores.shape[1], device=scores.device)

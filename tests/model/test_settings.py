@@ -125,3 +125,14 @@ def test_differences_name_both_values_and_take_a_missing_key_for_null():
         "a.b: 1 in the folder, 2 now",
         "e: nothing in the folder, {} now",
     ]
+
+
+def test_off_is_a_word_where_it_is_one_of_the_choices():
+    @dataclass(frozen=True)
+    class Switch:
+        skip: Literal["auto", "off"] = "auto"
+        plain: Literal["auto", "none"] = "auto"
+
+    assert build(Switch, {"skip": False}).skip == "off"
+    with pytest.raises(ValueError, match="plain: false was given"):
+        build(Switch, {"plain": False})

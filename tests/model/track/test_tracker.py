@@ -141,6 +141,30 @@ def test_any_multiple_of_32_works(height, width):
     assert ((encoded.quality >= 0) & (encoded.quality <= 1)).all()
 
 
+@torch.inference_mode()
+def test_a_smaller_canvas_is_padded_behind_the_encoder():
+    tracker = tiny_tracker(lively=True)
+    images, _, patches = tiny_inputs(2)
+    images, valid = images[..., :64], torch.tensor([[64, 60]] * 2)
+    encoded = tracker.encode(images, valid, patches)
+    tracker.config = tracker.config.with_input(64, 64)
+    alone = tracker.encode(images, valid, patches)
+    assert encoded.visual.shape[2:] == (4, 6) and alone.visual.shape[2:] == (4, 4)
+    assert torch.equal(encoded.visual[..., :4], alone.visual)
+    for features, stride in zip(encoded.maps, (8, 16, 32), strict=True):
+        assert features.shape[2:] == (64 // stride, 96 // stride)
+        assert not features[..., 64 // stride :].any()
+    assert torch.equal(encoded.quality, alone.quality)
+
+
+@torch.no_grad()
+def test_in_training_each_canvas_is_its_own():
+    tracker = tiny_tracker().train()
+    images, _, patches = tiny_inputs(1)
+    encoded = tracker.encode(images[..., :64], torch.tensor([[64, 64]]), patches)
+    assert encoded.maps[0].shape[2:] == (8, 8)
+
+
 def test_sizes_are_what_they_say():
     nano = sum(p.numel() for p in Tracker(SIZES["nano"]).parameters())
     assert nano <= 6_000_000

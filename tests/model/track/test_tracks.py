@@ -1,19 +1,15 @@
 """Properties of the lifecycle, over random frames of random streams."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.track.rules import TrackRules
 from model.track.tracks import TrackState, expected_boxes, lifecycle, updated_velocity
 
-THRESHOLDS = {
-    "birth_threshold": 0.6,
-    "keep_threshold": 0.4,
-    "duplicate_iou": 0.7,
-    "miss_tolerance": 2,
-}
+RULES = TrackRules(birth_threshold=0.6, keep_threshold=0.4, duplicate_iou=0.7, miss_tolerance=2)
 SLOTS, DETECTIONS = 4, 6
 
 
@@ -43,7 +39,7 @@ def test_identities_are_unique_never_reused_and_never_come_back(seeds):
     last_seen: list[dict[int, int]] = [{}, {}]
     for frame, seed in enumerate(seeds):
         before = state
-        transition = lifecycle(state, *random_frame(seed), **THRESHOLDS)
+        transition = lifecycle(state, *random_frame(seed), RULES)
         state = apply(state, transition)
         for b in range(2):
             alive = state.track_id[b][state.active[b]].tolist()
@@ -59,7 +55,7 @@ def test_identities_are_unique_never_reused_and_never_come_back(seeds):
                     last_seen[b][int(transition.track_id[b, slot])] = frame
             for identity in alive:
                 unseen = frame - last_seen[b][identity]
-                assert unseen <= THRESHOLDS["miss_tolerance"]
+                assert unseen <= RULES.miss_tolerance
                 slot = state.track_id[b].tolist().index(identity)
                 assert int(state.misses[b, slot]) == unseen
 
@@ -71,10 +67,10 @@ def test_streams_of_a_batch_do_not_know_of_each_other(first, second):
     alone = [TrackState.empty(1, SLOTS, 3, 1) for _ in range(2)]
     for seed in (first, second, first + second):
         scores, boxes = random_frame(seed)
-        together = apply(together, lifecycle(together, scores, boxes, **THRESHOLDS))
+        together = apply(together, lifecycle(together, scores, boxes, RULES))
         for b in range(2):
             one = slice(b, b + 1)
-            alone[b] = apply(alone[b], lifecycle(alone[b], scores[one], boxes[one], **THRESHOLDS))
+            alone[b] = apply(alone[b], lifecycle(alone[b], scores[one], boxes[one], RULES))
             for name in ("track_id", "active", "misses", "next_id"):
                 assert torch.equal(getattr(together, name)[one], getattr(alone[b], name))
 
@@ -92,7 +88,7 @@ def test_two_queries_on_one_box_give_one_birth():
     state = TrackState.empty(1, SLOTS, 3, 1)
     box = [10.0, 10, 50, 90]
     transition = lifecycle(
-        state, *frame_of([box, box, [100.0, 10, 140, 90]], [0.9, 0.9, 0.8]), **THRESHOLDS
+        state, *frame_of([box, box, [100.0, 10, 140, 90]], [0.9, 0.9, 0.8]), RULES
     )
     assert int(transition.born.sum()) == 2
     assert transition.source[0][transition.born[0]].tolist() == [SLOTS, SLOTS + 2]
@@ -101,10 +97,10 @@ def test_two_queries_on_one_box_give_one_birth():
 def test_a_detection_on_a_seen_track_is_not_born():
     state = TrackState.empty(1, SLOTS, 3, 1)
     box = [10.0, 10, 50, 90]
-    state = apply(state, lifecycle(state, *frame_of([box], [0.9]), **THRESHOLDS))
+    state = apply(state, lifecycle(state, *frame_of([box], [0.9]), RULES))
     scores, boxes = frame_of([box], [0.95])
     scores[0, 0], boxes[0, 0] = 0.5, torch.tensor(box)
-    transition = lifecycle(state, scores, boxes, **THRESHOLDS)
+    transition = lifecycle(state, scores, boxes, RULES)
     assert not transition.born.any() and bool(transition.visible[0, 0])
 
 
@@ -112,7 +108,7 @@ def test_when_slots_run_out_the_best_newborns_get_them():
     state = TrackState.empty(1, SLOTS, 3, 1)
     boxes = [[40.0 * i, 0, 40.0 * i + 30, 30] for i in range(DETECTIONS)]
     scores = [0.61, 0.99, 0.7, 0.62, 0.8, 0.9]
-    transition = lifecycle(state, *frame_of(boxes, scores), **THRESHOLDS)
+    transition = lifecycle(state, *frame_of(boxes, scores), RULES)
     taken = sorted((transition.source[0] - SLOTS).tolist())
     assert taken == [1, 2, 4, 5] and int(transition.next_id) == SLOTS + 1
 
@@ -146,3 +142,22 @@ def test_velocity_counts_the_frames_unseen_and_begins_at_rest():
         updated_velocity(state, boxes, yes, no, 1.0), torch.full((1, 1, 2), 0.1)
     )
     assert not updated_velocity(state, boxes, yes, yes, 1.0).any()
+
+
+def test_each_stream_of_a_batch_may_have_its_own_rules():
+    strict = replace(RULES, birth_threshold=0.95, miss_tolerance=0)
+    mixed = TrackRules(
+        *(torch.tensor([getattr(r, f.name) for r in (RULES, strict)]) for f in fields(RULES))
+    )
+    together = TrackState.empty(2, SLOTS, 3, 1)
+    alone = [TrackState.empty(1, SLOTS, 3, 1) for _ in range(2)]
+    different = False
+    for seed in range(20):
+        scores, boxes = random_frame(seed)
+        together = apply(together, lifecycle(together, scores, boxes, mixed))
+        for b, rules in enumerate((RULES, strict)):
+            one = slice(b, b + 1)
+            alone[b] = apply(alone[b], lifecycle(alone[b], scores[one], boxes[one], rules))
+            assert torch.equal(together.track_id[one], alone[b].track_id)
+        different = different or not torch.equal(alone[0].track_id, alone[1].track_id)
+    assert different
