@@ -1,7 +1,8 @@
 """Compiled graphs on disk, shared by the processes of a machine.
 
 A file holds the SHA-256 of a graph and the graph. It is published by a rename, so that a reader
-finds a whole file or none; a damaged one is made anew.
+finds a whole file or none; a damaged one is made anew. Files that nobody has read for a month are
+removed: those of other weights or versions, and what a killed process left.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 _DIGEST = hashlib.sha256().digest_size
+_UNUSED_S = 30 * 24 * 3600.0
 
 
 def cache_folder() -> Path:
@@ -55,6 +58,7 @@ class GraphCache:
                 if graph is None:
                     data = make()
                     self._keep(key, data)
+                    self._remove_unused()
                     graph = read(data)
         if graph is None:
             raise RuntimeError(f"the graph {key} that was made just now cannot be read")
@@ -65,6 +69,8 @@ class GraphCache:
             content = (self.folder / key).read_bytes()
         except OSError:
             return None
+        with suppress(OSError):  # a folder that is read-only is good to read
+            os.utime(self.folder / key)  # in use, see `_remove_unused`
         data = content[_DIGEST:]
         whole = hashlib.sha256(data).digest() == content[:_DIGEST]
         return read(data) if whole else None
@@ -85,6 +91,14 @@ class GraphCache:
             if partial is not None:
                 partial.unlink(missing_ok=True)
 
+    def _remove_unused(self) -> None:
+        """Remove files that were not read for `_UNUSED_S`, but no lock that a process holds."""
+        oldest = time.time() - _UNUSED_S
+        with suppress(OSError):  # an old file that stays does no harm
+            for path in self.folder.iterdir():
+                if path.is_file() and path.stat().st_mtime < oldest:
+                    _remove(path)
+
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
         """Wait for other processes that make this graph; the lock ends with its process."""
@@ -104,3 +118,13 @@ class GraphCache:
             f"graphs cannot be kept in {self.folder} ({error.strerror or error}), so that each "
             "process converts the model anew; set XDG_CACHE_HOME to a folder that can be written"
         )
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, unless it is a lock that a process holds."""
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        path.unlink()

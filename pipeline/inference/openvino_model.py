@@ -1,52 +1,50 @@
-"""The student in OpenVINO, on one thread of a CPU, in float32."""
+"""The student in OpenVINO, on one thread of a CPU."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import io
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import fields
-from pathlib import Path
-from typing import Any
-
-import openvino
 import torch
 from torch import Tensor
 
-import model
-from model.net.config import ModelConfig
+from model.net.config import STRIDES
 from model.net.quality import frame_statistics
-from model.track.frames import EncodedFrames, FrameResult
-from model.track.tracker import Tracker
+from model.track.frames import FrameResult, TrackableWindow
+from model.track.rules import TrackRules
+from model.track.slots import slot_counts, step_on_few_slots
 from model.track.tracks import TrackState
-from pipeline.inference import graphs
-from pipeline.inference.graph_cache import GraphCache
+from pipeline.inference import encode_graph, step_graph
+from pipeline.inference.compiled import CompiledGraph, CompiledGraphs, Number
+from pipeline.inference.encode_graph import WindowToTrack
 
-# One thread, because a sum over several has other last bits, and because actors give parallelism.
-# Not pinned to a core, or the actors of a machine would share one. In float32, because on a CPU
-# with bf16 OpenVINO takes that unless it is told.
-_COMPILE = {
-    "INFERENCE_NUM_THREADS": 1,
-    "NUM_STREAMS": 1,
-    "ENABLE_CPU_PINNING": False,
-    "INFERENCE_PRECISION_HINT": "f32",
-    "EXECUTION_MODE_HINT": "ACCURACY",
-}
+Canvas = tuple[int, int]
+"""Height and width in pixels."""
+Stepped = tuple[FrameResult, TrackState]
 
 
 class OpenVinoModel:
     """Tracks as `Tracker` does, frame by frame: batches gain nothing in OpenVINO.
 
+    The dense part is made for one canvas, and opened when frames of it come. What follows it has
+    maps that are padded to the config's canvas. The step is made for one number of slots.
+
     Attributes:
-        config: The student's, with the thresholds that are built into the graphs.
+        config: The student's, whose thresholds hold where `track` gets no rules.
     """
 
-    def __init__(self, config: ModelConfig, encode: Any, step: Any) -> None:
-        """Take two compiled models, of the graphs of the same name."""
-        self.config = config
-        self._encode, self._step = _Request(encode), _Request(step)
+    def __init__(self, graphs: CompiledGraphs, canvas: Canvas, dense: Number) -> None:
+        """Open the graphs of a first canvas; errors are those of `CompiledGraphs.open`.
+
+        Args:
+            graphs: Of the student.
+            canvas: Height and width of the first frames.
+            dense: What the dense part computes in.
+        """
+        self.config = graphs.config
+        self._graphs, self._dense = graphs, dense
+        self._encoders: dict[Canvas, _Encoder] = {}
+        self._detectors: dict[Canvas, CompiledGraph] = {}
+        self._steps: dict[tuple[int, int, int], CompiledGraph] = {}
+        self._encoder(canvas)
+        self._step(self.config.padded_canvas(*canvas), slot_counts(self.config.slots)[0])
 
     def initial_state(self, batch: int) -> TrackState:
         """Return the state of one stream before its first frame.
@@ -59,122 +57,103 @@ class OpenVinoModel:
         c = self.config
         return TrackState.empty(1, c.slots, c.dim, len(c.classes))
 
-    def encode(self, images: Tensor, valid: Tensor, patches: Tensor) -> EncodedFrames:
+    def encode(self, images: Tensor, valid: Tensor, patches: Tensor) -> WindowToTrack:
         """Encode N frames; arguments and result as of `Tracker.encode`.
 
         Raises:
-            ValueError: the images are not of the canvas that the graphs were made for.
+            ValueError: a side of the canvas is not a multiple of the coarsest stride.
         """
-        canvas = self.config.input_height, self.config.input_width
-        if tuple(images.shape[2:]) != canvas:
-            raise ValueError(f"images are {tuple(images.shape[2:])}, the graphs take {canvas}")
         statistics = torch.cat([frame_statistics(p[None]) for p in patches])
-        inputs = graphs.encode_inputs(images, valid, statistics)
-        window = self._encode.outputs(len(images))
-        for i in range(len(images)):
-            frame = slice(i, i + 1)
-            shared = {
-                name: x if name in graphs.CONSTANT else x[frame] for name, x in window.items()
-            }
-            self._encode.run({name: x[frame] for name, x in inputs.items()}, shared)
-        return graphs.encoded_frames(window, statistics)
+        height, width = images.shape[2:]
+        return self._encoder((height, width)).encode(images, valid, statistics)
 
     def track(
-        self, encoded: EncodedFrames, state: TrackState
+        self, encoded: TrackableWindow, state: TrackState, rules: TrackRules | None = None
     ) -> tuple[list[FrameResult], TrackState]:
-        """Track a window of N consecutive frames of one stream, one after the other."""
+        """Track a window of N consecutive frames of one stream; see `Tracker.track`."""
+        height, width = (side * STRIDES[0] for side in encoded.maps[0].shape[2:])
+        given = step_graph.rule_inputs(rules or TrackRules.of(self.config))
+        counts = slot_counts(self.config.slots)
         results = []
         for i in range(len(encoded)):
-            after = self._step.outputs(1)
-            self._step.run(graphs.step_inputs(encoded[i : i + 1], state), after)
-            results.append(FrameResult(**{f.name: after[f.name] for f in fields(FrameResult)}))
-            state = graphs.state_after(after)
+            frame = encoded[i : i + 1]
+
+            def step(before: TrackState, frame: TrackableWindow = frame) -> Stepped:
+                compiled = self._step((height, width), before.active.shape[1])
+                after = compiled.outputs(1)
+                compiled.run(step_graph.step_inputs(frame, before, given), after)
+                return step_graph.step_outputs(after)
+
+            result, state = step_on_few_slots(step, state, counts)
+            results.append(result)
         return results, state
 
+    def _encoder(self, canvas: Canvas) -> _Encoder:
+        if canvas not in self._encoders:
+            _check(canvas)
+            dense = self._graphs.open(
+                f"dense-{canvas[0]}x{canvas[1]}",
+                lambda tracker: encode_graph.dense_graph(tracker, *canvas),
+                self._dense,
+            )
+            detector = self._detector(self.config.padded_canvas(*canvas))
+            self._encoders[canvas] = _Encoder(dense, detector)
+        return self._encoders[canvas]
 
-class _Request:
-    """Runs one graph on tensors of torch, without copies."""
+    def _detector(self, canvas: Canvas) -> CompiledGraph:
+        if canvas not in self._detectors:
+            self._detectors[canvas] = self._graphs.open(
+                f"detect-{canvas[0]}x{canvas[1]}",
+                lambda tracker: encode_graph.detect_graph(tracker, *canvas),
+            )
+        return self._detectors[canvas]
 
-    def __init__(self, compiled: Any) -> None:
-        self._request = compiled.create_infer_request()
-        empty = {port.get_any_name(): openvino.Tensor(port.element_type, port.shape).data
-                 for port in compiled.outputs}  # fmt: skip
-        self._outputs = {
-            name.removeprefix("out_"): torch.from_numpy(array) for name, array in empty.items()
-        }
-
-    def outputs(self, frames: int) -> dict[str, Tensor]:
-        """Room for the outputs of some frames, by name."""
-        return {
-            name: x.new_empty(x.shape if name in graphs.CONSTANT else (frames, *x.shape[1:]))
-            for name, x in self._outputs.items()
-        }
-
-    def run(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
-        """Compute the outputs, in place."""
-        # The request reads them until it is done, so the inputs have to live as long.
-        held = {name: x.contiguous() for name, x in inputs.items()}
-        for prefix, tensors in (("in_", held), ("out_", outputs)):
-            for name, x in tensors.items():
-                tensor = openvino.Tensor(x.numpy(), shared_memory=True)
-                self._request.set_tensor(prefix + name, tensor)
-        self._request.infer()
-
-
-def open_openvino(
-    config: ModelConfig, sha256: str, load: Callable[[], Tracker], cache: GraphCache
-) -> OpenVinoModel:
-    """Take the graphs of a student from the cache, or convert it.
-
-    Args:
-        config: The student's, with the thresholds to track with.
-        sha256: Of its weights.
-        load: Loads the student on the CPU, with this config.
-        cache: Where graphs are kept.
-
-    Raises:
-        CheckpointError: The student cannot be loaded.
-        Exception: of any kind, from torch or OpenVINO, if the student cannot be converted.
-    """
-    core = openvino.Core()
-    loaded = functools.cache(load)
-
-    def read(data: bytes) -> Any:
-        try:
-            return core.import_model(io.BytesIO(data), "CPU", _COMPILE)
-        except RuntimeError:  # made by another build of OpenVINO
-            return None
-
-    def opened(name: str) -> Any:
-        def make() -> bytes:
-            converted = graphs.convert(graphs.graph_of(loaded(), name))
-            data = io.BytesIO()
-            core.compile_model(converted, "CPU", _COMPILE).export_model(data)
-            return data.getvalue()
-
-        return cache.get(_key(name, config, sha256, core), read, make)
-
-    return OpenVinoModel(config, *(opened(name) for name in graphs.GRAPHS))
+    def _step(self, canvas: Canvas, slots: int) -> CompiledGraph:
+        key = (*canvas, slots)
+        if key not in self._steps:
+            name = f"step-{canvas[0]}x{canvas[1]}-{slots}"
+            self._steps[key] = self._graphs.open(
+                name, lambda tracker: step_graph.step_graph(tracker, *canvas, slots)
+            )
+        return self._steps[key]
 
 
-def _key(name: str, config: ModelConfig, sha256: str, core: Any) -> str:
-    """Name of a graph's file: a hash of all that decides what is in it."""
-    packages = Path(model.__file__ or "").parent
-    code = hashlib.sha256()
-    for path in sorted([*packages.glob("net/*.py"), *packages.glob("track/*.py")]):
-        code.update(path.read_bytes())
-    code.update(Path(graphs.__file__).read_bytes())
-    decides = {
-        "weights": sha256,
-        "config": config.to_dict(),
-        "code": code.hexdigest(),
-        "compiled": _COMPILE,
-        "torch": torch.__version__,
-        "openvino": openvino.__version__,
-        "cpu": [
-            core.get_property("CPU", "FULL_DEVICE_NAME"),
-            sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
-        ],
-    }
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-    return f"{name}-{config.input_height}x{config.input_width}-{digest[:32]}"
+class _Encoder:
+    """The two graphs of encoding for one canvas."""
+
+    def __init__(self, dense: CompiledGraph, detect: CompiledGraph) -> None:
+        self._dense, self._detect = dense, detect
+        between = dense.outputs(1)
+        self._between = {name: between[name] for name in encode_graph.BETWEEN}
+
+    def encode(self, images: Tensor, valid: Tensor, statistics: Tensor) -> WindowToTrack:
+        """Encode N frames of the canvas, their patches already measured."""
+        n = len(images)
+        window = self._detect.outputs(n)
+        window["semantic"], window["quality"] = (
+            x for name, x in self._dense.outputs(n).items() if name not in self._between
+        )
+        pictures = images.permute(0, 2, 3, 1)
+        for i in range(n):
+            frame = slice(i, i + 1)
+            taken = {name: x[frame] for name, x in window.items()}
+            shared = {name: taken.pop(name) for name in ("semantic", "quality")}
+            self._dense.run(
+                {
+                    "image": pictures[frame],
+                    "valid": valid[frame],
+                    "statistics": statistics[frame],
+                },
+                self._between | shared,
+            )
+            self._detect.run(self._between | shared | {"valid": valid[frame]}, taken)
+        return encode_graph.window_to_track(window, statistics)
+
+
+def _check(canvas: Canvas) -> None:
+    coarsest = STRIDES[-1]
+    if any(side % coarsest or side <= 0 for side in canvas):
+        raise ValueError(
+            f"images are {canvas[0]} x {canvas[1]} pixels; both sides of a canvas have to be "
+            f"multiples of {coarsest}"
+        )

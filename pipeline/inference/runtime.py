@@ -6,19 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from model.net.config import ModelConfig
 from model.track.checkpoint import CheckpointError
-from model.track.frames import EncodedFrames, FrameResult
-from model.track.tracker import Tracker
+from model.track.frames import FrameResult, TrackableWindow
+from model.track.rules import TrackRules
 from model.track.tracks import TrackState
 from pipeline.inference.graph_cache import GraphCache, cache_folder
 
+if TYPE_CHECKING:
+    from model.track.tracker import Tracker
+
 RuntimeChoice = Literal["auto", "torch", "openvino"]
+PrecisionChoice = Literal["exact", "fast"]
 
 
 class RuntimeUnavailable(ValueError):
@@ -33,11 +37,11 @@ class Runtime(Protocol):
     def initial_state(self, batch: int) -> TrackState:
         """See `Tracker.initial_state`."""
 
-    def encode(self, images: Tensor, valid: Tensor, patches: Tensor) -> EncodedFrames:
+    def encode(self, images: Tensor, valid: Tensor, patches: Tensor) -> TrackableWindow:
         """See `Tracker.encode`."""
 
     def track(
-        self, encoded: EncodedFrames, state: TrackState
+        self, encoded: TrackableWindow, state: TrackState, rules: TrackRules | None = None
     ) -> tuple[list[FrameResult], TrackState]:
         """See `Tracker.track`."""
 
@@ -48,7 +52,8 @@ class Opened:
 
     Attributes:
         model: The student.
-        runtime: Library and version that it runs in, and what the user should know of the choice.
+        runtime: Library, version and precision that it runs in, and what the user should know of
+            the choice.
     """
 
     model: Runtime
@@ -74,6 +79,10 @@ def open_model(
     config: ModelConfig,
     sha256: str,
     load: Callable[[], Tracker],
+    *,
+    precision: PrecisionChoice = "exact",
+    canvas: tuple[int, int] | None = None,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> Opened:
     """Open a student in the runtime of the choice; `auto` falls back to PyTorch.
 
@@ -82,28 +91,36 @@ def open_model(
         device: Where PyTorch runs.
         config: The student's, with the thresholds to track with.
         sha256: Of its weights.
-        load: Loads the student on the device, with this config.
+        load: Loads the student on the device, with this config; it may be called again later.
+        precision: `fast` is bf16 in the dense part, where OpenVINO runs on a CPU that has it;
+            everywhere else it is `exact`, which is float32.
+        canvas: Height and width of the first frames; None takes those of the config.
+        notice: Called with what the user should know while it happens.
 
     Raises:
         CheckpointError: The student cannot be loaded.
         RuntimeUnavailable: OpenVINO is asked for and cannot be used.
     """
     check_runtime(choice)
-    in_torch = f"torch {torch.__version__}"
     if choice == "torch" or (choice == "auto" and device != "cpu"):
-        return Opened(load(), in_torch)
+        return _in_torch(load, precision)
     if device != "cpu":
         raise RuntimeUnavailable(
             f"model.runtime=openvino runs on CPUs, and this worker has {device}; give "
             "model.runtime=auto"
         )
     if find_spec("openvino") is None:
-        return Opened(load(), f"{in_torch}: OpenVINO, which is faster, is not installed")
+        return _in_torch(load, precision, "OpenVINO, which is faster, is not installed")
     cache = GraphCache(cache_folder())
     try:
-        from pipeline.inference.openvino_model import open_openvino
+        from pipeline.inference.compiled import CompiledGraphs
+        from pipeline.inference.openvino_model import OpenVinoModel
 
-        student = open_openvino(config, sha256, load, cache)
+        graphs = CompiledGraphs(config, sha256, load, cache, notice)
+        fast = precision == "fast" and graphs.has_bf16
+        student = OpenVinoModel(
+            graphs, canvas or (config.input_height, config.input_width), "bf16" if fast else "f32"
+        )
     except CheckpointError:
         raise
     # Tracing and conversion fail with errors of many kinds, and PyTorch does without them.
@@ -111,6 +128,19 @@ def open_model(
         reason = f"OpenVINO cannot take this model ({type(error).__name__}: {error})"
         if choice == "openvino":
             raise RuntimeUnavailable(f"{reason}; give model.runtime=torch") from error
-        return Opened(load(), f"{in_torch}: {reason}")
-    name = f"openvino {version('openvino')}"
-    return Opened(student, f"{name}: {cache.problem}" if cache.problem else name)
+        return _in_torch(load, precision, reason)
+    reasons = [] if fast or precision == "exact" else ["this CPU has no bf16, which fast needs"]
+    name = f"openvino {version('openvino')}, {'fast' if fast else 'exact'}"
+    return Opened(student, _with_reasons(name, [*reasons, cache.problem]))
+
+
+def _in_torch(load: Callable[[], Tracker], precision: PrecisionChoice, reason: str = "") -> Opened:
+    reasons = [reason]
+    if precision == "fast":
+        reasons.append("fast needs OpenVINO here")
+    return Opened(load(), _with_reasons(f"torch {torch.__version__}, exact", reasons))
+
+
+def _with_reasons(name: str, reasons: list[str]) -> str:
+    said = "; ".join(reason for reason in reasons if reason)
+    return f"{name}: {said}" if said else name

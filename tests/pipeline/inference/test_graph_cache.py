@@ -1,5 +1,6 @@
 """Kept graphs: made once, remade when damaged, and never in the way of tracking."""
 
+import fcntl
 import multiprocessing
 import os
 import time
@@ -76,6 +77,50 @@ def test_a_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
     assert cache.get("step", bytes, Maker()) == GRAPH
     assert "No space left on device" in cache.problem
     assert [p.name for p in tmp_path.iterdir()] == ["step.lock"]
+
+
+def old(path, days):
+    path.touch()
+    then = time.time() - days * 24 * 3600
+    os.utime(path, (then, then))
+    return path
+
+
+def test_graphs_that_nobody_used_for_a_month_are_removed_but_no_lock_in_use(tmp_path):
+    unused, left = old(tmp_path / "step-of-old", 31), old(tmp_path / "tmpabc", 31)
+    recent = old(tmp_path / "step-of-today", 29)
+    free, held = old(tmp_path / "a.lock", 31), old(tmp_path / "b.lock", 31)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    old(folder, 31)
+    with held.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        GraphCache(tmp_path).get("step", bytes, Maker())
+    assert not any(path.exists() for path in (unused, left, free))
+    assert all(path.exists() for path in (recent, held, folder, tmp_path / "step"))
+
+
+def test_a_graph_in_use_stays(tmp_path):
+    make = Maker()
+    cache = GraphCache(tmp_path)
+    cache.get("step", bytes, make)
+    old(tmp_path / "step", 31)
+    cache.get("step", bytes, make)
+    cache.get("other", bytes, make)
+    assert cache.get("step", bytes, make) == GRAPH
+    assert make.made == 2
+
+
+def test_a_folder_that_cannot_be_written_is_still_read(tmp_path, monkeypatch):
+    GraphCache(tmp_path).get("step", bytes, Maker())
+
+    def read_only(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", read_only)
+    make = Maker()
+    assert GraphCache(tmp_path).get("step", bytes, make) == GRAPH
+    assert make.made == 0
 
 
 def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):

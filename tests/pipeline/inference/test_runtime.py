@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from model.track.checkpoint import CheckpointError
+from model.track.slots import slot_counts
 from model.track.tracker import Tracker
-from pipeline.inference import graphs, runtime
+from pipeline.inference import compiled, graphs, openvino_model, runtime
+from pipeline.inference.compiled import CompiledGraphs
 from pipeline.inference.runtime import RuntimeUnavailable, open_model
 from tests.tiny import TINY, tiny_inputs, tiny_tracker
 
@@ -24,8 +26,16 @@ def loader(config=TINY):
     return load
 
 
-def opened(choice="openvino", device="cpu", config=TINY, load=None):
-    return open_model(choice, device, config, "of the tiny student", load or loader(config))
+def opened(choice="openvino", device="cpu", config=TINY, load=None, **options):
+    load = load or loader(config)
+    return open_model(choice, device, config, "of the tiny student", load, **options)
+
+
+def refuse_conversion(monkeypatch):
+    def broken(graph):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(graphs, "convert", broken)
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +55,25 @@ def moving_inputs(frames):
     return images, valid, patches
 
 
+def assert_encoded_alike(ours, theirs):
+    """What tracking reads of frames: tolerances of the exact runtime."""
+    for field in ("semantic", "quality", "statistics"):
+        torch.testing.assert_close(
+            getattr(theirs, field), getattr(ours, field), rtol=1e-3, atol=1e-4
+        )
+    pairs = zip(
+        (*ours.maps, ours.people.logits, ours.people.boxes, ours.people.embedding),
+        (*theirs.maps, theirs.people.logits, theirs.people.boxes, theirs.people.embedding),
+        strict=True,
+    )
+    for mine, other in pairs:
+        torch.testing.assert_close(other, mine, rtol=1e-3, atol=1e-3)
+
+
 @torch.inference_mode()
 def test_encoded_frames_are_those_of_pytorch(students):
     inputs = moving_inputs(3)
-    ours, theirs = (student.encode(*inputs) for student in students)
-    for field in fields(ours):
-        if field.name in ("maps", "detections", "dense"):
-            continue
-        torch.testing.assert_close(
-            getattr(theirs, field.name), getattr(ours, field.name), rtol=1e-3, atol=1e-4
-        )
-    pairs = zip(
-        (*ours.maps, ours.detections.logits, ours.detections.boxes, ours.detections.embedding,
-         ours.dense.logits, ours.dense.boxes),
-        (*theirs.maps, theirs.detections.logits, theirs.detections.boxes,
-         theirs.detections.embedding, theirs.dense.logits, theirs.dense.boxes),
-        strict=True,
-    )  # fmt: skip
-    for mine, other in pairs:
-        torch.testing.assert_close(other, mine, rtol=1e-3, atol=1e-3)
-    for name in ("centres", "strides", "valid"):
-        assert torch.equal(getattr(theirs.dense, name), getattr(ours.dense, name))
+    assert_encoded_alike(*(student.encode(*inputs) for student in students))
 
 
 @torch.inference_mode()
@@ -107,33 +115,97 @@ def test_kept_graphs_need_neither_the_student_nor_a_conversion(students):
     assert opened(load=load).runtime == opened().runtime
 
 
-def test_thresholds_are_part_of_the_graphs(students, monkeypatch):
-    """Other thresholds are other graphs, or a run would track with those of an earlier one."""
-    asked = []
-
-    def refuse(graph):
-        asked.append(graph)
-        raise RuntimeError("no conversion in this test")
-
-    monkeypatch.setattr(graphs, "convert", refuse)
-    found = opened("auto", config=replace(TINY, birth_threshold=0.9))
-    assert len(asked) == 1
-    assert isinstance(found.model, Tracker)
+def test_other_thresholds_need_no_conversion_and_hold(students, monkeypatch):
+    refuse_conversion(monkeypatch)
+    found = opened("openvino", config=replace(TINY, birth_threshold=1.0))
+    with torch.inference_mode():
+        encoded = found.model.encode(*moving_inputs(2))
+        results, _ = found.model.track(encoded, found.model.initial_state(1))
+    assert all((r.track_id < 0).all() for r in results)
 
 
 @torch.inference_mode()
-def test_another_canvas_is_refused(students):
+def test_another_canvas_has_graphs_of_its_own(students):
+    inputs = moving_inputs(3)
+    images, valid, patches = inputs
+    images = torch.nn.functional.pad(images, (0, 32))
+    ours, theirs = (student.encode(images, valid, patches) for student in students)
+    assert_encoded_alike(ours, theirs)
+    again = students[1].encode(*inputs)
+    assert_encoded_alike(students[0].encode(*inputs), again)
+
+
+@torch.inference_mode()
+def test_a_smaller_canvas_is_tracked_as_in_pytorch(students):
+    images, _, patches = moving_inputs(FRAMES)
+    valid = torch.tensor([[64, 60]] * FRAMES)
+    ours, theirs = (
+        student.track(student.encode(images[..., :64], valid, patches), student.initial_state(1))
+        for student in students
+    )
+    for mine, other in zip(ours[0], theirs[0], strict=True):
+        assert torch.equal(other.track_id, mine.track_id)
+        there = mine.track_id >= 0
+        torch.testing.assert_close(other.boxes[there], mine.boxes[there], rtol=0, atol=0.02)
+    assert int(ours[1].next_id) > 1, "the test tracks nothing"
+
+
+@torch.inference_mode()
+def test_a_canvas_that_no_graph_can_have_is_refused(students):
     images, valid, patches = tiny_inputs(1)
-    with pytest.raises(ValueError, match=r"images are \(32, 96\), the graphs take \(64, 96\)"):
-        students[1].encode(images[:, :, :32], valid, patches)
+    with pytest.raises(ValueError, match=r"images are 40 x 96 pixels.*multiples of 32"):
+        students[1].encode(images[:, :, :40], valid, patches)
+
+
+def test_a_conversion_is_told_before_it_begins_and_kept_graphs_are_not(students, monkeypatch):
+    refuse_conversion(monkeypatch)
+    told = []
+    assert opened("openvino", notice=told.append).runtime.endswith(", exact")
+    assert not told
+    opened("auto", config=replace(TINY, velocity_rate=0.1), notice=told.append)
+    assert told == ["converting the model for this CPU, once, about 10 s"]
+
+
+def test_the_picture_of_the_first_video_chooses_the_graphs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(CompiledGraphs, "open", lambda self, name, *rest: asked.append(name))
+    monkeypatch.setattr(openvino_model, "_Encoder", lambda dense, detect: None)
+    opened("openvino", canvas=(64, 64))
+    # Behind the dense part maps are padded to the canvas of the config.
+    assert asked == ["dense-64x64", "detect-64x96", f"step-64x96-{slot_counts(TINY.slots)[0]}"]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("has_bf16", "runtime"),
+    [(True, ", fast"), (False, ", exact: this CPU has no bf16, which fast needs")],
+)
+def test_fast_is_bf16_in_the_dense_part_where_the_cpu_has_it(monkeypatch, has_bf16, runtime):
+    numbers = {}
+    original = CompiledGraphs.open
+
+    def spy(self, name, of, number="f32"):
+        numbers[name.split("-")[0]] = number
+        return original(self, name, of)  # a CPU of this test may have no bf16
+
+    monkeypatch.setattr(CompiledGraphs, "open", spy)
+    monkeypatch.setattr(compiled, "has_bf16", lambda core: has_bf16)
+    found = opened("auto", precision="fast")
+    assert found.runtime.endswith(runtime)
+    number = "bf16" if has_bf16 else "f32"
+    assert numbers == {"dense": number, "detect": "f32", "step": "f32"}
+
+
+def test_fast_in_pytorch_is_exact_and_says_so():
+    found = opened("torch", precision="fast")
+    assert isinstance(found.model, Tracker)
+    assert found.runtime.endswith(", exact: fast needs OpenVINO here")
 
 
 def test_auto_falls_back_to_pytorch_and_says_why(monkeypatch):
-    def broken(graph):
-        raise RuntimeError("no such operation")
-
-    monkeypatch.setattr(graphs, "convert", broken)
-    other = replace(TINY, keep_threshold=0.123)  # no graph of it is kept
+    refuse_conversion(monkeypatch)
+    # No graph of it is kept.
+    other = replace(TINY, keep_threshold=0.123, velocity_rate=0.3)
     found = opened("auto", config=other)
     assert isinstance(found.model, Tracker)
     assert found.model.config.keep_threshold == 0.123
@@ -163,7 +235,7 @@ def test_weights_that_cannot_be_used_are_no_reason_to_fall_back():
         raise CheckpointError("damaged")
 
     with pytest.raises(CheckpointError, match="damaged"):
-        opened("auto", config=replace(TINY, keep_threshold=0.321), load=load)
+        opened("auto", config=replace(TINY, velocity_rate=0.4), load=load)
 
 
 def test_the_graphs_take_one_stream(students):
