@@ -1,4 +1,4 @@
-"""Measure one ability of a student: `vsdmot measure detection`, `semantics` or `quality`."""
+"""Measure one ability of a student: `vsdmot measure detection`, `semantics`, `quality`, `still`."""
 
 import sys
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from jobs.measure_degraded import run_degraded
     from jobs.measure_detection import run_detection
+    from jobs.measure_still import run_still
     from model.allocator import keep_large_blocks
     from model.teach.teacher import TeacherError
     from model.track.checkpoint import CheckpointError
@@ -28,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(config.threads)
     keep_large_blocks()
     try:
-        return run_detection(config) if config.what == "detection" else run_degraded(config)
+        runs = {"detection": run_detection, "still": run_still}
+        return runs.get(config.what, run_degraded)(config)
     except (
         CheckpointError,
         DetectorError,

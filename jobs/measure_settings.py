@@ -28,7 +28,8 @@ class MeasureConfig:
         detectors: for detection: detectors of other projects, NAME@FILE each: a YOLOX .onnx or an
             OpenVINO SSD .xml.
         frames: for semantics and quality: number of frames of each sequence, in groups of four
-            successive frames.
+            successive frames. For still: number of frames of each sequence that quiet video is made
+            of, five times as many.
         apart: names of sequences that are left out of the rows over all sequences.
         kinds: for semantics and quality: kinds of degradation.
         teacher: for semantics: teacher.model of the distillation of the student.
@@ -42,10 +43,11 @@ class MeasureConfig:
         "Measure one ability of a student. detection: AP on stills and single frames, beside "
         "other detectors. semantics: similarity of its features on degraded frames to the "
         "teacher's features on clean frames. quality: rank correlation of its quality with the "
-        "severity of degradations."
+        "severity of degradations. still: scores with and without still.skip, on the sequences "
+        "and on mostly quiet video made of them."
     )
 
-    what: Literal["detection", "semantics", "quality"]
+    what: Literal["detection", "semantics", "quality", "still"]
     data: str
     weights: str = "weights/vsdmot-nano.safetensors"
     output: str = "runs/measure"

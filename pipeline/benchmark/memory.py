@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import psutil
@@ -25,13 +23,13 @@ from pipeline.benchmark.plan import EvalSettings, plan_cells
 from pipeline.benchmark.run_trackers import run_trackers
 from pipeline.datasets.mot import Sequence as Clip
 from pipeline.degrade.conditions import Condition
+from pipeline.speed.peak_memory import peak_memory
 from pipeline.storage import files as storage
 from pipeline.trackers.peers import track_detections
 from pipeline.trackers.runners import joined
 from pipeline.trackers.spec import FILES, PUBLIC, TrackerSpec
 
 _FRAMES = 24  # enough, because windows after the first reuse its memory
-_EVERY_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ def _measure(tracker: TrackerSpec, clip: Clip, settings: EvalSettings) -> Memory
     torch.set_num_threads(1)
     keep_large_blocks()
     before = psutil.Process().memory_info().rss
-    with _peak() as highest:
+    with peak_memory() as highest:
         if tracker.kind == PUBLIC:
             detections = clip.detections
         else:
@@ -109,22 +107,3 @@ def _measure(tracker: TrackerSpec, clip: Clip, settings: EvalSettings) -> Memory
                 tracker.peer, detections, settings.length(clip), clip.frame_rate, settings.trusted
             )
     return MemoryUse((highest[0] - before) / 1e6, highest[0] / 1e6)
-
-
-@contextmanager
-def _peak() -> Iterator[Sequence[int]]:
-    """Sample the resident memory of this process; the one element is the peak in bytes so far."""
-    process, over = psutil.Process(), threading.Event()
-    highest = [process.memory_info().rss]
-
-    def sample() -> None:
-        while not over.wait(_EVERY_S):
-            highest[0] = max(highest[0], process.memory_info().rss)
-
-    thread = threading.Thread(target=sample, name="memory", daemon=True)
-    thread.start()
-    try:
-        yield highest
-    finally:
-        over.set()
-        thread.join()

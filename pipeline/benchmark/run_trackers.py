@@ -14,9 +14,9 @@ import torch
 
 from model.track.tracker import Tracker
 from pipeline.benchmark.plan import EvalSettings
-from pipeline.benchmark.speed import count_gflops, count_parameters
 from pipeline.datasets.mot import Sequence
 from pipeline.degrade.conditions import Condition
+from pipeline.speed.cost import count_gflops, count_parameters
 from pipeline.trackers.detectors import Detector, open_detector
 from pipeline.trackers.runners import DetectorRun, StudentRun, TrackerOutput
 from pipeline.trackers.sequence_frames import SequenceFrames
@@ -58,15 +58,21 @@ def run_trackers(
             students.setdefault(tracker.path, []).append(tracker.variant)
     detectors = [t for t in trackers if t.kind == DETECTOR]
     loaded = {path: _student(path, settings.device) for path in students}
-    canvases = {(t.config.input_height, t.config.input_width) for t, _ in loaded.values()}
+    sides = sequence.height, sequence.width
+    canvases = {path: t.config.canvas_for(*sides) for path, (t, _) in loaded.items()}
     frames = SequenceFrames(
-        sequence, condition, settings.frames, canvases, bool(detectors), f"{settings.output}/codec"
+        sequence,
+        condition,
+        settings.frames,
+        set(canvases.values()),
+        bool(detectors),
+        f"{settings.output}/codec",
     )
     runs: dict[str, StudentRun | DetectorRun] = {}
     for path, variants in students.items():
         model = loaded[path][0]
         names = sorted(set(variants))
-        box = frames.letterboxes[model.config.input_height, model.config.input_width]
+        box = frames.letterboxes[canvases[path]]
         runs[path] = StudentRun(model, names, sequence.name, condition, box, settings.device)
     runs |= {t.path: DetectorRun(_detector(t.path)) for t in detectors}
 

@@ -2,7 +2,7 @@
 
 Fields may be added; their meaning never changes. Metadata of each file has ``schema_version``.
 Boxes are pixels of the displayed frame, ``x, y`` the top-left corner, ``w, h`` positive;
-``frame_index`` counts decoded frames from 0; times are seconds from the video's timestamps.
+``frame_index`` counts the frames of the file from 0; times are seconds from the video's timestamps.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ _FRAME_FIELDS = [
     ("contrast", pa.float32()),
     ("semantic_weight", pa.float32()),
     ("num_tracks", pa.int32()),
+    # False for a still frame, which repeats the values and boxes of the last encoded one.
+    ("encoded", pa.bool_()),
 ]
 FRAMES = _schema(_FRAME_FIELDS, [name for name, _ in _FRAME_FIELDS])
 
@@ -80,7 +82,9 @@ MANIFEST = _schema([*_PROBE_FIELDS, ("error", pa.string())], _FILE_FIELDS)
 _VIDEO_FIELDS = [
     ("status", pa.string()),  # "ok"; "partial": decoding stopped before the end
     ("error", pa.string()),  # the reason why it stopped
-    ("frames_decoded", pa.int64()),
+    ("frames_decoded", pa.int64()),  # frames read, those that sample.fps leaves out among them
+    ("frames_tracked", pa.int64()),  # those with a row in `frames`
+    ("frames_encoded", pa.int64()),  # those of them that are not still
     ("video_s", pa.float64()),  # seconds of footage in the frames decoded
     ("num_tracks", pa.int64()),
     ("track_length_mean", pa.float64()),  # frames in which a track has a box

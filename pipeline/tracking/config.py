@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -29,6 +30,36 @@ class TrackerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleConfig:
+    """Which frames are tracked. It changes results.
+
+    Attributes:
+        fps: frames tracked in each second of video, on the file's own clock; null: all. Frames
+            between are not decoded where the codec allows.
+    """
+
+    fps: Annotated[float, Range(0, math.inf, above=True, below=True)] | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class StillConfig:
+    """What is done about stretches in which nothing moves. It changes results.
+
+    Attributes:
+        skip: auto: a frame that differs from the last encoded one by no more than noise is not
+            encoded, and its tracks stay where they are; at least one frame a second is encoded.
+    """
+
+    skip: Literal["auto", "off"] = "auto"
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeConfig:
     """Sizes of batches and queues of frames. They do not change results.
 
@@ -46,13 +77,17 @@ class DecodeConfig:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """What computes the student. It does not change results beyond rounding.
+    """What computes the student.
 
     Attributes:
-        runtime: auto: OpenVINO on CPUs where it is installed, else PyTorch.
+        runtime: auto: OpenVINO on CPUs where it is installed, else PyTorch. It does not change
+            results beyond rounding.
+        precision: exact: float32. fast: bf16 in the dense part, in OpenVINO on CPUs and on GPUs
+            that have bf16, else exact; it changes results.
     """
 
     runtime: Literal["auto", "torch", "openvino"] = "auto"
+    precision: Literal["exact", "fast"] = "exact"
 
     def __post_init__(self) -> None:
         check(self)
@@ -70,6 +105,8 @@ class TrackConfig:
         retry_dead_letters: try the dead letters of earlier runs again.
         probe_threads: number of headers read at the same time.
         tracker: thresholds of tracks.
+        sample: which frames are tracked.
+        still: what is done about stretches in which nothing moves.
         model: what computes the student.
         decode: sizes of batches and queues.
         limits: bounds on a file.
@@ -89,6 +126,8 @@ class TrackConfig:
     retry_dead_letters: bool = False
     probe_threads: Annotated[int, Range(1, 256)] = 16
     tracker: TrackerConfig = TrackerConfig()
+    sample: SampleConfig = SampleConfig()
+    still: StillConfig = StillConfig()
     model: RuntimeConfig = RuntimeConfig()
     decode: DecodeConfig = DecodeConfig()
     limits: Limits = Limits()

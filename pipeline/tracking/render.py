@@ -44,7 +44,8 @@ def render(
 ) -> Overlay:
     """Write the annotated video (H.264 in mp4) and the contact sheet (PNG).
 
-    The video ends at the first frame that has no row in `frames`, because it was not tracked.
+    Frames without a row in `frames` are left out: sampling has not tracked them. The video ends
+    with the last row.
 
     Args:
         pictures: The source's frames in order.
@@ -85,13 +86,19 @@ class _Artist:
         self._corners = np.stack([x, y, x + w, y + h], axis=1)
         quality = frames["quality"].to_pylist()
         self._quality = dict(zip(frames["frame_index"].to_pylist(), quality, strict=True))
+        self._last = max(self._quality, default=-1)
+        # Tables of earlier versions lack the column: all their frames were encoded.
+        encoded = frames["encoded"].to_pylist() if "encoded" in frames.column_names else []
+        self._still = {i for i, fresh in zip(self._quality, encoded, strict=False) if not fresh}
         self._annotators: tuple[Any, ...] = ()
 
     def drawn(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
         """The tracked frames with all annotations, as BGR."""
         for index, time_s, picture in pictures:
-            if index not in self._quality:
+            if index > self._last:
                 return
+            if index not in self._quality:
+                continue
             # supervision draws on BGR in place.
             scene = np.ascontiguousarray(picture[..., ::-1])
             yield index, time_s, self._draw(scene, index)
@@ -114,7 +121,7 @@ class _Artist:
         scene = box.annotate(scene, seen)
         scene = label.annotate(scene, seen, labels=names)
         self.boxes_drawn += int(last - first)
-        return _quality_bar(scene, float(self._quality[index]))
+        return _quality_bar(scene, float(self._quality[index]), index in self._still)
 
 
 def _annotators(width: int, height: int) -> tuple[Any, ...]:
@@ -138,8 +145,11 @@ def _annotators(width: int, height: int) -> tuple[Any, ...]:
     )
 
 
-def _quality_bar(scene: Array, quality: float) -> Array:
-    """Draw a bar at the top left, whose length is the quality, from red (0) to green (1)."""
+def _quality_bar(scene: Array, quality: float, still: bool) -> Array:
+    """Draw a bar at the top left, whose length is the quality, from red (0) to green (1).
+
+    Its text tells a still frame, whose values are those of the last encoded one.
+    """
     height, width = scene.shape[:2]
     margin, thick = max(1, height // 60), max(2, height // 36)
     length = max(2, width // 4)
@@ -152,7 +162,7 @@ def _quality_bar(scene: Array, quality: float) -> Array:
     where = sv.Point(margin + length // 2, margin + thick + max(4, height // 50))
     return sv.draw_text(
         scene,
-        f"quality {quality:.2f}",
+        f"quality {quality:.2f}" + (", still" if still else ""),
         where,
         text_color=sv.Color.WHITE,
         text_scale=max(0.3, height / 1100),

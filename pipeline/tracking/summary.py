@@ -24,6 +24,7 @@ class RunSummary:
         dead: Dead letters of this run.
         dead_before: Dead letters among the skipped.
         done, partial: Videos tracked by this run, and those of them that are not whole.
+        frames, frames_encoded: Frames read, and those of them that were encoded.
         unread: Videos on which storage failed; the next run tries them again.
         planned, finished: Videos that this run had to track, and those that have a result.
         seconds: Seconds of the workers by stage. "decode" is how long the model waited for frames.
@@ -41,6 +42,7 @@ class RunSummary:
     planned: int = 0
     finished: int = 0
     frames: int = 0
+    frames_encoded: int = 0
     video_s: float = 0.0
     num_tracks: int = 0
     decode_busy_s: float = 0.0
@@ -59,6 +61,7 @@ class RunSummary:
         self.done += 1
         self.partial += result.outcome == "partial"
         self.frames += result.frames
+        self.frames_encoded += result.frames_encoded
         self.video_s += result.video_s
         self.num_tracks += result.num_tracks
         self.decode_busy_s += result.decode_busy_s
@@ -90,6 +93,7 @@ class RunSummary:
             "videos_skipped": self.skipped,
             "dead_letters": self.dead,
             "frames": self.frames,
+            "frames_encoded": self.frames_encoded,
             "tracks": self.num_tracks,
             "frames_per_second": self.frames_per_second,
             "times_real_time": self.times_real_time,
@@ -113,6 +117,9 @@ class RunSummary:
         if self.left:
             table.add_row("left", f"{self.left}: run again")
         table.add_row("frames, tracks", f"{self.frames}, {self.num_tracks}")
+        if self.frames_encoded < self.frames:
+            share = 100 * self.frames_encoded / self.frames
+            table.add_row("frames encoded", f"{share:.1f} %")
         table.add_row(
             "speed",
             f"{self.frames_per_second:.1f} frames/s, {self.times_real_time:.1f} x real time, "

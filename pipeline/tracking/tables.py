@@ -13,7 +13,7 @@ import torch
 
 from model.net.letterbox import Letterbox
 from model.net.quality import STATISTICS
-from model.track.frames import EncodedFrames, FrameResult
+from model.track.frames import FrameResult, TrackableWindow
 from pipeline.storage.schema import FRAMES, TRACKS
 from pipeline.tracking.spool import TableSpool
 from pipeline.video.decode import Frame
@@ -48,6 +48,7 @@ class VideoTables:
         """
         self._info = info
         self._quality = array("f")
+        self._encoded = 0
         self._lengths = np.zeros(0, np.int32)  # of each track, by its id
         self._first_s = self._last_s = 0.0
         with ExitStack() as stack:
@@ -71,6 +72,7 @@ class VideoTables:
         if not self._quality:
             self._first_s = float(times[0])
         self._last_s = float(times[-1])
+        self._encoded += int(window.frames["encoded"].sum())
         self._quality.frombytes(window.frames["quality"].astype(np.float32).tobytes())
         ids, counts = np.unique(window.tracks["track_id"], return_counts=True)
         if len(ids) and ids[-1] >= len(self._lengths):
@@ -84,7 +86,8 @@ class VideoTables:
 
         Args:
             low_quality_below: Frames of lower quality count in low_quality_share.
-            measured: Fields that the rows do not have, and `elapsed_s` for the rate.
+            measured: Fields that the rows do not have, `frames_decoded` among them, and `elapsed_s`
+                for the rate.
         """
         quality = np.frombuffer(self._quality, np.float32)
         lengths = self._lengths[self._lengths > 0]
@@ -93,7 +96,8 @@ class VideoTables:
         elapsed_s = fields.pop("elapsed_s")
         return {
             **asdict(self._info),
-            "frames_decoded": len(quality),
+            "frames_tracked": len(quality),
+            "frames_encoded": self._encoded,
             "num_tracks": len(lengths),
             "track_length_mean": float(lengths.mean()) if len(lengths) else None,
             "track_length_median": float(np.median(lengths)) if len(lengths) else None,
@@ -104,7 +108,7 @@ class VideoTables:
             "quality_p50": p50,
             "quality_p95": p95,
             "low_quality_share": float((quality < low_quality_below).mean()),
-            "frames_per_second": len(quality) / max(elapsed_s, 1e-9),
+            "frames_per_second": fields["frames_decoded"] / max(elapsed_s, 1e-9),
             **fields,
         }
 
@@ -119,7 +123,7 @@ class VideoTables:
 
 def window_rows(
     window: Sequence[Frame],
-    encoded: EncodedFrames,
+    encoded: TrackableWindow,
     results: Sequence[FrameResult],
     letterbox: Letterbox,
     classes: Sequence[str],
@@ -133,32 +137,31 @@ def window_rows(
         letterbox: Map between canvas and frame.
         classes: Class names by label.
     """
-    track_id = _stack([r.track_id for r in results])  # (N, M), as the next three arrays
-    scores = _stack([r.scores for r in results])
-    labels = _stack([r.labels for r in results])
-    weights = _stack([r.semantic_weight for r in results])
-    canvas = _stack([r.boxes for r in results])  # (N, M, 4)
+    # Slots of all frames in one row; their number may change from frame to frame.
+    row = np.repeat(np.arange(len(results)), [r.track_id.shape[1] for r in results])
+    track_id = _joined([r.track_id[0] for r in results])
     index = np.array([frame.index for frame in window], np.int64)
     time_s = np.array([frame.time_s for frame in window], np.float64)
 
-    row, slot = np.nonzero(track_id >= 0)
-    order = np.lexsort((track_id[row, slot], row))
-    row, slot = row[order], slot[order]
-    boxes = letterbox.to_source(canvas[row, slot]).astype(np.float32)
+    shown = np.flatnonzero(track_id >= 0)
+    shown = shown[np.lexsort((track_id[shown], row[shown]))]
+    canvas = _joined([r.boxes[0] for r in results])
+    boxes = letterbox.to_source(canvas[shown]).astype(np.float32)
     size = boxes[:, 2:] - boxes[:, :2]
     inside = (size > 0).all(axis=1)  # clipping makes a box in the padding empty
-    row, slot, boxes, size = row[inside], slot[inside], boxes[inside], size[inside]
+    shown, boxes, size = shown[inside], boxes[inside], size[inside]
+    row = row[shown]
     tracks = {
         "frame_index": index[row],
         "time_s": time_s[row],
-        "track_id": track_id[row, slot],
+        "track_id": track_id[shown],
         "x": boxes[:, 0],
         "y": boxes[:, 1],
         "w": size[:, 0],
         "h": size[:, 1],
-        "score": scores[row, slot],
-        "class_name": np.array(classes, object)[labels[row, slot]],
-        "semantic_weight": weights[row, slot],
+        "score": _joined([r.scores[0] for r in results])[shown],
+        "class_name": np.array(classes, object)[_joined([r.labels[0] for r in results])[shown]],
+        "semantic_weight": _joined([r.semantic_weight[0] for r in results])[shown],
     }
     statistics = encoded.statistics.float().cpu().numpy()
     frames = {
@@ -166,13 +169,14 @@ def window_rows(
         "time_s": time_s,
         "quality": encoded.quality.float().cpu().numpy(),
         **{name: statistics[:, column] for column, name in enumerate(STATISTICS)},
-        "semantic_weight": _stack([r.frame_weight for r in results]),
+        "semantic_weight": _joined([r.frame_weight for r in results]),
         "num_tracks": np.bincount(row, minlength=len(window)).astype(np.int32),
+        "encoded": np.ones(len(window), bool),
     }
     return WindowRows(tracks, frames)
 
 
-def _stack(rows: Sequence[torch.Tensor]) -> np.ndarray:
-    """Join N tensors (1, …) to an array (N, …), with one transfer from the device."""
-    stacked = torch.cat(list(rows))
-    return (stacked.float() if stacked.is_floating_point() else stacked).cpu().numpy()
+def _joined(parts: Sequence[torch.Tensor]) -> np.ndarray:
+    """Join tensors (m, …) along their first axis, with one transfer from the device."""
+    whole = torch.cat(list(parts))
+    return (whole.float() if whole.is_floating_point() else whole).cpu().numpy()

@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,14 +17,24 @@ from model.allocator import keep_large_blocks
 from model.net.config import ModelConfig
 from model.net.letterbox import Letterbox
 from model.track.checkpoint import CheckpointError, file_sha256, read_metadata
-from model.track.tracker import Tracker
+from model.track.rules import TrackRules
 from model.version import code_version
-from pipeline.inference.runtime import Opened, Runtime, RuntimeChoice, open_model
+from pipeline.inference.runtime import (
+    Opened,
+    PrecisionChoice,
+    Runtime,
+    RuntimeChoice,
+    open_model,
+)
 from pipeline.storage import files as storage
+from pipeline.tracking.carry import last_frame, next_window, with_carried
 from pipeline.tracking.tables import VideoTables, WindowRows, window_rows
 from pipeline.video.decode import Frame, FrameStream
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
+
+if TYPE_CHECKING:
+    from model.track.tracker import Tracker
 
 Report = Callable[[str, int], None]
 """Called with a video's id and the number of its frames that are tracked so far."""
@@ -42,10 +51,14 @@ class TrackSettings:
         config_hash: Hash of the settings that decide results.
         window: Frames encoded as one batch.
         queue_size: Greatest number of decoded frames that wait for the model.
+        decode_threads: Threads of libav for one video; 0 is one for each core of the machine.
         low_quality_below: A frame of lower quality counts as low-quality.
         birth_threshold, keep_threshold, miss_tolerance: None takes the value of the checkpoint.
+        sample_fps: Frames tracked a second of video; None tracks all.
+        skip_still: Whether frames that show nothing new are carried instead of encoded.
         device: "cpu" or "cuda".
-        runtime: What the student runs in; see `open_model`.
+        runtime, precision: What the student runs in; see `open_model`.
+        first_picture: Height and width of the first video, for which the model is made ready.
         limits: Bounds on one video.
         run: Name of this run in the ledger of attempts.
         in_process: Whether the worker runs in the driver's process.
@@ -58,12 +71,17 @@ class TrackSettings:
     config_hash: str = ""
     window: int = 8
     queue_size: int = 32
+    decode_threads: int = 0
     low_quality_below: float = 0.5
     birth_threshold: float | None = None
     keep_threshold: float | None = None
     miss_tolerance: int | None = None
+    sample_fps: float | None = None
+    skip_still: bool = True
     device: str = "cpu"
     runtime: RuntimeChoice = "auto"
+    precision: PrecisionChoice = "exact"
+    first_picture: tuple[int, int] | None = None
     limits: Limits = field(default_factory=Limits)
     run: str = "run"
     in_process: bool = False
@@ -94,8 +112,14 @@ def open_tracker(settings: TrackSettings) -> Tracker:
         return _load(path, settings)
 
 
-def open_runtime(settings: TrackSettings) -> Opened:
+def open_runtime(
+    settings: TrackSettings, notice: Callable[[str], None] = lambda text: None
+) -> Opened:
     """Load the student in the runtime of the settings, otherwise as `open_tracker`.
+
+    Args:
+        settings: Their weights, thresholds, device, runtime, precision and first picture are used.
+        notice: Called with what the user should know while it happens.
 
     Raises:
         CheckpointError: The file is missing, damaged, or has another hash than the settings say.
@@ -110,12 +134,24 @@ def open_runtime(settings: TrackSettings) -> Opened:
                 f"{settings.weights} is not the file this run was started with "
                 f"(sha256 {settings.model_sha256[:12]}…); put the same weights on every machine"
             )
-        return open_model(
-            settings.runtime, settings.device, config, sha256, lambda: _load(path, settings)
-        )
+    # Not from `path`: graphs of another canvas are made later, when a copy of a URL is gone.
+    return open_model(
+        settings.runtime,
+        settings.device,
+        config,
+        sha256,
+        lambda: open_tracker(settings),
+        precision=settings.precision,
+        canvas=config.canvas_for(*settings.first_picture) if settings.first_picture else None,
+        notice=notice,
+    )
 
 
 def _load(path: Path, settings: TrackSettings) -> Tracker:
+    # Imported here, because timm and torchvision take seconds to import, and graphs that are kept
+    # need neither.
+    from model.track.tracker import Tracker
+
     tracker, _ = Tracker.load(path, settings.device)
     tracker.config = _with_thresholds(tracker.config, settings)
     return tracker
@@ -129,12 +165,13 @@ def _with_thresholds(config: ModelConfig, settings: TrackSettings) -> ModelConfi
 
 @dataclass(slots=True)
 class Spent:
-    """Seconds that tracking a video has taken so far, and how decoding ended.
+    """Seconds that tracking a video has taken so far, and how far decoding came.
 
     Attributes:
         decode_wait_s: Seconds in which the model waited for frames.
         decode_busy_s: Seconds in which the decode thread worked.
         encode_s, step_s: Seconds of encoding and stepping.
+        frames_decoded: Frames read, also those that sampling leaves out.
         error: The reason why decoding stopped before the end of the video; None if it did not.
     """
 
@@ -142,6 +179,7 @@ class Spent:
     decode_busy_s: float = 0.0
     encode_s: float = 0.0
     step_s: float = 0.0
+    frames_decoded: int = 0
     error: str | None = None
 
 
@@ -155,13 +193,15 @@ def tracked_windows(
     """Track one whole video from its start; yields the rows of one window of frames after another.
 
     A thread decodes ahead of the model. `window` frames are encoded as one batch, then stepped one
-    by one. The thread ends with the iterator, so an iterator that is left early has to be closed.
+    by one; still frames between them are carried. The thread ends with the iterator, so an iterator
+    that is left early has to be closed.
 
     Args:
         tracker: On the settings' device.
         info: The video.
-        settings: Its window, queue size, limits and device are used.
-        spent: Updated after each window; `error` and `decode_busy_s` are set at the end.
+        settings: What is not about weights and output is used.
+        spent: Updated after each window; `error`, `frames_decoded` and `decode_busy_s` are set at
+            the end.
         deadline: Value of `time.monotonic` after which no frame is waited for.
 
     Raises:
@@ -172,29 +212,63 @@ def tracked_windows(
     config = tracker.config
     device = torch.device(settings.device)
     state = tracker.initial_state(1)
-    canvas = config.input_height, config.input_width
-    with FrameStream(info, *canvas, settings.queue_size, settings.limits, deadline) as stream:
+    canvas = config.canvas_for(info.height, info.width)
+    rules = sampled_rules(config, info, settings.sample_fps)
+    last: WindowRows | None = None
+    with FrameStream(
+        info,
+        *canvas,
+        settings.queue_size,
+        settings.limits,
+        deadline,
+        settings.decode_threads,
+        settings.sample_fps,
+        settings.skip_still,
+    ) as stream:
         frames = iter(stream)
         while True:
             mark = time.perf_counter()
-            window = list(islice(frames, settings.window))
+            window = next_window(frames, settings.window)
             spent.decode_wait_s += time.perf_counter() - mark
             if not window:
                 break
-            # Not around `yield`, because the caller's code runs there.
-            with torch.inference_mode():
-                mark = time.perf_counter()
-                box = stream.letterbox
-                encoded = tracker.encode(*batch_window(window, box, device))
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)  # otherwise encoding is timed as stepping
-                spent.encode_s += time.perf_counter() - mark
-                mark = time.perf_counter()
-                results, state = tracker.track(encoded, state)
-                rows = window_rows(window, encoded, results, box, config.classes)
-                spent.step_s += time.perf_counter() - mark
-            yield rows
+            fresh = [frame for frame in window if not frame.still]
+            rows = None
+            if fresh:
+                # Not around `yield`, because the caller's code runs there.
+                with torch.inference_mode():
+                    mark = time.perf_counter()
+                    box = stream.letterbox
+                    encoded = tracker.encode(*batch_window(fresh, box, device))
+                    if device.type == "cuda":
+                        torch.cuda.synchronize(device)  # otherwise encoding is timed as stepping
+                    spent.encode_s += time.perf_counter() - mark
+                    mark = time.perf_counter()
+                    results, state = tracker.track(encoded, state, rules)
+                    rows = window_rows(fresh, encoded, results, box, config.classes)
+                    spent.step_s += time.perf_counter() - mark
+            before, last = last, last if rows is None else last_frame(rows)
+            yield with_carried(window, rows, before)
         spent.error, spent.decode_busy_s = stream.error, stream.decode_seconds
+        spent.frames_decoded = stream.decoded
+
+
+def sampled_rules(config: ModelConfig, info: VideoInfo, fps: float | None) -> TrackRules | None:
+    """Thresholds for some frames a second; None if those of the config hold.
+
+    The miss tolerance is kept in seconds. Of the config it is a number of frames, which is turned
+    to seconds by the rate of the video, so that sampling does not change how long a track may be
+    unseen.
+
+    Args:
+        config: Of the student.
+        info: The video.
+        fps: Frames tracked a second; None for all.
+    """
+    if fps is None or info.fps is None or fps >= info.fps or not config.miss_tolerance:
+        return None
+    tolerance = max(1, round(config.miss_tolerance * fps / info.fps))
+    return replace(TrackRules.of(config), miss_tolerance=tolerance)
 
 
 def track_video(

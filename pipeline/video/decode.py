@@ -12,18 +12,24 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 from model.net.letterbox import Letterbox
+from pipeline.video.clock import Clock
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
 from pipeline.video.picture import fit, luma_patches
 from pipeline.video.probe import ProbeError, indexed_frames, open_video
+from pipeline.video.sampling import PacketFilter, TimeGrid
+from pipeline.video.still import StillDetector
 
 _POLL_S = 0.1  # a thread that waits for room checks this often whether it should stop
 _STOP_WITHIN_S = 10.0  # a thread that takes longer to stop hangs in libav or in a read
-_JUMP_BACK_S = 1.0  # a timestamp this far behind the last one starts a new clock
 _EARLY_END_S = 1.0  # a video may end this much before its header's duration: audio may be longer
 _HEADER_DURATION = frozenset({"mp4", "matroska", "asf", "flv"})  # elsewhere libav estimates it
+
+
+_NO_PICTURE = np.empty((0, 0, 3), np.uint8), np.empty((0, 0, 0), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +37,19 @@ class Frame:
     """One picture ready for the model.
 
     Attributes:
-        index: decoded frames before this one.
+        index: frames of the file before this one; those that are left out count.
         time_s: seconds since the start of the video, from its own timestamps.
-        image: (input_height, input_width, 3) uint8 RGB, letterboxed, upright.
+        image: (input_height, input_width, 3) uint8 RGB, letterboxed, upright; empty if still.
         patches: (8, 64, 64) uint8 luma from 0 (black) to 255 (white), whatever range the file
-            stores. Cut from the stored picture before rotation and scaling.
+            stores. Cut from the stored picture before rotation and scaling. Empty if still.
+        still: whether it shows nothing new since the last frame that is not still.
     """
 
     index: int
     time_s: float
     image: np.ndarray
     patches: np.ndarray
+    still: bool = False
 
 
 class DecodeError(ValueError):
@@ -61,18 +69,35 @@ class DeadlineError(TimeoutError):
 class Decoder:
     """Decode a video's frames one after another in the calling thread.
 
-    A damaged packet is skipped and counted in `damaged`. After the last frame `error` says why
-    decoding stopped before the end of the video; it is None if decoding reached the end.
+    A damaged packet is skipped and counted in `damaged`. `decoded` counts the frames read so far;
+    those that `fps` leaves out count, though some of them need no decoding. After the last frame
+    `error` says why decoding stopped before the end of the video; it is None if it reached the end.
     """
 
-    def __init__(self, info: VideoInfo, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        info: VideoInfo,
+        limits: Limits | None = None,
+        threads: int = 0,
+        fps: float | None = None,
+    ) -> None:
+        """Take a video.
+
+        Args:
+            info: the video.
+            limits: bounds on pictures and their number.
+            threads: threads of libav; 0 is one for each core.
+            fps: frames to give a second, see `TimeGrid`; None gives all.
+        """
         self.error: str | None = None
         self.decoded = 0
         self.damaged = 0
         self._damage: str | None = None
         self._info = info
         self._limits = limits or Limits()
-        self._clock = _Clock(info.fps)
+        self._clock = Clock(info.fps)
+        self._threads = threads
+        self._fps = fps
 
     def frames(self) -> Generator[tuple[int, float, VideoFrame]]:
         """Yield index, time in seconds and the stored picture.
@@ -84,14 +109,23 @@ class Decoder:
         try:
             with open_video(self._info.uri, self._limits) as (container, stream, source):
                 stream.thread_type = "AUTO"
+                stream.codec_context.thread_count = self._threads
                 self._clock.start(stream.start_time)
+                grid = self._grid(stream)
+                skip = PacketFilter(grid, stream) if grid is not None else None
                 packets, cut_short = 0, False
                 try:
                     for packet in container.demux(stream):
                         packets += packet.size > 0
                         cut_short = packet.is_corrupt if packet.size else cut_short
+                        if skip is not None and skip.skips(packet):
+                            continue
                         for frame in self._decode(packet):
-                            yield self.decoded, self._clock.time(frame), frame
+                            if skip is not None:
+                                self._pass(skip.skipped_before(frame), stream)
+                            time_s = self._clock.time(frame.pts, frame.time_base)
+                            if grid is None or grid.takes(time_s):
+                                yield self.decoded, time_s, frame
                             self.decoded += 1
                         if self.decoded >= self._limits.max_frames:
                             self.error = (
@@ -99,6 +133,9 @@ class Decoder:
                                 f"{self._limits.max_frames}"
                             )
                             break
+                    else:
+                        if skip is not None:
+                            self._pass(skip.skipped_before(None), stream)
                 except av.FFmpegError as error:
                     self.error = f"reading stopped: {error.strerror}"
                 except Exception:
@@ -115,6 +152,17 @@ class Decoder:
             raise DecodeError(
                 f"not one frame can be decoded: {reason}; damaged packets: {self.damaged}"
             )
+
+    def _grid(self, stream: VideoStream) -> TimeGrid | None:
+        if self._fps is None:
+            return None
+        return TimeGrid(self._fps, float(stream.time_base or 0))
+
+    def _pass(self, timestamps: list[int], stream: VideoStream) -> None:
+        """Count frames that were not decoded."""
+        for pts in timestamps:
+            self._clock.time(pts, stream.time_base)
+            self.decoded += 1
 
     def _decode(self, packet: av.Packet) -> list[VideoFrame]:
         try:
@@ -148,6 +196,9 @@ class FrameStream:
         queue_size: frames decoded ahead.
         limits: bounds on pictures and their number.
         deadline: time by `time.monotonic` at which waiting for frames ends.
+        threads: threads of libav; 0 is one for each core.
+        fps: frames to give a second, see `TimeGrid`; None gives all.
+        skip_still: whether to look for still frames, which come without picture.
     """
 
     def __init__(
@@ -158,11 +209,15 @@ class FrameStream:
         queue_size: int = 16,
         limits: Limits | None = None,
         deadline: float | None = None,
+        threads: int = 0,
+        fps: float | None = None,
+        skip_still: bool = False,
     ) -> None:
         self.letterbox = Letterbox(info.height, info.width, input_height, input_width)
         self.decode_seconds = 0.0
         self._deadline = deadline
-        self._decoder = Decoder(info, limits)
+        self._decoder = Decoder(info, limits, threads, fps)
+        self._stills = StillDetector() if skip_still else None
         self._queue: queue.Queue[Frame | Exception | None] = queue.Queue(queue_size)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
@@ -174,7 +229,7 @@ class FrameStream:
 
     @property
     def decoded(self) -> int:
-        """Frames decoded so far."""
+        """Frames read so far, as `Decoder.decoded`."""
         return self._decoder.decoded
 
     @property
@@ -236,8 +291,12 @@ class FrameStream:
             scaler = VideoReformatter()
             started = time.perf_counter()
             for index, time_s, picture in frames:
-                image = fit(picture, self.letterbox, scaler)
-                item = Frame(index, time_s, image, luma_patches(picture))
+                patches = luma_patches(picture)
+                if self._stills is not None and self._stills.is_still(picture, time_s, patches):
+                    item = Frame(index, time_s, *_NO_PICTURE, still=True)
+                else:
+                    image = fit(picture, self.letterbox, scaler)
+                    item = Frame(index, time_s, image, patches)
                 self.decode_seconds += time.perf_counter() - started
                 if not self._put(item):
                     return
@@ -260,40 +319,6 @@ class FrameStream:
             except queue.Full:
                 continue
         return False
-
-
-class _Clock:
-    """Presentation times in seconds from the start of the stream, never running backwards."""
-
-    def __init__(self, fps: float | None) -> None:
-        self._step = 1 / fps if fps else 0.0
-        self._origin: int | None = None
-        self._offset = 0.0
-        self._last: float | None = None
-
-    def start(self, origin: int | None) -> None:
-        """Set the stream's first timestamp, in its ticks, if the header knows it."""
-        self._origin = origin
-
-    @property
-    def end(self) -> float:
-        """Time at which the last frame ends."""
-        return 0.0 if self._last is None else self._last + self._step
-
-    def time(self, frame: VideoFrame) -> float:
-        """Return a frame's time; without a timestamp, one frame after the last."""
-        if frame.pts is None or frame.time_base is None:
-            self._last = self.end
-            return self._last
-        if self._origin is None:
-            self._origin = frame.pts
-        now = float((frame.pts - self._origin) * frame.time_base) + self._offset
-        if self._last is not None and now < self._last - _JUMP_BACK_S:
-            # Some recorders restart their clock in mid-file: continue from the last frame.
-            self._offset += self.end - now
-            now = self.end
-        self._last = max(now, self._last or 0.0)
-        return self._last
 
 
 def iterate_frames(info: VideoInfo) -> Iterator[tuple[int, float, np.ndarray]]:

@@ -36,7 +36,7 @@ def tables(count: int, quality: float = 0.8, boxes: bool = True) -> tuple[pa.Tab
         {
             "video_id": "v", "frame_index": t, "time_s": t / 10, "quality": quality,
             "sharpness": 0.0, "noise": 0.0, "blockiness": 0.0, "luma": 0.0, "contrast": 0.0,
-            "semantic_weight": 0.5, "num_tracks": 1,
+            "semantic_weight": 0.5, "num_tracks": 1, "encoded": True,
         }
         for t in range(count)
     ]  # fmt: skip
@@ -158,3 +158,24 @@ def test_the_job_writes_video_and_sheet_beside_the_tables(tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
         render_job([f"output={tmp_path / 'none'}", "video=walk"])
     assert left.value.code == 1
+
+
+def test_frames_between_sampled_ones_are_left_out_and_still_ones_are_told(tmp_path):
+    tracks, frames = tables(10)
+    kept = pa.array([0, 3, 5])
+    frames = frames.take(kept)
+    still = frames.set_column(
+        frames.column_names.index("encoded"), "encoded", pa.array([True, False, False])
+    )
+    shown = {}
+    for name, rows in (("sampled", frames), ("still", still)):
+        video = tmp_path / f"{name}.mp4"
+        overlay = render(pictures(10), tracks, rows, video, tmp_path / f"{name}.png")
+        assert (overlay.frames, overlay.boxes) == (3, 3)
+        shown[name], at = decoded(video)
+        np.testing.assert_allclose(at, [0, 0.3, 0.5], atol=2e-3)
+    first, second = (
+        np.abs(a.astype(int) - b).max()
+        for a, b in zip(shown["sampled"][:2], shown["still"][:2], strict=True)
+    )
+    assert first < 40 < 80 < second

@@ -35,6 +35,7 @@ def windows(frames, size=256):
         tracks |= {"class_name": np.full(len(row), "person", object)}
         frame = {name: np.zeros(len(index), np.float32) for name in FRAMES.names[1:]}
         frame |= {"frame_index": index, "time_s": index / 25}
+        frame |= {"encoded": index % 3 == 0}
         frame |= {"quality": (index * 7919 % 1000 / 1000).astype(np.float32)}
         yield WindowRows(tracks, frame)
 
@@ -44,7 +45,8 @@ def summed_up(frames):
         for window in windows(frames):
             tables.add(window)
         read = [pq.read_table(table.finished()) for table in (tables.tracks, tables.frames)]
-        return tables.summary(0.5, {"elapsed_s": 2.0}), *read
+        measured = {"frames_decoded": frames, "elapsed_s": 2.0}
+        return tables.summary(0.5, measured), *read
 
 
 def test_memory_is_that_of_a_row_group_however_long_the_video(monkeypatch):
@@ -58,7 +60,7 @@ def test_memory_is_that_of_a_row_group_however_long_the_video(monkeypatch):
             for window in windows(frames):
                 tables.add(window)
                 arrow = max(arrow, pool.bytes_allocated())
-            tables.summary(0.5, {"elapsed_s": 1.0})
+            tables.summary(0.5, {"frames_decoded": frames, "elapsed_s": 1.0})
             tables.tracks.finished(), tables.frames.finished()
         python = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -76,7 +78,8 @@ def test_row_of_a_video_is_exact_over_row_groups(monkeypatch):
     monkeypatch.setattr(spool, "GROUP_ROWS", GROUP)
     row, tracks, frames = summed_up(1050)
     quality, tracks = frames["quality"].to_numpy(), tracks.to_pandas()
-    assert len(frames) == row["frames_decoded"] == 1050
+    assert len(frames) == row["frames_tracked"] == row["frames_decoded"] == 1050
+    assert row["frames_encoded"] == 350
     assert frames["frame_index"].to_pylist() == list(range(1050))
     assert len(tracks) == 1050 * PEOPLE
     assert not tracks.duplicated(["frame_index", "track_id"]).any()
