@@ -1,1 +1,1 @@
-"""Training on a GPU machine without this project: the files copied there and back."""
+"""Work on a GPU machine without this project: training, and measuring the speed of tracking."""

@@ -3,9 +3,9 @@
     FOLDER/part-0/run.py              the command to run there
                   kit.json            stages and files, see `Kit`
                   code/               the packages model and pipeline
-                  stages/NAME.json    the resolved settings of each stage, for
+                  stages/NAME.json    the resolved settings of each stage of a training, for
                                       `jobs.train --resolved`
-                  pieces/             of start weights, state and shards
+                  pieces/             of weights, and of what else the command reads
            part-1/pieces/ …
 
 A file that does not fit into the rest of a part is cut, and continues in the next part. So all
@@ -24,10 +24,11 @@ KIT = "kit.json"
 SHARDS, START, STATE = "shards", "start.safetensors", "state.safetensors"
 """Names of the joined files."""
 Device = Literal["cuda", "cpu"]
+Command = Literal["run", "gpu_run"]
 _PACKAGES = ("model", "pipeline")
 _SLACK = 500_000  # bytes reserved in the first part for kit.json and stages
 
-_RUN = '''"""Train on this machine: python3 run.py --minutes 8"""
+_RUN = '''"""The command of this kit: python3 run.py --minutes N"""
 
 import sys
 import time
@@ -37,7 +38,7 @@ if __name__ == "__main__":
     STARTED = time.monotonic()
     PART = Path(__file__).resolve().parent
     sys.path.insert(0, str(PART / "code"))
-    from pipeline.kit.run import main
+    from pipeline.kit.{command} import main
 
     sys.exit(main(sys.argv[1:], PART.parent, STARTED))
 '''
@@ -139,16 +140,18 @@ def write_kit(
     files: Mapping[str, Path | bytes],
     device: Device,
     limit: int,
+    command: Command = "run",
 ) -> Kit:
     """Write a kit; an earlier one in the folder is replaced.
 
     Args:
         folder: folder for the parts.
-        stages: in the order of training.
+        stages: in the order of training; none if the command is no training.
         configs: resolved settings by name of the stage.
         files: path or content of each file, by its name when joined.
         device: see `Kit`.
         limit: greatest size of a part in bytes.
+        command: module of this room that `run.py` calls.
 
     Raises:
         KitError: the folder holds other files, or a part is too small.
@@ -163,7 +166,7 @@ def write_kit(
         source, path = files[piece.file], folder / piece.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_slice(source, piece.start, piece.stop))
-    (first / "run.py").write_text(_RUN)
+    (first / "run.py").write_text(_RUN.format(command=command))
     (first / "stages").mkdir()
     for name, config in configs.items():
         (first / "stages" / f"{name}.json").write_text(json.dumps(config, indent=2))

@@ -30,6 +30,7 @@ class FrameCounter:
         """Start at 0 frames."""
         self._by_video: dict[str, int] = {}
         self._total = 0
+        self._notices: list[str] = []
 
     def report(self, video_id: str, frames: int) -> None:
         """Set a video's count. It may fall, because a video is tracked again if its worker died."""
@@ -39,6 +40,15 @@ class FrameCounter:
     def total(self) -> int:
         """Frames of all videos together."""
         return self._total
+
+    def notice(self, text: str) -> None:
+        """Take what the user should know; the same text of several workers counts once."""
+        if text not in self._notices:
+            self._notices.append(text)
+
+    def notices(self, start: int) -> list[str]:
+        """All notices but the first `start`."""
+        return self._notices[start:]
 
     def latest(self, count: int) -> dict[str, int]:
         """The videos that reported last, the latest at the end, and their frames so far."""
@@ -60,6 +70,10 @@ class RemoteReport:
         if now - self._last >= _REPORT_EVERY_S:
             self._last = now
             self._counter.report.remote(video_id, frames)
+
+    def notice(self, text: str) -> None:
+        """Tell the user something."""
+        self._counter.notice.remote(text)
 
 
 class RunDisplay:
@@ -125,6 +139,10 @@ class RunDisplay:
         """Set the number of frames tracked by all workers."""
         self._frames_done = max(total, self._finished_frames)
         self._draw()
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def video_finished(self, frames_expected: int | None, frames: int) -> None:
         """Count a finished video; its true length replaces that of its header."""

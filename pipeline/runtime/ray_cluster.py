@@ -42,12 +42,15 @@ def connected(
         return
     logging.getLogger("ray").setLevel(logging.ERROR)  # hides the notices of Ray's start
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": log_to_driver}
-    if environment:
-        options["runtime_env"] = {"env_vars": dict(environment)}
-    if not address:
+    if address:
+        options["runtime_env"] = {"env_vars": dict(environment or {})}
+    else:
         options |= {"num_cpus": cpus, "include_dashboard": False}
     with nullcontext() if address else on_loopback():
-        _start(address or "local", options)
+        # Processes of a new cluster inherit it. As a runtime environment it would keep them from
+        # taking the processes that Ray starts in advance.
+        with nullcontext() if address else _variables(environment or {}):
+            _start(address or "local", options)
         try:
             yield not address
         finally:
@@ -63,20 +66,29 @@ def on_loopback() -> Iterator[None]:
     flag for clusters is off, as it is by default on macOS. The flag is not a public setting, so
     the release of Ray is pinned and a test checks the sockets.
     """
-    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-    flag, value = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(variable)
-    os.environ[variable] = "0"  # for Ray's processes
-    ray_constants.ENABLE_RAY_CLUSTER = (
-        False  # for this process, which has read the variable already
-    )
+    flag = ray_constants.ENABLE_RAY_CLUSTER
+    # For this process, which has read the variable already.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with _variables({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):  # for Ray's processes
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = flag
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables of this process, which its children inherit, for the body."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = flag
-        if value is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = value
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _start(address: str, options: Mapping[str, Any]) -> None:

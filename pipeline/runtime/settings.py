@@ -17,12 +17,17 @@ class ClusterConfig:
     Attributes:
         address: Ray cluster to join, e.g. ray://head:10001 or auto; empty starts one here.
         workers: processes that share the work; 0: no Ray, all in this process. track and eval
-            take null too: one a GPU, else one a CPU with one CPU to spare. train and distill take
-            [min, max] too: as many as there is room for.
+            take null too: one a GPU, else one a CPU (eval: one less), fewer if memory is short.
+            train and distill take [min, max] too: as many as there is room for.
+        streams: track alone: videos that a worker tracks at the same time; null: on a GPU as many
+            as a short measurement finds best, on a CPU one.
+        gpu_share: track alone: share of a GPU that a worker has; with 0.5 two share one.
     """
 
     address: str = ""
     workers: Annotated[int, Range(0)] | tuple[_Some, _Some] | None = None
+    streams: Annotated[int, Range(1, 256)] | None = None
+    gpu_share: Annotated[float, Range(0, 1, above=True)] = 1.0
 
     def __post_init__(self) -> None:
         check(self)

@@ -101,7 +101,7 @@ def track(
     info = _header(uri)
     found = str(weights) if "://" in str(weights) else str(pretrained_weights(weights))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    settings = TrackSettings(found, device=device)
+    settings = TrackSettings(found, device=device, first_picture=(info.height, info.width))
     return _frames(open_runtime(settings).model, info, settings, uri)
 
 

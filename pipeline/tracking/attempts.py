@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError
 
-_RUN_DEATHS_PER_DEATH = 3  # attempts that ended with their whole run; so many count as one death
+_UNSURE_DEATHS_PER_DEATH = 3  # ends that others may be to blame for; so many count as one death
+_BESIDE = "beside"  # kind of an attempt beside other videos
 
 
 class Ledger:
@@ -27,7 +28,9 @@ class Ledger:
 
     An attempt of another run may have ended because its driver died, not because of the video, so
     it counts a third. If that run tracked in its driver's process, it counts in full: there a video
-    that kills its worker kills the run.
+    that kills its worker kills the run. An attempt beside other videos of the same worker always
+    counts a third, because each of them may have killed it. It is repeated alone, see `Places`, so
+    that only the guilty one dies again.
 
     Args:
         output: The output folder.
@@ -47,11 +50,17 @@ class Ledger:
     def deaths(self, entries: Collection[str]) -> int:
         """Number of deaths of workers that these attempts count for, rounded down."""
         full = sum(self._counts_in_full(name) for name in entries)
-        return full + (len(entries) - full) // _RUN_DEATHS_PER_DEATH
+        return full + (len(entries) - full) // _UNSURE_DEATHS_PER_DEATH
 
-    def begin(self, video_id: str) -> str:
-        """Record an attempt before its video is opened; returns its name."""
+    def begin(self, video_id: str, alone: bool = True) -> str:
+        """Record an attempt before its video is opened; returns its name.
+
+        Args:
+            video_id: The video.
+            alone: Whether the worker tracks no other video at the same time.
+        """
         kind = "process" if self._in_process else "actor"
+        kind = kind if alone else _BESIDE
         name = f"{self._run}-{kind}-{secrets.token_hex(4)}"
         record = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -77,7 +86,7 @@ class Ledger:
 
     def _counts_in_full(self, name: str) -> bool:
         run, kind, _ = name.rsplit("-", 2)
-        return run == self._run or kind == "process"
+        return kind != _BESIDE and (run == self._run or kind == "process")
 
 
 def new_run() -> str:

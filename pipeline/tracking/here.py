@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
-import torch
-
+from pipeline.inference.stream_plan import StreamPlan
 from pipeline.runtime.progress import FrameCounter, RunDisplay
-from pipeline.runtime.stop import StopRequest, guarding_main
+from pipeline.runtime.stop import Stopped, StopRequest, guarding_main
 from pipeline.tracking.plan import Segment
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import SegmentResult, VideoTracker
@@ -17,16 +18,18 @@ from pipeline.tracking.worker import SegmentResult, VideoTracker
 def run_in_process(
     segments: Sequence[Segment],
     settings: TrackSettings,
+    plan: StreamPlan,
     display: RunDisplay,
     stop: StopRequest,
     watchdog_s: float,
     give_up: Callable[[str], None],
 ) -> Iterator[SegmentResult]:
-    """Track in this process, one video after the other; yields each result.
+    """Track in this process, as many videos at once as the plan says; yields each result.
 
     Args:
         segments: Segments in this order.
-        settings: Settings of the worker; the device is chosen here.
+        settings: Settings of the worker.
+        plan: How videos share the student.
         display: Gets the number of frames after each window.
         stop: Checked after each window.
         watchdog_s: Seconds without a new frame or video after which `give_up` is called.
@@ -35,24 +38,63 @@ def run_in_process(
     Raises:
         Stopped: A signal asked for the end.
     """
-    counter = FrameCounter()
-    current = "the weights"
+    counter, one_at_a_time = FrameCounter(), threading.Lock()
+    current = ["the weights"]
     finished = 0
+    leaving = threading.Event()
 
     def report(video_id: str, frames: int) -> None:
-        counter.report(video_id, frames)
-        display.frames_at(counter.total())
+        with one_at_a_time:
+            counter.report(video_id, frames)
+            display.frames_at(counter.total())
         stop.check()
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+        if leaving.is_set():
+            raise Stopped("the results of other videos are not wanted any more")
 
     def moved() -> tuple[int, int]:
         return finished, counter.total()
 
-    with guarding_main(moved, watchdog_s, lambda: current, give_up):
-        worker = VideoTracker(replace(settings, device=device, in_process=True), report)
-        for segment in segments:
+    with guarding_main(moved, watchdog_s, lambda: ", ".join(current), give_up):
+        worker = VideoTracker(replace(settings, in_process=True), report, display.say, plan)
+        current.clear()
+
+        def track(segment: Segment) -> SegmentResult:
             stop.check()
-            current = segment.info.relative_path
-            yield worker.track(segment.info)
+            current.append(segment.info.relative_path)
+            try:
+                return worker.track(segment.info)
+            finally:
+                current.remove(segment.info.relative_path)
+
+        for result in _in_threads(track, segments, plan.streams, leaving):
+            yield result
             finished += 1
+
+
+def _in_threads(
+    track: Callable[[Segment], SegmentResult],
+    segments: Sequence[Segment],
+    threads: int,
+    leaving: threading.Event,
+) -> Iterator[SegmentResult]:
+    """Results in the order in which they come.
+
+    Args:
+        track: Called for each segment.
+        segments: In this order.
+        threads: Calls at the same time; one is made in this thread.
+        leaving: Set when nobody takes further results.
+    """
+    if threads == 1:
+        yield from map(track, segments)
+        return
+    with ThreadPoolExecutor(threads, "video") as pool:
+        open_calls: set[Future[SegmentResult]] = {pool.submit(track, s) for s in segments}
+        try:
+            while open_calls:
+                done, open_calls = wait(open_calls, return_when=FIRST_COMPLETED)
+                for call in done:
+                    yield call.result()
+        finally:
+            leaving.set()
+            pool.shutdown(wait=False, cancel_futures=True)

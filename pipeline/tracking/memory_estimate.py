@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,12 @@ class MemoryEstimate:
 
 
 def estimate(
-    model: ModelConfig, window: int, queue_size: int, videos: Iterable[VideoInfo], limits: Limits
+    model: ModelConfig,
+    window: int,
+    queue_size: int,
+    videos: Iterable[VideoInfo],
+    limits: Limits,
+    streams: int = 1,
 ) -> MemoryEstimate:
     """Upper estimate of the RAM of one actor for these videos.
 
@@ -74,6 +79,7 @@ def estimate(
         queue_size: Greatest number of decoded frames that wait for the model.
         videos: The videos of the run.
         limits: Bounds on a video.
+        streams: Videos that an actor tracks at once.
     """
     canvas = model.input_height * model.input_width
     pixels = frames = 0
@@ -87,9 +93,9 @@ def estimate(
     return MemoryEstimate(
         process=_PROCESS,
         encode=_ENCODE_BYTES * canvas * window,
-        queue=(queue_size + 2 * window) * (3 * canvas + 8 * 64 * 64),
-        decoder=pixels * _BYTES_PIXEL * _DECODED_FRAMES,
-        rows=_ROW_COPIES * groups + _SUMMARY * frames,
+        queue=streams * (queue_size + 2 * window) * (3 * canvas + 8 * 64 * 64),
+        decoder=streams * pixels * _BYTES_PIXEL * _DECODED_FRAMES,
+        rows=streams * (_ROW_COPIES * groups + _SUMMARY * frames),
     )
 
 
@@ -104,15 +110,45 @@ def check_memory(need: MemoryEstimate, actors: int, on_gpu: bool) -> None:
     Raises:
         MemoryRefused: The run does not fit.
     """
-    each = need.total - (need.encode if on_gpu else 0)
-    there = machine_memory()
+    each, there = _in_ram(need, on_gpu), machine_memory()
     if each * actors > there:
         raise MemoryRefused(
             f"{actors} actors need {each * actors / _MIB:.0f} MiB of memory, and "
             f"{there / _MIB:.0f} MiB are free (one actor: {need}). Lower cluster.workers, "
-            "decode.window or decode.queue_size; if 'decoder' is the largest part, lower "
-            "limits.max_pixels to refuse the largest pictures"
+            "cluster.streams, decode.window or decode.queue_size; if 'decoder' is the largest "
+            "part, lower limits.max_pixels to refuse the largest pictures"
         )
+
+
+def fitting_actors(need: MemoryEstimate, most: int, on_gpu: bool) -> int:
+    """As many actors as fit into this machine's RAM, at least 1 and at most `most`.
+
+    Args:
+        need: Estimate for one actor.
+        most: Actors that there are cores or GPUs for, at least 1.
+        on_gpu: As of `check_memory`.
+    """
+    return max(1, min(most, machine_memory() // _in_ram(need, on_gpu)))
+
+
+def fitting_streams(
+    estimated: Callable[[int], MemoryEstimate], most: int, actors: int, on_gpu: bool
+) -> int:
+    """As many videos at once as fit into this machine's RAM, at least 1 and at most `most`.
+
+    Args:
+        estimated: Estimate for one actor with a number of videos.
+        most: Videos that an actor tracks best.
+        actors: Number of actors on this machine.
+        on_gpu: As of `check_memory`.
+    """
+    there = machine_memory() // actors
+    fitting = (n for n in range(most, 1, -1) if _in_ram(estimated(n), on_gpu) <= there)
+    return next(fitting, 1)
+
+
+def _in_ram(need: MemoryEstimate, on_gpu: bool) -> int:
+    return need.total - (need.encode if on_gpu else 0)
 
 
 def machine_memory() -> int:

@@ -1,9 +1,8 @@
-"""Run segments on Ray Data, with one actor per GPU or CPU."""
+"""Run segments on Ray Data, with one actor per CPU, or some per GPU."""
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,15 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from model.track.checkpoint import CheckpointError
 from pipeline.inference.runtime import RuntimeUnavailable
+from pipeline.inference.stream_plan import ONE_AT_A_TIME, StreamPlan
 from pipeline.runtime import ray_cluster
+from pipeline.runtime.machine import usable_cores
 from pipeline.runtime.progress import FrameCounter, RemoteReport, RunDisplay
+from pipeline.runtime.settings import ClusterConfig
 from pipeline.runtime.stop import ClusterError, StopRequest, guarded
 from pipeline.storage.errors import StorageError, describe_error
 from pipeline.tracking.plan import Segment
+from pipeline.tracking.sharing import stream_plan
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import SegmentResult, VideoTracker, pack_info, unpack_results
 
@@ -42,29 +45,31 @@ def run_on_ray(
     segments: Sequence[Segment],
     settings: TrackSettings,
     display: RunDisplay,
-    workers: int | None,
+    workers: int,
     stop: StopRequest,
     watchdog_s: float,
+    plan: StreamPlan = ONE_AT_A_TIME,
 ) -> Iterator[SegmentResult]:
     """Track on the connected Ray cluster; yields results in any order.
 
     Args:
         segments: Segments in this order, at least one.
-        settings: Settings of the workers; the device is chosen here.
+        settings: Settings of the workers.
         display: Gets the number of frames twice a second.
-        workers: Number of actors; None is one per GPU, or without GPUs one per CPU but one.
+        workers: Number of actors.
         stop: Checked several times a second.
         watchdog_s: Seconds without a new frame or video after which the run ends.
+        plan: How the videos of an actor share its student.
 
     Raises:
         Stopped: A signal asked for the end.
         StalledError: There was no new frame and no video for `watchdog_s`.
         ClusterError: Ray failed and did not recover.
     """
-    gpus, actors = cluster_actors(workers)
-    size = min(actors, len(segments))
+    on_gpu = settings.device != "cpu"
     _configure_ray_data()
     counter: Any = ray.remote(num_cpus=0, max_restarts=-1)(FrameCounter).remote()
+    report = RemoteReport(counter)
     # One row per block, so an error or a dead node costs one video.
     rows = ray.data.from_items(
         [pack_info(segment.info) for segment in segments], override_num_blocks=len(segments)
@@ -72,15 +77,25 @@ def run_on_ray(
     results = rows.map_batches(
         VideoTracker,
         fn_constructor_args=(
-            replace(settings, device="cuda" if gpus else "cpu"),
-            RemoteReport(counter),
+            # The decode thread and the model of an actor share its core. More threads of libav
+            # would take the cores of other actors.
+            replace(settings, decode_threads=0 if on_gpu else 1),
+            report,
+            report.notice,
+            plan,
         ),
         batch_size=1,
         batch_format="pyarrow",
-        # One task in flight: a second one would wait behind a long video while others are idle.
-        compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
-        num_gpus=1 if gpus else None,
-        num_cpus=None if gpus else 1,
+        # As many tasks in flight as an actor has threads: a further one would wait behind a long
+        # video while other actors are idle.
+        compute=ActorPoolStrategy(
+            size=min(workers, len(segments)),
+            max_tasks_in_flight_per_actor=plan.streams,
+            max_concurrent_calls_per_actor=plan.streams,
+            enable_true_multi_threading=plan.streams > 1,
+        ),
+        num_gpus=plan.gpu_share if on_gpu else None,
+        num_cpus=None if on_gpu else 1,
     )
     open_videos = {segment.video_id: segment.info.relative_path for segment in segments}
 
@@ -110,11 +125,33 @@ def run_on_ray(
             yield result
 
 
-def cluster_actors(workers: int | None) -> tuple[int, int]:
+def plan_on_ray(settings: TrackSettings, cluster: ClusterConfig) -> StreamPlan:
+    """The plan of `stream_plan`, measured in a process that has the share of a GPU of an actor.
+
+    GPUs of the cluster are taken to be alike.
+
+    Raises:
+        GpuMemoryError: The GPU has no memory for one video.
+        CheckpointError: The weights cannot be used.
+        ClusterError: The process died.
+    """
+    if settings.device == "cpu" or cluster.streams is not None:
+        return stream_plan(settings, cluster)
+    measure: Any = ray.remote(num_gpus=cluster.gpu_share, num_cpus=0)(stream_plan)
+    try:
+        measured: StreamPlan = ray.get(measure.remote(settings, cluster))
+    except RayError as error:
+        if isinstance(error, StorageError | CheckpointError | RuntimeUnavailable):
+            raise
+        raise ClusterError(f"the GPU could not be measured: {describe_error(error)}") from error
+    return measured
+
+
+def cluster_actors(workers: int | None, gpu_share: float = 1.0) -> tuple[int, int]:
     """GPUs of the connected cluster, and the greatest number of actors of a run."""
     resources = ray.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
-    return gpus, workers or gpus or max(1, cpus - 1)
+    return gpus, workers or gpus * int(1 / gpu_share) or max(1, cpus)
 
 
 @contextmanager
@@ -124,8 +161,8 @@ def connected(address: str, workers: int | None) -> Iterator[None]:
     Raises:
         ClusterError: It cannot be started or reached.
     """
-    # Logical CPUs: those of the workers, and one for Ray's helpers.
-    cpus = max(os.cpu_count() or 1, (workers or 1) + 1)
+    # No CPU is kept for Ray's helpers and the driver: together they need less than a tenth of one.
+    cpus = max(usable_cores(), workers or 1)
     with ray_cluster.connected(address, cpus, _ACTOR_ENVIRONMENT):
         yield
 
@@ -161,10 +198,15 @@ def _frames_polled(counter: Any, display: RunDisplay) -> Iterator[None]:
     stop = threading.Event()
 
     def poll() -> None:
+        said = 0
         while not stop.wait(_POLL_S):
             try:
                 total: int = ray.get(counter.total.remote(), timeout=5)
                 display.frames_at(total)
+                notices: list[str] = ray.get(counter.notices.remote(said), timeout=5)
+                for text in notices:
+                    display.say(text)
+                said += len(notices)
             except (GetTimeoutError, RayError):
                 continue  # the bar stands still; the work does not depend on it
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 
 from model.track.checkpoint import file_sha256, read_metadata
 from pipeline.inference.runtime import check_runtime
+from pipeline.inference.stream_plan import StreamPlan
 from pipeline.runtime.mlflow_run import MlflowRun
 from pipeline.runtime.progress import RunDisplay, header_bar
 from pipeline.runtime.stop import Stopped, StopRequest
@@ -29,8 +31,15 @@ from pipeline.tracking.attempts import Ledger, new_run
 from pipeline.tracking.config import TrackConfig
 from pipeline.tracking.dead_letters import settle
 from pipeline.tracking.here import run_in_process
-from pipeline.tracking.memory_estimate import MemoryEstimate, check_memory, estimate
+from pipeline.tracking.memory_estimate import (
+    MemoryEstimate,
+    check_memory,
+    estimate,
+    fitting_actors,
+    fitting_streams,
+)
 from pipeline.tracking.plan import Segment, expected_frames, plan
+from pipeline.tracking.sharing import stream_plan
 from pipeline.tracking.summary import RunSummary
 from pipeline.tracking.track_video import TrackSettings, local_weights
 from pipeline.tracking.worker import SegmentResult
@@ -50,11 +59,17 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
         model, sha256 = read_metadata(path).model, file_sha256(path)
     given = asdict(config.tracker)
     effective = {k: getattr(model, k) if value is None else value for k, value in given.items()}
+    # As a float, because 10 and 10.0 are one rate and must have one hash.
+    fps = None if config.sample.fps is None else float(config.sample.fps)
     deciding: dict[str, Plain] = {
         "weights": sha256,
         "low_quality_below": config.low_quality_below,
         **{f"tracker.{name}": value for name, value in effective.items()},
+        "sample.fps": fps,
+        "still.skip": config.still.skip,
     }
+    if config.model.precision == "fast":  # exact results are those of every runtime
+        deciding["model.precision"] = "fast"
     settings = TrackSettings(
         weights=weights,
         output=config.output.rstrip("/"),
@@ -62,8 +77,11 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
         config_hash=config_hash(deciding),
         window=config.decode.window,
         runtime=config.model.runtime,
+        precision=config.model.precision,
         queue_size=config.decode.queue_size,
         low_quality_below=config.low_quality_below,
+        sample_fps=fps,
+        skip_still=config.still.skip == "auto",
         limits=config.limits,
         run=new_run(),
         in_process=config.cluster.workers == 0,
@@ -196,19 +214,47 @@ def _results(
     with local_weights(settings.weights) as path:
         model = read_metadata(path).model
     videos = [segment.info for segment in segments]
-    need = estimate(model, settings.window, settings.queue_size, videos, settings.limits)
+    settings = replace(settings, first_picture=(videos[0].height, videos[0].width))
+
+    def estimated(streams: int) -> MemoryEstimate:
+        window, queue_size = settings.window, settings.queue_size
+        return estimate(model, window, queue_size, videos, settings.limits, streams)
+
+    def chosen(plan: StreamPlan, actors: int) -> StreamPlan:
+        """The plan, with fewer videos where RAM is short and their number was left open."""
+        if config.cluster.streams is None and plan.streams > 1 and not config.cluster.address:
+            most = min(plan.streams, -(-len(segments) // actors))
+            streams = fitting_streams(estimated, most, actors, settings.device != "cpu")
+            plan = replace(plan, streams=streams)
+        if plan.reason:
+            display.say(f"{plan.reason}; {plan.streams} videos at once")
+        return plan
+
     if workers == 0:
-        _check_memory(need, 1, False, console)
-        yield from run_in_process(segments, settings, display, stop, watchdog_s, _give_up)
+        settings = replace(settings, device="cuda" if torch.cuda.is_available() else "cpu")
+        on_gpu = settings.device != "cpu"
+        plan = chosen(stream_plan(settings, config.cluster), 1)
+        _check_memory(estimated(plan.streams), 1, on_gpu, console)
+        yield from run_in_process(segments, settings, plan, display, stop, watchdog_s, _give_up)
         return
     # Imported here, because Ray takes seconds to import and not all runs need it.
-    from pipeline.tracking.on_ray import cluster_actors, connected, run_on_ray
+    from pipeline.tracking.on_ray import cluster_actors, connected, plan_on_ray, run_on_ray
 
     with connected(config.cluster.address, workers):
-        gpus, actors = cluster_actors(workers)
+        gpus, most = cluster_actors(workers, config.cluster.gpu_share)
+        actors = most = min(most, len(segments))
+        settings = replace(settings, device="cuda" if gpus else "cpu")
+        plan = chosen(plan_on_ray(settings, config.cluster), actors)
+        need = estimated(plan.streams)
         if not config.cluster.address:
-            _check_memory(need, min(actors, len(segments)), gpus > 0, console)
-        yield from run_on_ray(segments, settings, display, workers, stop, watchdog_s)
+            if workers is None:
+                actors = fitting_actors(need, most, gpus > 0)
+            if actors < most:
+                console.print(
+                    f"memory is short: {actors} actors instead of {most}", highlight=False
+                )
+            _check_memory(need, actors, gpus > 0, console)
+        yield from run_on_ray(segments, settings, display, actors, stop, watchdog_s, plan)
 
 
 def _check_memory(need: MemoryEstimate, actors: int, on_gpu: bool, console: Console) -> None:

@@ -71,9 +71,11 @@ def listening():
     }
 
 
-def test_crash_and_hang_on_ray(drivers, command, holds, stopwatch, tmp_path, monkeypatch):
+@pytest.mark.parametrize("streams", [1, 3])
+def test_crash_and_hang_on_ray(drivers, command, holds, stopwatch, tmp_path, monkeypatch, streams):
     monkeypatch.setattr(pool, "VideoTracker", FaultyTracker)
-    argv = command(tmp_path, "limits.deadline_base_s=5", "limits.deadline_frame_s=0.01")
+    limits = "limits.deadline_base_s=5", "limits.deadline_frame_s=0.01"
+    argv = command(tmp_path, *limits, f"cluster.streams={streams}")
     assert on_ray(argv) == 3
     letters = [pq.read_table(path).to_pylist()[0] for path in tmp_path.glob("dead_letters/*")]
     kinds = {row["relative_path"]: (row["kind"], row["attempts"]) for row in letters}
@@ -83,7 +85,7 @@ def test_crash_and_hang_on_ray(drivers, command, holds, stopwatch, tmp_path, mon
     started = stopwatch()
     code, said = drivers.run([*command(tmp_path), "retry_dead_letters=true"])
     assert code == 3, said
-    holds(tmp_path, "SIGSEGV and a hang on Ray", stopwatch() - started)
+    holds(tmp_path, f"SIGSEGV and a hang, {streams} at once", stopwatch() - started)
 
 
 def test_ray_listens_on_loopback_alone():

@@ -37,6 +37,20 @@ def started(monkeypatch):
     return starts
 
 
+def test_processes_of_a_new_cluster_inherit_variables_and_others_are_told(monkeypatch):
+    seen = []
+
+    def init(**options):
+        seen.append((os.environ.get("VSDMOT_TEST"), options.get("runtime_env")))
+
+    fake = SimpleNamespace(init=init, shutdown=lambda: None, is_initialized=lambda: False)
+    monkeypatch.setattr(ray_cluster, "ray", fake)
+    for address in ("", "auto"):
+        with ray_cluster.connected(address, 1, {"VSDMOT_TEST": "1"}):
+            assert "VSDMOT_TEST" not in os.environ, "processes of this job do not need it"
+    assert seen == [("1", None), (None, {"env_vars": {"VSDMOT_TEST": "1"}})]
+
+
 @pytest.mark.parametrize("connect", [pool.connected, distributed._connected])
 @pytest.mark.parametrize("address", ["", "auto"])
 def test_every_job_starts_its_own_cluster_on_loopback_and_leaves_others_alone(
