@@ -10,6 +10,7 @@ SAMPLE_RUN := runs/sample
 SAMPLE_VIDEO := bikes.mp4
 SAMPLE_STUDENT := runs/sample-distill
 SAMPLE_SHARDS := runs/sample-shards
+GPU_KIT := runs/gpu-kit
 
 # Data to develop with: sequences/train, sequences/val, images/annotations.json and detectors of
 # others in weights/. Tests read where it is from the environment; in keys of jobs it is quoted
@@ -20,13 +21,15 @@ VAL_KEYS := data="$$VSDMOT_DATA/sequences/val" detectors="[\
 \"yolox@$$VSDMOT_DATA/weights/yolox_nano_416.onnx\",\
 \"retail@$$VSDMOT_DATA/weights/person-detection-retail-0013.xml\"]"
 STILLS := $$VSDMOT_DATA/images/annotations.json
+BENCH_KEYS := detector="$$VSDMOT_DATA/weights/yolox_nano_416.onnx" \
+  still="$$VSDMOT_DATA/sequences/val/TUD-Stadtmitte/video.mp4"
 
 # Recipes read these from their environment ("$$INPUT"), where a space or a quote in a name is
 # safe; pasted into the command line by make it would not be.
 export INPUT OUTPUT VIDEO SHARDS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup track test test-slow test-faults lint format pack distill train kit kit-back measure eval eval-smoke export bench render lock
+.PHONY: help setup track test test-slow test-faults lint format pack distill train kit kit-back measure eval eval-smoke export bench bench-gpu render lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,7 +127,7 @@ kit-back: .venv/.stamp ## join what came back of it: INPUT=folder OUTPUT=file.sa
 	  echo "kit-back: give both: make kit-back INPUT=folder OUTPUT=file.safetensors" >&2; exit 1; }
 	@$(RUN) jobs.kit_back input="$$INPUT" output="$$OUTPUT" $(ARGS)
 
-measure: .venv/.stamp ## what the student knows: DATA=folder ARGS=what=detection, semantics or quality
+measure: .venv/.stamp ## what the student knows: DATA=folder ARGS=what=detection, semantics, quality or still
 	@$(RUN) jobs.measure $(if $(DATA),$(VAL_KEYS) stills="$(STILLS)") $(ARGS)
 
 # Every cell is computed once: what is there stays, what is missing is computed.
@@ -135,18 +138,34 @@ eval-smoke: .venv/.stamp ## the benchmark in small, on drawn sequences
 	@$(RUN) jobs.eval frames=8 output=runs/eval-smoke degradations=[noise] severities=[5] \
 	  "trackers=[student,student:gate_off,bytetrack]" cluster.workers=0 $(ARGS)
 
+# With ARGS=format=onnx, openvino or torch, INPUT is weights, and the tracker itself is written.
 export: .venv/.stamp ## a run of make track or eval as MOTChallenge files: INPUT=run OUTPUT=folder
 	@test -n "$$INPUT" && test -n "$$OUTPUT" || { \
 	  echo "export: give both: make export INPUT=/my/tracks OUTPUT=/my/files" >&2; exit 1; }
 	@$(RUN) jobs.export input="$$INPUT" output="$$OUTPUT" $(ARGS)
 
-bench: .venv/.stamp ## size, GFLOPs and speed: VIDEO=/my/video.mp4; without, a clip of the sample
-ifeq ($(VIDEO),)
+bench: .venv/.stamp ## how fast, and against what: VIDEO=/my/video.mp4; DATA=folder adds YOLOX
+ifneq ($(VIDEO),)
+	@$(RUN) jobs.bench video="$$VIDEO" $(if $(DATA),$(BENCH_KEYS)) $(ARGS)
+else ifneq ($(DATA),)
+	@$(RUN) jobs.bench video="$$VSDMOT_DATA/sequences/val/TUD-Stadtmitte/video.mp4" \
+	  $(BENCH_KEYS) $(ARGS)
+else
 	@$(RUN) jobs.sample output=$(SAMPLE_ARCHIVE)
 	@$(RUN) jobs.bench video=$(SAMPLE_ARCHIVE)/$(SAMPLE_VIDEO) $(ARGS)
-else
-	@$(RUN) jobs.bench video="$$VIDEO" $(ARGS)
 endif
+
+# The kit is all that a GPU machine needs; where there is a GPU here, it is run at once.
+bench-gpu: .venv/.stamp ## speed on a GPU, as a kit that a bare machine runs: VIDEO=/my/video.mp4
+ifeq ($(VIDEO),)
+	@$(RUN) jobs.sample output=$(SAMPLE_ARCHIVE)
+	@$(RUN) jobs.gpu_kit video=$(SAMPLE_ARCHIVE)/$(SAMPLE_VIDEO) output=$(GPU_KIT) $(ARGS)
+else
+	@$(RUN) jobs.gpu_kit video="$$VIDEO" output=$(GPU_KIT) $(ARGS)
+endif
+	@if .venv/bin/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  .venv/bin/python $(GPU_KIT)/part-0/run.py; \
+	else echo "there is no GPU here, so nothing was measured"; fi
 
 render: .venv/.stamp ## draw a tracked video: OUTPUT=/my/out VIDEO=name
 	@test -n "$$OUTPUT" && test -n "$$VIDEO" || { \

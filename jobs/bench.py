@@ -1,20 +1,23 @@
-"""Measure the speed, size and GFLOPs of a student: `vsdmot bench VIDEO`."""
+"""Measure how fast tracking is, and against what: `vsdmot bench VIDEO`."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
-
-from rich.table import Table
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
-from model.settings import Device, NotEmpty, Range, check
+from model.settings import NotEmpty, Range, check
+from pipeline.speed.config import ScalingConfig
 
 if TYPE_CHECKING:
-    from pipeline.benchmark.speed import Bench
+    from pipeline.video.info import VideoInfo
+
+Name = Literal["student", "path", "still", "teacher", "job", "memory", "scaling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,28 +25,37 @@ class BenchConfig:
     """Settings of `vsdmot bench`.
 
     Attributes:
-        video: a video file or URL; decoding, and the whole path from file to tracks, are measured
-            on all of its frames.
-        weights: weights file of the student, a path or a URL.
-        output: folder or URL for bench.json.
-        frames: greatest number of frames on which the model alone is measured.
-        window: number of frames that are encoded as one batch.
-        queue_size: greatest number of decoded frames that wait for the model.
-        threads: CPU threads of the student; a worker of vsdmot track has one.
-        device: device of the student.
+        video: a video file or URL, of a crowd if possible.
+        weights: weights file of the student.
+        output: folder or URL for bench.json; measures that are not taken keep their figures
+            of the run before.
+        measures: what is measured. student: size and time by module. path: the path from file to
+            rows on one core, by runtime and precision, and against YOLOX and ByteTrack. still: a
+            fixed camera, mostly quiet. teacher: against a ViT-B/32 on every frame. job: the
+            job on Ray. memory: of a minute and an hour. scaling: where GPUs saturate, by a model.
+        detector: YOLOX in ONNX for the comparisons; empty leaves them out.
+        still: a short video of a fixed camera, of which the quiet one is made; empty takes video.
+        still_s: its length in seconds.
+        frames: greatest number of frames of a reading.
+        repeats: turns of a measure; a job has at most two.
+        scaling: what the model of the schedule takes as given.
     """
 
     job: ClassVar[str] = "bench"
-    about: ClassVar[str] = "Measure the student's size and GFLOPs, and its speed on one video."
+    about: ClassVar[str] = "Measure how fast tracking is, on one video, and against what."
 
     video: Annotated[str, NotEmpty()]
     weights: Annotated[str, NotEmpty()] = "weights/vsdmot-nano.safetensors"
     output: Annotated[str, NotEmpty()] = "runs/bench"
-    frames: Annotated[int, Range(1)] = 64
-    window: Annotated[int, Range(1, 256)] = 8
-    queue_size: Annotated[int, Range(1)] = 32
-    threads: Annotated[int, Range(1)] = 1
-    device: Device = "cpu"
+    measures: tuple[Name, ...] = (
+        "student", "path", "still", "teacher", "job", "memory", "scaling"
+    )  # fmt: skip
+    detector: str = ""
+    still: str = ""
+    still_s: Annotated[float, Range(1)] = 40.0
+    frames: Annotated[int, Range(8)] = 48
+    repeats: Annotated[int, Range(1)] = 3
+    scaling: ScalingConfig = ScalingConfig()
 
     def __post_init__(self) -> None:
         check(self)
@@ -55,116 +67,128 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_config(console, config)
     # Imported after the settings are checked, because torch takes seconds to import.
     from model.track.checkpoint import CheckpointError
+    from pipeline.inference.runtime import RuntimeUnavailable
+    from pipeline.runtime.stop import ClusterError
+    from pipeline.speed.one_core import MeasureError
+    from pipeline.speed.scaling import NotMeasured
     from pipeline.storage.files import StorageError
+    from pipeline.trackers.detectors import DetectorError
+    from pipeline.trackers.peers import PeerError
     from pipeline.video.decode import DecodeError
     from pipeline.video.probe import ProbeError
 
     try:
         return run(config)
-    except (CheckpointError, DecodeError, ProbeError, StorageError) as error:
+    except (
+        CheckpointError,
+        ClusterError,
+        DecodeError,
+        DetectorError,
+        MeasureError,
+        NotMeasured,
+        PeerError,
+        ProbeError,
+        RuntimeUnavailable,
+        StorageError,
+    ) as error:
         fail(str(error), EXIT_FAILED)
 
 
 def run(config: BenchConfig) -> int:
-    """Measure, print, and write bench.json; returns the exit code.
+    """Measure, print, and write bench.json after each measure; returns the exit code.
 
     Raises:
-        CheckpointError: The weights cannot be used.
-        ProbeError, DecodeError: The video cannot be read.
-        StorageError: The video or the output cannot be reached.
+        CheckpointError, RuntimeUnavailable: The student cannot be used.
+        DetectorError, PeerError: The detector or its tracker cannot be used.
+        ProbeError, DecodeError: A video cannot be read.
+        MeasureError: A measure cannot be taken.
+        NotMeasured: The model of the schedule has not what it needs.
+        ClusterError: Ray cannot be started.
+        StorageError: A video or the output cannot be reached.
     """
-    import torch
+    from pipeline.speed import bench, tables
+    from pipeline.speed.machine import machine_facts
+    from pipeline.speed.scaling import lines, scaling
+    from pipeline.storage.files import write_atomic
 
-    from pipeline.benchmark.speed import bench
-    from pipeline.storage.files import list_videos, write_atomic
-    from pipeline.tracking.track_video import TrackSettings, open_tracker
-    from pipeline.video.probe import probe
-
-    if config.device != "cpu" and not torch.cuda.is_available():
-        fail(
-            f"device={config.device}: torch finds no GPU on this machine; give device=cpu",
-            EXIT_FAILED,
-        )
-    files = list(list_videos(config.video))
-    if len(files) != 1:
-        fail(f"video={config.video}: {len(files)} videos found; give one file", EXIT_FAILED)
-    info = probe(files[0])
-    settings = TrackSettings(
-        config.weights, window=config.window, queue_size=config.queue_size, device=config.device
+    machine = machine_facts("cpu")
+    video = _probed(config.video)
+    there = bool(config.detector) and Path(config.detector).is_file()
+    settings = bench.BenchSettings(
+        video=video,
+        still=_probed(config.still) if config.still else video,
+        weights=str(Path(config.weights).absolute()),
+        detector=config.detector if there else "",
+        no_detector=f"{config.detector}: no such file"
+        if config.detector
+        else "no detector is given; detector=FILE.onnx names a YOLOX",
+        frames=config.frames,
+        repeats=config.repeats,
+        still_s=config.still_s,
     )
-    tracker = open_tracker(settings)
-    torch.set_num_threads(config.threads)
-    with console.status("measuring") as status:
-        figures = bench(
-            tracker, info, settings, config.frames, lambda stage: status.update(f"{stage} …")
-        )
-    for table in tables(figures):
-        console.print(table)
-    video = {
-        "path": files[0].relative_path, "codec": info.codec, "width": info.width,
-        "height": info.height, "fps": info.fps, "bytes": info.size_bytes,
-    }  # fmt: skip
-    canvas = [tracker.config.input_height, tracker.config.input_width]
-    record = {
-        "config": asdict(config), "model": tracker.config.size,
-        "input": canvas, "video": video, **asdict(figures),
-    }  # fmt: skip
     target = f"{config.output.rstrip('/')}/bench.json"
-    write_atomic(target, (json.dumps(record, indent=2) + "\n").encode())
-    machine = figures.machine
+    measures = _measures_before(target)
     console.print(
-        f"{tracker.config.size} at {canvas[0]}x{canvas[1]} on {info.width}x{info.height} "
-        f"{info.codec}; {machine['device']}, torch {machine['torch']}, threads: "
-        f"{machine['threads']}, cores: {machine['cores_usable']} ({machine['cpu']}), load before: "
-        f"{machine['load']:.1f}; one run; peak {figures.peak_rss_mb:.0f} MB; written to {target}",
+        f"{machine['cpu']}, {machine['cores_usable']} cores, torch {machine['torch']}; "
+        f"load {machine['load']:.1f}. Min / median / max of {config.repeats} turns.",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
+    for name in config.measures:
+        if name == "scaling":
+            found = scaling(measures, config.scaling)
+            printed, record = [tables.scaling_table(found)], asdict(found)
+        elif name == "student":
+            cost = _student(config, video)
+            printed, record = tables.student_tables(cost), asdict(cost)
+        else:
+            with console.status(f"measuring {name} …"):
+                measure = bench.measure(name, settings)
+            printed, record = tables.measure_tables(measure), asdict(measure)
+        for table in printed:
+            console.print(table)
+        if name == "scaling":
+            for line in lines(found):
+                console.print(line, soft_wrap=True, highlight=False)
+        load = os.getloadavg()[0]
+        measures[name] = record | {"machine": machine | {"load": load}}
+        content = {"config": asdict(config), "measures": measures}
+        write_atomic(target, (json.dumps(content, indent=2) + "\n").encode())
+    console.print(f"written to {target}", soft_wrap=True, highlight=False)
     return EXIT_DONE
 
 
-def tables(figures: Bench) -> list[Table]:
-    """Tables of the figures for the terminal: speed, cost by module, semantics and quality."""
-    speed = Table("stage", title="speed", title_justify="left", pad_edge=False)
-    for title in ("frames", "frames/s", "x decode", "GFLOPs a frame", "share of the path"):
-        speed.add_column(title, justify="right")
-    names = {
-        "decode": "decode alone", "encode": "encode alone", "step": "step alone",
-        "model": "model alone", "path": "whole path",
-    }  # fmt: skip
-    counted = figures.gflops | {"model": figures.gflops["total"]}
-    shares = figures.path_share | {"decode": figures.path_share["wait"]}
-    for key, name in names.items():
-        speed.add_row(
-            name,
-            str(figures.frames.get(key, figures.frames["model"])),
-            f"{figures.frames_per_second[key]:.1f}",
-            f"{figures.to_decode[key]:.3g}",
-            f"{counted[key]:.2f}" if key in counted else "",
-            f"{shares[key]:.0%}" + (" waiting" if key == "decode" else "") if key in shares else "",
-        )
-    speed.caption = f"the whole path is {figures.times_real_time:.2f} x real time"
-    cost = Table("module", title="cost by module", title_justify="left", pad_edge=False)
-    cost.add_column("parameters, M", justify="right")
-    cost.add_column("share of encode", justify="right")
-    for name in figures.parameters_m | figures.encode_share:
-        parameters, share = figures.parameters_m.get(name), figures.encode_share.get(name)
-        cost.add_row(
-            name,
-            "" if parameters is None else f"{parameters:.3f}",
-            "" if share is None else f"{share:.2%}",
-        )
-    times = figures.milliseconds
-    price = Table("part", title="semantics and quality", title_justify="left", pad_edge=False)
-    price.add_column("ms a frame", justify="right")
-    price.add_column("x the branch", justify="right")
-    rows = {
-        "semantic branch": "semantics", "quality and gate": "quality", "tracker": "tracker",
-        "ViT-B/32 at 224x224": "vit_b32", "ViT-B/32 on the canvas": "vit_b32_canvas",
-    }  # fmt: skip
-    for name, key in rows.items():
-        price.add_row(name, f"{times[key]:.2f}", f"{times[key] / times['semantics']:.1f}")
-    price.caption = f"the semantic branch is {figures.semantics_share:.1%} of the tracker's time"
-    return [speed, cost, price]
+def _student(config: BenchConfig, video: VideoInfo) -> Any:
+    import torch
+
+    from pipeline.speed.student import student_cost
+    from pipeline.tracking.track_video import TrackSettings, open_tracker
+
+    settings = TrackSettings(config.weights)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with console.status("measuring student …"):
+        cost = student_cost(open_tracker(settings), video, settings, config.frames)
+    torch.set_num_threads(threads)
+    return cost
+
+
+def _measures_before(target: str) -> dict[str, Any]:
+    from pipeline.storage.files import exists, read_bytes
+
+    if not exists(target):
+        return {}
+    measures: dict[str, Any] = json.loads(read_bytes(target)).get("measures", {})
+    return measures
+
+
+def _probed(video: str) -> VideoInfo:
+    from pipeline.storage.files import list_videos
+    from pipeline.video.probe import probe
+
+    files = list(list_videos(video))
+    if len(files) != 1:
+        fail(f"video={video}: {len(files)} videos found; give one file", EXIT_FAILED)
+    return probe(files[0])
 
 
 if __name__ == "__main__":

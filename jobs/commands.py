@@ -50,7 +50,7 @@ COMMANDS = {
     "export": Command(
         "export",
         "jobs.export:ExportConfig",
-        "Write a run as MOTChallenge files.",
+        "Write a run as MOTChallenge files, or the tracker as ONNX.",
         "vsdmot export /my/tracks /my/files",
         ("input", "output"),
     ),
@@ -88,7 +88,7 @@ COMMANDS = {
     "measure": Command(
         "measure",
         "jobs.measure_settings:MeasureConfig",
-        "Measure detection, semantics or quality of a student.",
+        "Measure detection, semantics or quality of a student, or the cost of still.skip.",
         "vsdmot measure quality /my/sequences",
         ("what", "data"),
         ("weights", "stills", "output"),
@@ -104,10 +104,10 @@ COMMANDS = {
     "bench": Command(
         "bench",
         "jobs.bench:BenchConfig",
-        "Measure size, GFLOPs and speed of a student.",
-        "vsdmot bench /my/videos/bikes.mp4 threads=2",
+        "Measure how fast tracking is, and against what.",
+        "vsdmot bench /my/videos/bikes.mp4 measures=[path,job]",
         ("video",),
-        ("weights", "threads", "device"),
+        ("weights", "measures", "detector", "still"),
     ),
     "kit": Command(
         "kit",

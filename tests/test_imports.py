@@ -23,6 +23,7 @@ ROOMS = {
         "training",
         "kit",
         "trackers",
+        "speed",
         "benchmark",
     ),
 }

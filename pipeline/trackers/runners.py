@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torchvision.ops import nms
 
+from model.net.config import ModelConfig
 from model.net.geometry import to_corners
 from model.net.letterbox import Letterbox
 from model.track.frames import EncodedFrames, Percept
@@ -74,7 +75,7 @@ class StudentRun:
         self._tracker, self._sequence, self._box, self._device = tracker, sequence, box, device
         self._variants = make_variants(tracker, variants, condition)
         self._state = {name: tracker.initial_state(1) for name in variants}
-        self._canvas = (tracker.config.input_height, tracker.config.input_width)
+        self._canvas = box.input_height, box.input_width
 
     @torch.inference_mode()
     def process(self, window: Items[Shot]) -> None:
@@ -108,8 +109,7 @@ class StudentRun:
         )
         output.quality += rows.frames["quality"].tolist()
         output.semantic_weight += rows.frames["semantic_weight"].tolist()
-        iou = tracker.config.duplicate_iou
-        output.detections.append(_detections(encoded, frames, self._box, self._canvas, iou))
+        output.detections.append(_detections(encoded, frames, self._box, tracker.config))
 
     def _now(self) -> float:
         if self._device != "cpu":
@@ -139,17 +139,16 @@ def _detections(
     encoded: EncodedFrames,
     frames: Items[Frame],
     box: Letterbox,
-    canvas: tuple[int, int],
-    duplicate_iou: float,
+    config: ModelConfig,
 ) -> Boxes:
     """Detections of the student's detection queries, in each frame alone."""
     found = encoded.detections
     scores = found.logits[-1].float().sigmoid().amax(-1)
-    size = scores.new_tensor([canvas[1], canvas[0], canvas[1], canvas[0]])
+    size = scores.new_tensor([config.input_width, config.input_height] * 2)
     corners = to_corners(found.boxes[-1].float()) * size
     parts = []
     for i, frame in enumerate(frames):
-        kept = nms(corners[i], scores[i], duplicate_iou)
+        kept = nms(corners[i], scores[i], config.duplicate_iou)
         source = box.to_source(corners[i, kept].cpu().numpy())
         score = scores[i, kept].cpu().numpy()
         xywh = np.concatenate([source[:, :2], source[:, 2:] - source[:, :2]], axis=1)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from model.net.letterbox import valid_positions
+from model.net.padding import valid_positions
 from model.teach.teacher import STRIDE, TeacherFeatures, TeacherInfo
 from model.teach.teacher_statistics import TeacherStatistics
 from pipeline.storage.files import exists, list_stems, open_binary, read_bytes, write_atomic

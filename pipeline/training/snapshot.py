@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from model.learn.training import Trainer
+from model.net.config import STRIDES
 from model.track.frames import EncodedFrames, FrameResult
 from model.track.tracker import Tracker
 from pipeline.training.worker import Snapshot
@@ -76,7 +77,9 @@ def draw(tracker: Tracker, encoded: EncodedFrames, batch: Any, length: int) -> n
         length: frames in a clip; 1 for single frames.
     """
     frames = batch.images.flatten(0, -4).cpu().numpy().transpose(0, 2, 3, 1)
-    colours = semantic_colours(encoded.semantic_map.float())
+    # In eval mode maps are padded to the canvas of the config.
+    height, width = (side // STRIDES[1] for side in frames.shape[1:3])
+    colours = semantic_colours(encoded.semantic_map[..., :height, :width].float())
     # Columns are filled with the first clip, then with the next ones.
     clips = max(1, _COLUMNS // length)
     labels = _labels(batch)

@@ -69,7 +69,7 @@ def test_files_are_offered_while_words_may_be_given_by_position():
     [
         ("track", "mlflow.enabled=", ["mlflow.enabled=true", "mlflow.enabled=false"]),
         ("track", "mlflow.enabled=f", ["mlflow.enabled=false"]),
-        ("measure", "what=s", ["what=semantics"]),
+        ("measure", "what=s", ["what=semantics", "what=still"]),
         ("measure", "kinds=noi", ["kinds=noise"]),  # a list, which one word may stand for
         ("train", "training.minutes=", []),
         ("track", "no_key=", []),
@@ -195,7 +195,7 @@ def test_bash_offers_keys_by_prefix(place):
 
 def test_bash_offers_values_without_their_key(place):
     assert bash_reply(place, "vsdmot track mlflow.enabled=") == (["true", "false"], set())
-    assert bash_reply(place, "vsdmot measure what=s") == (["semantics"], set())
+    assert bash_reply(place, "vsdmot measure what=se") == (["semantics"], set())
 
 
 def test_bash_leaves_files_to_readline(place):

@@ -6,13 +6,14 @@ import subprocess
 
 import pytest
 
+from jobs.bench import BenchConfig
 from jobs.cli import load_config, parse_config
 from jobs.eval import EvalConfig
 from jobs.measure_settings import MeasureConfig
 from jobs.pack import PackConfig
 from tests import ROOT
 
-CONFIGS = {"eval": EvalConfig, "measure": MeasureConfig, "pack": PackConfig}
+CONFIGS = {"bench": BenchConfig, "eval": EvalConfig, "measure": MeasureConfig, "pack": PackConfig}
 
 
 def arguments(target, *variables, **environment):
@@ -53,6 +54,10 @@ def test_every_job_finds_its_part_of_the_data(folder):
     pack = config_of("pack", data)
     assert pack.sequences == (f"{folder}/sequences/train",)
     assert pack.stills == (f"{folder}/images/annotations.json",)
+    speed = config_of("bench", data)
+    assert speed.video == speed.still == f"{folder}/sequences/val/TUD-Stadtmitte/video.mp4"
+    assert speed.detector == f"{folder}/weights/yolox_nano_416.onnx"
+    assert config_of("bench", data, "VIDEO=/my/video.mp4").video == "/my/video.mp4"
 
 
 def test_keys_win_over_the_data_and_the_environment_can_name_it():

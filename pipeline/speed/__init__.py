@@ -1,0 +1,1 @@
+"""How fast it is: the student, the job, and what they are compared with."""
