@@ -88,7 +88,7 @@ COMMANDS = {
     "measure": Command(
         "measure",
         "jobs.measure_settings:MeasureConfig",
-        "Measure detection, semantics or quality of a student, or the cost of still.skip.",
+        "Measure detection, semantics, quality, or the cost of still.skip.",
         "vsdmot measure quality /my/sequences",
         ("what", "data"),
         ("weights", "stills", "output"),

@@ -25,6 +25,7 @@ from model.shipped import here_or_shipped, shipped
 from model.track.checkpoint import CheckpointError
 from model.track.tracker import Tracker
 from pipeline import TrackedFrame, track
+from pipeline.inference.openvino_model import OpenVinoModel
 from pipeline.storage.files import StorageError, list_videos
 from pipeline.tracking.config import TrackConfig
 from pipeline.tracking.track_video import TrackSettings
@@ -188,13 +189,13 @@ def test_frames_are_the_rows_of_a_run(video, weights, tmp_path):
 def test_frames_come_before_the_video_is_read_to_its_end(weights, tmp_path, monkeypatch):
     long = write_video(tmp_path / "long.mp4", frames=120)
     windows = []
-    encode = Tracker.encode
+    encode = OpenVinoModel.encode
 
     def counted(self, *inputs):
         windows.append(len(inputs[0]))
         return encode(self, *inputs)
 
-    monkeypatch.setattr(Tracker, "encode", counted)
+    monkeypatch.setattr(OpenVinoModel, "encode", counted)
     frames = track(long, weights, device="cpu")
     assert not windows
     assert next(frames).index == 0
