@@ -73,6 +73,11 @@ def check_runtime(choice: RuntimeChoice) -> None:
         )
 
 
+def takes_openvino(choice: RuntimeChoice, device: str) -> bool:
+    """Whether a student is run in OpenVINO, if it can be converted."""
+    return choice != "torch" and device == "cpu" and find_spec("openvino") is not None
+
+
 def open_model(
     choice: RuntimeChoice,
     device: str,

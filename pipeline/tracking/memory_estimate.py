@@ -16,10 +16,11 @@ from pipeline.video.limits import Limits, frames_guessed
 
 _MIB = 1024 * 1024
 # Measured on CPU: a process with torch, OpenVINO, Ray, the decoders and the converted student, at
-# its peak while it converts; and the activations of encoding in PyTorch, in bytes per pixel of the
-# canvas and frame of the window. OpenVINO takes less.
+# its peak while it converts; and the activations of encoding, in bytes per pixel of the canvas and
+# frame of the window. OpenVINO works on one frame at a time.
 _PROCESS = 1150 * _MIB
 _ENCODE_BYTES = 750
+_OPENVINO_BYTES = 100
 _DECODED_FRAMES = 24  # reference frames and frame threads of a decoder
 _BYTES_PIXEL = 3  # 4:2:0 with more than eight bits; larger formats are rare
 _TRACKS_FRAME = 20  # mean people per frame of a video
@@ -66,6 +67,7 @@ def estimate(
     videos: Iterable[VideoInfo],
     limits: Limits,
     streams: int = 1,
+    in_openvino: bool = False,
 ) -> MemoryEstimate:
     """Upper estimate of the RAM of one actor for these videos.
 
@@ -80,6 +82,7 @@ def estimate(
         videos: The videos of the run.
         limits: Bounds on a video.
         streams: Videos that an actor tracks at once.
+        in_openvino: Whether the student runs in OpenVINO.
     """
     canvas = model.input_height * model.input_width
     pixels = frames = 0
@@ -92,7 +95,7 @@ def estimate(
     )
     return MemoryEstimate(
         process=_PROCESS,
-        encode=_ENCODE_BYTES * canvas * window,
+        encode=(_OPENVINO_BYTES if in_openvino else _ENCODE_BYTES) * canvas * window,
         queue=streams * (queue_size + 2 * window) * (3 * canvas + 8 * 64 * 64),
         decoder=streams * pixels * _BYTES_PIXEL * _DECODED_FRAMES,
         rows=streams * (_ROW_COPIES * groups + _SUMMARY * frames),

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from model.track.checkpoint import file_sha256, read_metadata
-from pipeline.inference.runtime import check_runtime
+from pipeline.inference.runtime import check_runtime, takes_openvino
 from pipeline.inference.stream_plan import StreamPlan
 from pipeline.runtime.mlflow_run import MlflowRun
 from pipeline.runtime.progress import RunDisplay, header_bar
@@ -218,7 +218,8 @@ def _results(
 
     def estimated(streams: int) -> MemoryEstimate:
         window, queue_size = settings.window, settings.queue_size
-        return estimate(model, window, queue_size, videos, settings.limits, streams)
+        in_openvino = takes_openvino(settings.runtime, settings.device)
+        return estimate(model, window, queue_size, videos, settings.limits, streams, in_openvino)
 
     def chosen(plan: StreamPlan, actors: int) -> StreamPlan:
         """The plan, with fewer videos where RAM is short and their number was left open."""
