@@ -161,7 +161,7 @@ def test_storage_fails_on_one_file(drivers, command, holds, stopwatch, tmp_path)
 def test_more_memory_than_there_is(drivers, command, tmp_path):
     code, said = drivers.run(command(tmp_path, "decode.queue_size=900000000"), ("probe_here", ()))
     assert code == 2, said
-    assert "Lower cluster.workers, decode.window or decode.queue_size" in said.replace("\n", " ")
+    assert "Lower cluster.workers, cluster.streams, decode.window" in said.replace("\n", " ")
 
 
 def test_run_record_without_the_rest(drivers, command, holds, stopwatch, tmp_path):

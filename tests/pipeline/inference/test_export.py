@@ -18,6 +18,9 @@ from tests.videos import write_video
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "track_exported.py"
 FRAMES = 8
+# In the everyday run, beside hundreds of other tests, the process of these died now and then.
+pytestmark = pytest.mark.slow
+
 FORMATS = ("onnx", "openvino", "torch")
 
 
