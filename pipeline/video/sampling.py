@@ -30,7 +30,8 @@ class TimeGrid:
         """Take the rate, and the tick of the timestamps, which are rounded to it."""
         self._fps = fps
         # Rounded timestamps of a video of just this rate may lie a tick before their interval.
-        self._slack_s = min(tick_s, _ROUNDED / fps)
+        # A hundredth more, because a time of just a tick too little is not exact as a float.
+        self._slack_s = min(1.01 * tick_s, _ROUNDED / fps)
         self._last = -1
 
     def cell(self, time_s: float) -> int:
