@@ -11,7 +11,6 @@ SAMPLE_VIDEO := bikes.mp4
 SAMPLE_STUDENT := runs/sample-distill
 SAMPLE_SHARDS := runs/sample-shards
 GPU_KIT := runs/gpu-kit
-TESTS := tests/pipeline
 
 # Data to develop with: sequences/train, sequences/val, images/annotations.json and detectors of
 # others in weights/. Tests read where it is from the environment; in keys of jobs it is quoted
@@ -71,18 +70,8 @@ else
 	@echo "tables in $(SAMPLE_RUN); the .mp4 above shows them on the video, the .png on one page"
 endif
 
-# Two at a time, in parts with processes of their own: processes that had run hundreds of tests of all
-# kinds died now and then, without a trace, and the test that they were at was counted as failed.
 test: .venv/.stamp ## the everyday tests; with DATA=folder, a detector of others on real pictures too
-ifneq ($(ARGS),)
 	$(RUN) pytest -n 2 --dist loadfile $(ARGS)
-else
-	$(RUN) pytest -n 2 --dist loadfile $(TESTS)/inference $(TESTS)/tracking $(TESTS)/speed tests/model
-	$(RUN) pytest -n 2 --dist loadfile tests/faults $(TESTS)/training $(TESTS)/clips $(TESTS)/degrade
-	$(RUN) pytest -n 2 --dist loadfile --ignore=tests/model --ignore=tests/faults --ignore=tests/jobs \
-	  $(foreach room,inference tracking speed training clips degrade,--ignore=$(TESTS)/$(room))
-	$(RUN) pytest -n 2 --dist loadfile tests/jobs
-endif
 
 test-slow: .venv/.stamp ## the tests that take longer
 	$(RUN) pytest -m slow $(ARGS)

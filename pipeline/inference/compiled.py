@@ -21,6 +21,7 @@ from model.track.rules import TrackRules
 from pipeline.inference import graphs
 from pipeline.inference.graph_cache import GraphCache
 from pipeline.inference.graphs import Graph
+from pipeline.inference.openvino_core import openvino_core
 
 if TYPE_CHECKING:
     from model.track.tracker import Tracker
@@ -93,7 +94,7 @@ class CompiledGraphs:
         self._sha256 = sha256
         self._load = functools.cache(load)
         self._cache, self._notice = cache, notice
-        self._core = openvino.Core()
+        self._core = openvino_core()
         self.has_bf16 = has_bf16(self._core)
 
     def open(

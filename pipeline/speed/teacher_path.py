@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from pipeline.inference.graphs import Graph, convert
+from pipeline.inference.openvino_core import openvino_core
 from pipeline.inference.runtime import PrecisionChoice
 from pipeline.speed.readings import Reading
 from pipeline.speed.student_path import opened, path_reading
@@ -58,8 +59,6 @@ def _tower_in_torch(height: int, width: int) -> Callable[[], object]:
 @lru_cache(maxsize=2)
 def _tower(height: int, width: int, precision: PrecisionChoice) -> Callable[[], object]:
     """The same in OpenVINO."""
-    import openvino
-
     image = torch.zeros(1, 3, height, width)
     graph = convert(Graph(_built(height, width), {"image": image}, ("pooled",)))
     options = {
@@ -68,7 +67,7 @@ def _tower(height: int, width: int, precision: PrecisionChoice) -> Callable[[], 
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "fast" else "f32",
     }
-    request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
+    request = openvino_core().compile_model(graph, "CPU", options).create_infer_request()
     given = [image.numpy()]
     return lambda: request.infer(given)
 

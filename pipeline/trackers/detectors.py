@@ -17,6 +17,8 @@ import torch
 from PIL import Image
 from torchvision.ops import nms
 
+from pipeline.inference.openvino_core import openvino_core
+
 Array = np.ndarray[Any, Any]
 Detector = Callable[[Array], tuple[Array, Array]]
 """(H, W, 3) uint8 RGB to boxes (N, 4) x, y, w, h in its pixels, and scores (N,)."""
@@ -101,11 +103,11 @@ class SsdOpenVino:
     """A single-shot detector in OpenVINO's format."""
 
     def __init__(self, path: Path) -> None:
-        import openvino
-
-        model = openvino.Core().read_model(path)
-        self._model = openvino.compile_model(
-            model, "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+        core = openvino_core()
+        self._model = core.compile_model(
+            core.read_model(path),
+            "CPU",
+            {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"},
         )
         shape = list(self._model.input(0).shape)
         self.height, self.width = shape[2:]

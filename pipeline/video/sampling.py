@@ -23,7 +23,8 @@ _DROPS_UNREFERENCED = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 class TimeGrid:
     """Takes the first frame in each interval of 1/fps seconds, counted from the start.
 
-    An interval without a frame gives none, so a video of a lower rate keeps all its frames.
+    An interval without a frame gives none, so a video of a lower rate keeps all its frames. It can
+    lose one where its rounded timestamps come closer than an interval.
     """
 
     def __init__(self, fps: float, tick_s: float) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from jobs import export
 from model.track.tracker import Tracker
+from pipeline.inference.openvino_core import openvino_core
 from pipeline.tracking.api import track
 from tests.tiny import TINY, tiny_inputs
 from tests.videos import write_video
@@ -18,9 +19,6 @@ from tests.videos import write_video
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "track_exported.py"
 FRAMES = 8
-# In the everyday run, beside hundreds of other tests, the process of these died now and then.
-pytestmark = pytest.mark.slow
-
 FORMATS = ("onnx", "openvino", "torch")
 
 
@@ -41,9 +39,7 @@ def in_onnxruntime(path, model):
 
 
 def in_openvino(path, model):
-    import openvino
-
-    compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda given: {port.get_any_name(): x for port, x in compiled(given).items()}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.storage.files import list_videos
@@ -36,13 +36,15 @@ def test_the_first_frame_of_each_interval_is_taken(fps, gaps, tick_s):
 
 @given(
     st.sampled_from([1.0, 7.0, 24000 / 1001, 25.0, 30000 / 1001, 60.0]),
-    st.just(1.0) | st.floats(1.2, 4),
+    st.just(1.0) | st.floats(1, 4),
     st.sampled_from([None, 1 / 1000, 1 / 90_000]),
     st.sampled_from([math.floor, round, math.ceil]),
 )
 def test_a_rate_of_the_video_or_above_takes_every_frame(rate, times, tick_s, rounded):
     exact = [n / rate for n in range(300)]
     shown = exact if tick_s is None else [rounded(t / tick_s) * tick_s for t in exact]
+    # Rounded times may come closer than the interval of a rate that is a little higher.
+    assume(times == 1 or np.diff(shown).min() >= 1 / (rate * times))
     grid = TimeGrid(rate * times, tick_s or 1e-9)
     assert all(grid.takes(t) for t in shown)
 
