@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.trackers.spec import DETECTOR, STUDENT, TrackerSpec
+from pipeline.trackers.spec import DETECTOR, FAST, STUDENT, TrackerSpec
 
 ENTRY = "pipeline.benchmark.unit"
 """The module that computes cells; they depend on all that it imports, at any depth."""
@@ -20,13 +20,13 @@ _ALWAYS = ("motmetrics", "trackeval", "pycocotools", "numpy", "scipy", "av", "pi
 
 
 @lru_cache(maxsize=2)
-def code_sha256(root: Path = _ROOT) -> str:
-    """A hash of all code below `root` that a cell imports, at any depth.
+def code_sha256(root: Path = _ROOT, entry: str = ENTRY) -> str:
+    """A hash of all code below `root` that a module imports, at any depth.
 
     Comments, docstrings and layout do not count.
     """
     digest = hashlib.sha256()
-    for name, tree in sorted(imported_modules(ENTRY, root).items()):
+    for name, tree in sorted(imported_modules(entry, root).items()):
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):
@@ -64,6 +64,7 @@ def library_versions(tracker: TrackerSpec) -> dict[str, str | None]:
     names = [*_ALWAYS]
     if tracker.kind == STUDENT:
         names += ["torch", "torchvision", "timm"]
+        names += ["openvino"] if tracker.variant == FAST else []
     if tracker.kind == DETECTOR:
         runtime = "openvino" if tracker.path.endswith(".xml") else "onnxruntime"
         names += ["torch", "torchvision", runtime]  # torchvision does non-maximum suppression

@@ -18,9 +18,9 @@ from pipeline.datasets.mot import Sequence
 from pipeline.degrade.conditions import Condition
 from pipeline.speed.cost import count_gflops, count_parameters
 from pipeline.trackers.detectors import Detector, open_detector
-from pipeline.trackers.runners import DetectorRun, StudentRun, TrackerOutput
+from pipeline.trackers.runners import DetectorRun, FastRun, StudentRun, TrackerOutput
 from pipeline.trackers.sequence_frames import SequenceFrames
-from pipeline.trackers.spec import DETECTOR, STUDENT, TrackerSpec
+from pipeline.trackers.spec import DETECTOR, FAST, STUDENT, TrackerSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def run_trackers(
 
     Raises:
         MotError, ProbeError, DecodeError, StorageError: The frames cannot be read.
-        CheckpointError, DetectorError: A tracker cannot be opened.
+        CheckpointError, DetectorError, RuntimeUnavailable: A tracker cannot be opened.
     """
     students: dict[str, list[str]] = {}
     for tracker in trackers:
@@ -68,13 +68,17 @@ def run_trackers(
         bool(detectors),
         f"{settings.output}/codec",
     )
-    runs: dict[str, StudentRun | DetectorRun] = {}
+    runs: dict[tuple[str, str], StudentRun | FastRun | DetectorRun] = {}
     for path, variants in students.items():
         model = loaded[path][0]
-        names = sorted(set(variants))
+        names = sorted(set(variants) - {FAST})
         box = frames.letterboxes[canvases[path]]
-        runs[path] = StudentRun(model, names, sequence.name, condition, box, settings.device)
-    runs |= {t.path: DetectorRun(_detector(t.path)) for t in detectors}
+        if names:
+            run = StudentRun(model, names, sequence.name, condition, box, settings.device)
+            runs |= {(path, name): run for name in names}
+        if FAST in variants:
+            runs[path, FAST] = FastRun(path, box)
+    runs |= {(t.path, t.variant): DetectorRun(_detector(t.path)) for t in detectors}
 
     stages: dict[str, list[float]] = {"decode": [], "degrade": [], "prepare": []}
     core_s: dict[str, float] = {}
@@ -82,17 +86,17 @@ def run_trackers(
     while window := list(islice(shots, settings.window)):
         for stage, values in stages.items():
             values += [getattr(shot, f"{stage}_s") for shot in window]
-        for run in runs.values():
+        for each in dict.fromkeys(runs.values()):
             started = time.thread_time()
-            run.process(window)
-            part = "students" if isinstance(run, StudentRun) else "detectors"
+            each.process(window)
+            part = "detectors" if isinstance(each, DetectorRun) else "students"
             core_s[part] = core_s.get(part, 0.0) + time.thread_time() - started
         progress(len(window))
 
     outputs, facts = {}, {}
     for tracker in trackers:
-        run = runs[tracker.path]
-        output = run.outputs[tracker.variant] if isinstance(run, StudentRun) else run.output
+        of = runs[tracker.path, tracker.variant]
+        output = of.outputs[tracker.variant] if isinstance(of, StudentRun) else of.output
         output.stage_s |= stages
         fact: dict[str, Any] = {"frames": frames.decoded, "problem": frames.problem}
         if tracker.kind == STUDENT:

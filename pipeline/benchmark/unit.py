@@ -18,6 +18,7 @@ from pipeline.benchmark.rows import score_cell
 from pipeline.benchmark.run_trackers import run_trackers
 from pipeline.datasets.mot import MotError, read_results
 from pipeline.degrade.conditions import Condition
+from pipeline.inference.runtime import RuntimeUnavailable
 from pipeline.storage.files import StorageError
 from pipeline.trackers.detectors import DetectorError
 from pipeline.trackers.peers import PeerError, track_detections
@@ -27,7 +28,14 @@ from pipeline.video.decode import DecodeError
 from pipeline.video.probe import ProbeError
 
 _DATA = (MotError, ProbeError, DecodeError)
-EXPECTED = (*_DATA, StorageError, DetectorError, CheckpointError, PeerError)
+EXPECTED = (
+    *_DATA,
+    StorageError,
+    DetectorError,
+    CheckpointError,
+    PeerError,
+    RuntimeUnavailable,
+)
 """Errors of a cell that are reported in the result instead of raised."""
 _OF_SOURCE = (
     "frames", "problem", "trusted", "parameters_m", "gflops", "input", "quality",

@@ -54,10 +54,12 @@ class Opened:
         model: The student.
         runtime: Library, version and precision that it runs in, and what the user should know of
             the choice.
+        precision: What it runs in; `exact` where `fast` was asked for and cannot be had.
     """
 
     model: Runtime
     runtime: str
+    precision: PrecisionChoice = "exact"
 
 
 def check_runtime(choice: RuntimeChoice) -> None:
@@ -135,8 +137,9 @@ def open_model(
             raise RuntimeUnavailable(f"{reason}; give model.runtime=torch") from error
         return _in_torch(load, precision, reason)
     reasons = [] if fast or precision == "exact" else ["this CPU has no bf16, which fast needs"]
-    name = f"openvino {version('openvino')}, {'fast' if fast else 'exact'}"
-    return Opened(student, _with_reasons(name, [*reasons, cache.problem]))
+    used: PrecisionChoice = "fast" if fast else "exact"
+    name = f"openvino {version('openvino')}, {used}"
+    return Opened(student, _with_reasons(name, [*reasons, cache.problem]), used)
 
 
 def _in_torch(load: Callable[[], Tracker], precision: PrecisionChoice, reason: str = "") -> Opened:

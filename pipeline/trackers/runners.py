@@ -1,4 +1,4 @@
-"""Students with their ablations, and detectors, on one sequence, window by window."""
+"""Students with their variants, and detectors, on one sequence, window by window."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import torch
 from torchvision.ops import nms
 
 from model.net.config import ModelConfig
+from model.net.decoder import DecoderOutput
 from model.net.geometry import to_corners
 from model.net.letterbox import Letterbox
-from model.track.frames import EncodedFrames, Percept
+from model.track.frames import FrameResult, Percept, TrackableWindow
 from model.track.tracker import Tracker
 from pipeline.datasets.boxes import Boxes
 from pipeline.degrade.conditions import Condition
+from pipeline.inference.runtime import RuntimeUnavailable
 from pipeline.trackers.detectors import LOWEST_SCORE, Detector
 from pipeline.trackers.sequence_frames import Shot
 from pipeline.trackers.variants import Variant, make_variants
 from pipeline.tracking.tables import window_rows
-from pipeline.tracking.track_video import batch_window
+from pipeline.tracking.track_video import TrackSettings, batch_window, open_runtime
 from pipeline.video.decode import Frame
 
 
@@ -101,20 +103,55 @@ class StudentRun:
         results, state = tracker.track(encoded, self._state[variant.name])
         output.took("step", self._now() - started, count)
         self._state[variant.name] = state
-        rows = window_rows(frames, encoded, results, self._box, tracker.config.classes)
-        table = rows.tracks
-        xywh = np.stack([table[name] for name in "xywh"], axis=1)
-        output.tracks.append(
-            Boxes.of(table["frame_index"] + 1, table["track_id"], xywh, table["score"])
-        )
-        output.quality += rows.frames["quality"].tolist()
-        output.semantic_weight += rows.frames["semantic_weight"].tolist()
-        output.detections.append(_detections(encoded, frames, self._box, tracker.config))
+        _add_tracks(output, frames, encoded, results, self._box, tracker.config)
+        output.detections.append(_detections(encoded.detections, frames, self._box, tracker.config))
 
     def _now(self) -> float:
         if self._device != "cpu":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+class FastRun:
+    """A student as `vsdmot track model.precision=fast` runs it on a CPU, on one sequence.
+
+    Its detections are the boxes of whole people that it tracks.
+    """
+
+    def __init__(self, weights: str, box: Letterbox) -> None:
+        """Open the student; errors as of `open_runtime`.
+
+        Raises:
+            RuntimeUnavailable: this machine has no faster precision.
+        """
+        self.output = TrackerOutput()
+        settings = TrackSettings(
+            weights,
+            runtime="openvino",
+            precision="fast",
+            first_picture=(box.source_height, box.source_width),
+        )
+        opened = open_runtime(settings)
+        if opened.precision != "fast":
+            raise RuntimeUnavailable(f"{weights}:fast runs in {opened.runtime}; leave it out")
+        self._model, self._box = opened.model, box
+        self._state = self._model.initial_state(1)
+        self._canvas = box.input_height, box.input_width
+
+    @torch.inference_mode()
+    def process(self, window: Items[Shot]) -> None:
+        """Track the next frames."""
+        frames = [shot.frames[self._canvas] for shot in window]
+        inputs = batch_window(frames, self._box, "cpu")
+        started = time.perf_counter()
+        encoded = self._model.encode(*inputs)
+        self.output.took("encode", time.perf_counter() - started, len(frames))
+        started = time.perf_counter()
+        results, self._state = self._model.track(encoded, self._state)
+        self.output.took("step", time.perf_counter() - started, len(frames))
+        config = self._model.config
+        _add_tracks(self.output, frames, encoded, results, self._box, config)
+        self.output.detections.append(_detections(encoded.people, frames, self._box, config))
 
 
 class DetectorRun:
@@ -135,14 +172,32 @@ class DetectorRun:
             self.output.detections.append(Boxes.of(frame, -1, xywh, scores))
 
 
+def _add_tracks(
+    output: TrackerOutput,
+    frames: Items[Frame],
+    encoded: TrackableWindow,
+    results: Items[FrameResult],
+    box: Letterbox,
+    config: ModelConfig,
+) -> None:
+    """Add the tracks of a window, and what its frames are."""
+    rows = window_rows(frames, encoded, results, box, config.classes)
+    table = rows.tracks
+    xywh = np.stack([table[name] for name in "xywh"], axis=1)
+    output.tracks.append(
+        Boxes.of(table["frame_index"] + 1, table["track_id"], xywh, table["score"])
+    )
+    output.quality += rows.frames["quality"].tolist()
+    output.semantic_weight += rows.frames["semantic_weight"].tolist()
+
+
 def _detections(
-    encoded: EncodedFrames,
+    found: DecoderOutput,
     frames: Items[Frame],
     box: Letterbox,
     config: ModelConfig,
 ) -> Boxes:
     """Detections of the student's detection queries, in each frame alone."""
-    found = encoded.detections
     scores = found.logits[-1].float().sigmoid().amax(-1)
     size = scores.new_tensor([config.input_width, config.input_height] * 2)
     corners = to_corners(found.boxes[-1].float()) * size

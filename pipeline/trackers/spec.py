@@ -4,6 +4,7 @@
 |---|---|
 | `student`, or a name out of `students` | a student with its own weights |
 | `student:gate_off` | an ablation of it (`pipeline.trackers.variants`) |
+| `student:fast` | a student as `vsdmot track model.precision=fast` runs it on a CPU |
 | `bytetrack+student`, short `bytetrack` | a peer on the detections of a student |
 | `bytetrack+yolox` | a peer on those of a detector out of `detectors` |
 | `bytetrack+det` | a peer on the sequence's own det/det.txt, which are of the clean video |
@@ -21,6 +22,7 @@ from pathlib import Path
 from pipeline.trackers.peers import PEERS
 from pipeline.trackers.variants import FULL, RANDOM, VARIANTS
 
+FAST = "fast"
 STUDENT, DETECTOR, PUBLIC, FILES = "student", "detector", "public", "files"
 _NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
 
@@ -37,7 +39,7 @@ class TrackerSpec:
         name: as in the table.
         kind: source of the boxes: "student", "detector", "public" (det.txt) or "files".
         path: weights, detector or folder; "" for det.txt.
-        variant: of a student.
+        variant: of a student: one of `VARIANTS`, or `FAST`.
         peer: tracker of the detections; "" if the source tracks itself.
     """
 
@@ -109,8 +111,9 @@ def _parse(name: str, students: Mapping[str, str], detectors: Mapping[str, str])
     base, _, variant = source.partition(":")
     if base in students:
         variant = variant or FULL
-        if variant not in VARIANTS:
-            raise SpecError(f"{name}: unknown ablation; known: {', '.join(VARIANTS[1:])}")
+        if variant not in (*VARIANTS, FAST):
+            known = ", ".join((*VARIANTS[1:], FAST))
+            raise SpecError(f"{name}: unknown variant; known: {known}")
         shown = name.replace(f":{FULL}", "")
         return TrackerSpec(shown, STUDENT, students[base], variant, peer)
     if peer and not variant and source in detectors:

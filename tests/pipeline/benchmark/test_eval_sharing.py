@@ -19,6 +19,8 @@ from pipeline.benchmark.unit import run_unit  # noqa: E402
 from pipeline.datasets.layouts import read_data  # noqa: E402
 from pipeline.datasets.synthetic import make_synthetic  # noqa: E402
 from pipeline.degrade.conditions import Condition  # noqa: E402
+from pipeline.inference import compiled  # noqa: E402
+from pipeline.inference.runtime import RuntimeUnavailable  # noqa: E402
 from pipeline.trackers.runners import StudentRun, joined  # noqa: E402
 from pipeline.trackers.sequence_frames import Shot  # noqa: E402
 from pipeline.trackers.spec import parse_trackers  # noqa: E402
@@ -75,6 +77,26 @@ def test_trackers_of_one_pass_give_what_each_gives_alone(place, monkeypatch):
             for column in ("frame", "track_id", "xywh", "confidence"):
                 both = (getattr(joined(getattr(o, of)), column) for o in (one, other))
                 np.testing.assert_array_equal(*both)
+
+
+@pytest.mark.parametrize("has_bf16", [False, True])
+def test_a_student_runs_fast_or_says_why_it_cannot(place, monkeypatch, has_bf16):
+    """A CPU without bf16 gives no figures under the name of the fast precision."""
+    pytest.importorskip("openvino")
+    # OpenVINO rounds to bf16 on any CPU, some only emulate it.
+    monkeypatch.setattr(compiled, "has_bf16", lambda core: has_bf16)
+    sequence = read_data(place / "data").sequences["SYNTH-01"]
+    settings = EvalSettings(str(place / "out"), window=4)
+    full, fast = trackers(place, "student", "student:fast")
+    if not has_bf16:
+        with pytest.raises(RuntimeUnavailable, match="exact: this CPU has no bf16"):
+            run_trackers(sequence, NOISE, [fast], settings)
+        return
+    runs = run_trackers(sequence, NOISE, [full, fast], settings)
+    one, other = runs.outputs["student"], runs.outputs["student:fast"]
+    np.testing.assert_allclose(one.quality, other.quality, atol=0.1)
+    assert one.quality != other.quality  # it is not the exact student once more
+    assert len(other.quality) == FRAMES and len(joined(other.detections))
 
 
 def test_three_peers_ask_their_detector_once_a_frame_and_score_alike_alone(place, monkeypatch):

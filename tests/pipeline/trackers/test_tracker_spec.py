@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.trackers.spec import SpecError, pairs, parse_trackers
+from pipeline.trackers.spec import FAST, SpecError, pairs, parse_trackers
 
 STUDENTS, DETECTORS = {"student": "s.safetensors", "old": "o.safetensors"}, {"yolox": "y.onnx"}
 
@@ -17,6 +17,7 @@ def test_names_say_source_variant_and_peer():
     )
     assert (full.kind, full.path, full.variant) == ("student", "s.safetensors", "full")
     assert (off.path, off.variant) == ("o.safetensors", "gate_off")
+    assert parse("old:fast")[0].variant == FAST
     assert (peer.name, peer.source.name) == ("bytetrack+student", "student")
     assert (seen.kind, seen.source.name, seen.source.tracks) == ("detector", "yolox", False)
     assert public.kind == "public" and public.tracks
