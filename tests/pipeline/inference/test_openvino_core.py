@@ -1,7 +1,9 @@
-"""A process with several students in OpenVINO outlives its signals."""
+"""OpenVINO leaves the signals of a process as they were."""
 
 import subprocess
 import sys
+
+import pytest
 
 _TWO_STUDENTS = """
 import gc, os, signal, sys
@@ -31,3 +33,36 @@ def test_a_signal_after_the_end_of_two_students_is_handled(weights):
         [sys.executable, "-c", _TWO_STUDENTS, str(weights)], capture_output=True, text=True
     )
     assert (ran.returncode, ran.stdout.strip()) == (0, "1"), ran.stderr
+
+
+_SIGNAL_STACK = """
+import ctypes, sys
+from model.track.checkpoint import file_sha256
+from model.track.tracker import Tracker
+from pipeline.inference.runtime import open_model
+
+class Stack(ctypes.Structure):  # stack_t of Linux
+    _fields_ = [("at", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+def stack():
+    now = Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now)) == 0
+    return now.at, now.size
+
+room = ctypes.create_string_buffer(1 << 16)
+own = Stack(ctypes.addressof(room), 0, len(room))
+assert ctypes.CDLL(None).sigaltstack(ctypes.byref(own), None) == 0
+tracker, _ = Tracker.load(sys.argv[1])
+open_model("openvino", "cpu", tracker.config, file_sha256(sys.argv[1]), lambda: tracker)
+assert "openvino" in sys.modules
+assert stack() == (ctypes.addressof(room), len(room)), stack()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C type of signal stacks is that of Linux")
+def test_the_signal_stack_of_a_thread_stays(weights):
+    """Ray's handler for crashes needs 64 KiB, and with less it never ends."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _SIGNAL_STACK, str(weights)], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
