@@ -127,7 +127,7 @@ kit-back: .venv/.stamp ## join what came back of it: INPUT=folder OUTPUT=file.sa
 	  echo "kit-back: give both: make kit-back INPUT=folder OUTPUT=file.safetensors" >&2; exit 1; }
 	@$(RUN) jobs.kit_back input="$$INPUT" output="$$OUTPUT" $(ARGS)
 
-measure: .venv/.stamp ## what the student knows: DATA=folder ARGS=what=detection, semantics, quality or still
+measure: .venv/.stamp ## what the student knows: DATA=folder ARGS=what=detection, degraded, semantics, quality or still
 	@$(RUN) jobs.measure $(if $(DATA),$(VAL_KEYS) stills="$(STILLS)") $(ARGS)
 
 # Every cell is computed once: what is there stays, what is missing is computed.

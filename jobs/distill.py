@@ -64,6 +64,7 @@ def run(job: DistillJob, on_progress: Callable[[Progress], None]) -> str:
         TrainingError: see `fit`.
     """
     from model.allocator import keep_large_blocks
+    from pipeline.teachers.load import teacher_id
     from pipeline.training.archive_frames import ArchiveFrames, read_archive_videos
     from pipeline.training.distill_parts import build_trainer, open_stream, write_weights
     from pipeline.training.fit import fit_logged
@@ -77,12 +78,15 @@ def run(job: DistillJob, on_progress: Callable[[Progress], None]) -> str:
     for line in broken:
         _left_out(line)
     folder = RunFolder(job.output)
+    identity = teacher_id(job.teacher)
     folder.claim(asdict(job), FREE)
+    folder.claim_teacher(identity)
     job = job.located()
-    frames = ArchiveFrames(videos, job.frames, job.training.seed)
+    draw = partial(ArchiveFrames, videos, job.frames, job.training.seed)
+    frames = draw(clean_scale=job.teacher.scale)
     if job.cache.path:
         cache = _cache(job, frames)
-        frames = ArchiveFrames(videos, job.frames, job.training.seed, cache)
+        frames = draw(cache)
         teacher, statistics = cache.identity.teacher, cache.statistics
     else:
         teacher, statistics = _statistics(job, frames)
@@ -137,12 +141,14 @@ def _statistics(job: DistillJob, frames: ArchiveFrames) -> tuple[TeacherInfo, Te
     """
     import torch
 
-    from model.teach.teacher import load_teacher
     from model.teach.teacher_statistics import measure_statistics
+    from pipeline.teachers.load import load_teacher
+    from pipeline.training.distill_parts import first_student
     from pipeline.training.feature_cache import read_statistics, write_statistics
 
     device = "cuda" if torch.cuda.is_available() and job.worker.device != "cpu" else "cpu"
-    teacher = load_teacher(job.teacher.model, job.teacher.pretrained, device)
+    student = first_student(job, frames).to(device) if job.teacher.moves else None
+    teacher = load_teacher(job.teacher, device, student=student)
     found = read_statistics(job.output)
     if found is None:
         found = measure_statistics(teacher.info, _first_features(frames, teacher, device))

@@ -1,4 +1,4 @@
-"""Measure one ability of a student: `vsdmot measure detection`, `semantics`, `quality`, `still`."""
+"""Measure one ability of a student: `vsdmot measure what=…`; the settings list the abilities."""
 
 import sys
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from jobs.measure_degraded import run_degraded
     from jobs.measure_detection import run_detection
+    from jobs.measure_robustness import run_robustness
     from jobs.measure_still import run_still
     from model.allocator import keep_large_blocks
     from model.teach.teacher import TeacherError
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(config.threads)
     keep_large_blocks()
     try:
-        runs = {"detection": run_detection, "still": run_still}
+        runs = {"detection": run_detection, "still": run_still, "degraded": run_robustness}
         return runs.get(config.what, run_degraded)(config)
     except (
         CheckpointError,

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console
 from jobs.measure_settings import MeasureConfig
+from model.teach.config import TeacherConfig
 from model.teach.distillation import Distiller, distiller_path, load_distiller
-from model.teach.teacher import Teacher, TeacherError, load_teacher
+from model.teach.teacher import Teacher, TeacherError
 from model.track.checkpoint import CheckpointError, file_sha256
 from model.track.tracker import Tracker
 from model.version import code_version
@@ -28,6 +29,7 @@ from pipeline.benchmark.measure import (
 from pipeline.datasets.mot import MotError, find_sequences, read_sequence
 from pipeline.degrade.kinds import SEVERITIES
 from pipeline.storage.files import StorageError, list_videos
+from pipeline.teachers.load import load_teacher
 from pipeline.video.decode import DecodeError
 from pipeline.video.probe import ProbeError, probe
 
@@ -43,7 +45,7 @@ def run_degraded(config: MeasureConfig) -> int:
     tracker, _ = Tracker.load(config.weights, config.device)
     pair = None
     if config.what == "semantics":
-        pair = _pair(config, tracker.config.semantic_dim)
+        pair = _pair(config, tracker)
     runs, left_out = _read(config)
     cell_count = len(runs) * (1 + len(config.kinds) * len(SEVERITIES))
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -71,15 +73,16 @@ def run_degraded(config: MeasureConfig) -> int:
     return EXIT_FAILED if left_out else EXIT_DONE
 
 
-def _pair(config: MeasureConfig, semantic_dim: int) -> tuple[Distiller, Teacher]:
+def _pair(config: MeasureConfig, tracker: Tracker) -> tuple[Distiller, Teacher]:
     path = distiller_path(config.weights)
     distiller = load_distiller(path).to(config.device)
-    if distiller.semantic_dim != semantic_dim:
+    if distiller.semantic_dim != (semantic_dim := tracker.config.semantic_dim):
         raise CheckpointError(
             f"{path}: the projectors take {distiller.semantic_dim} channels, but the student has "
             f"{semantic_dim}; give the projectors of these weights"
         )
-    teacher = load_teacher(config.teacher, config.pretrained, config.device)
+    chosen = TeacherConfig(config.teacher, config.pretrained)
+    teacher = load_teacher(chosen, config.device, student=tracker)
     if teacher.info != distiller.teacher:
         raise TeacherError(
             f"{path}: the teacher was {distiller.teacher.id}, not {teacher.info.id}; give it with "

@@ -41,6 +41,8 @@ from pipeline.trackers.spec import SpecError, pairs
 FIRST = "student"
 """The name of the student that `weights` gives."""
 
+_STRIDE = 4  # frames
+
 # Measured on one CPU thread; a student's picture has 384 by 640 pixels.
 _STUDENT_S, _DETECTOR_S, _READ_S = 0.1, 0.03, 0.01
 _STUDENT_PIXELS = 384 * 640
@@ -73,14 +75,9 @@ def run_detection(config: MeasureConfig) -> int:
         StorageError: the output cannot be written.
     """
     data = _read(config)
-    students = _students(config)
-    files = pairs(config.detectors, "detectors")
-    if both := sorted(set(files) & set(students)):
-        raise SpecError(
-            f"detectors: {both[0]!r} is the name of a student; give the detector another name"
-        )
-    detectors = {name: open_detector(path) for name, path in files.items()}
-    total = len(data.stills) + sum(-(-s.length // config.stride) for s in data.sequences)
+    students = open_students(config)
+    files, detectors = open_detectors(config, students)
+    total = len(data.stills) + sum(-(-s.length // _stride(config)) for s in data.sequences)
     each = _READ_S + _DETECTOR_S * len(detectors) + sum(map(_student_seconds, students.values()))
     console.print(
         f"pictures: {total}, students: {len(students)}, detectors: {len(detectors)}; on one idle "
@@ -145,7 +142,11 @@ def _pictures(config: MeasureConfig, data: Data) -> Iterator[Picture]:
     yield from still_pictures(data.stills, data.left_out)
     for sequence in data.sequences:
         split = APART if sequence.name in config.apart else SEQUENCES
-        yield from sequence_pictures(sequence, split, config.stride, data.left_out)
+        yield from sequence_pictures(sequence, split, _stride(config), data.left_out)
+
+
+def _stride(config: MeasureConfig) -> int:
+    return config.stride or _STRIDE
 
 
 def _read(config: MeasureConfig) -> Data:
@@ -175,7 +176,13 @@ def _read(config: MeasureConfig) -> Data:
     return Data(stills, sequences, {})
 
 
-def _students(config: MeasureConfig) -> dict[str, Student]:
+def open_students(config: MeasureConfig) -> dict[str, Student]:
+    """Students of the settings, by name.
+
+    Raises:
+        CheckpointError: one cannot be loaded.
+        SpecError: an entry of `students` is wrong.
+    """
     more = pairs(config.students, "students")
     if FIRST in more:
         raise SpecError(
@@ -185,6 +192,23 @@ def _students(config: MeasureConfig) -> dict[str, Student]:
         name: _student(path, config.device)
         for name, path in {FIRST: config.weights, **more}.items()
     }
+
+
+def open_detectors(
+    config: MeasureConfig, students: Mapping[str, Student]
+) -> tuple[dict[str, str], dict[str, Detector]]:
+    """Files of the settings' detectors, and the detectors, by name.
+
+    Raises:
+        DetectorError: one cannot be opened.
+        SpecError: an entry of `detectors` is wrong.
+    """
+    files = pairs(config.detectors, "detectors")
+    if both := sorted(set(files) & set(students)):
+        raise SpecError(
+            f"detectors: {both[0]!r} is the name of a student; give the detector another name"
+        )
+    return files, {name: open_detector(path) for name, path in files.items()}
 
 
 def _student(path: str, device: str) -> Student:

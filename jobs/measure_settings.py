@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from model.settings import Device, Range, check
+from model.settings import Device, NotEmpty, Range, check
 from pipeline.degrade.kinds import KINDS, Kind
+
+Gate = Literal["learned", "off", "constant", "random", "oracle"]
+Severity = Annotated[int, Range(1, 5)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,24 +17,34 @@ class MeasureConfig:
     Attributes:
         what: ability to measure.
         data: folder with sequences in MOTChallenge layout, at any depth; `make measure DATA=FOLDER`
-            takes FOLDER/sequences/val. Empty: no sequences, which only detection allows.
+            takes FOLDER/sequences/val. Empty: no sequences, which detection and degraded allow.
         weights: weights file of the student; semantics also needs its projectors, the file
             NAME.distiller.safetensors in the same folder.
         output: folder or URL for the results.
-        stills: for detection: COCO file of stills that has a split for each image, with the
-            pictures in the folder images/ beside it; empty: no stills.
+        stills: for detection and degraded: COCO file of stills that has a split for each image,
+            with the pictures in the folder images/ beside it; empty: no stills.
         pictures: for detection: number of stills of split train, evenly by source; null: as many
-            as split val has.
-        stride: for detection: distance between the measured frames of a sequence, in frames; 1
-            measures all.
-        students: for detection: further students, NAME@WEIGHTS each.
-        detectors: for detection: detectors of other projects, NAME@FILE each: a YOLOX .onnx or an
-            OpenVINO SSD .xml.
+            as split val has. For degraded: greatest number of stills that are degraded, evenly by
+            source, and of poor ones; null: all.
+        stride: for detection and degraded: distance between the measured frames of a sequence, in
+            frames; 1 measures all; null is 4 for detection, 10 for degraded.
+        students: for detection and degraded: further students, NAME@WEIGHTS each.
+        detectors: for detection and degraded: detectors of other projects, NAME@FILE each: a YOLOX
+            .onnx or an OpenVINO SSD .xml.
+        gates: for degraded: gates that each student is measured with: its own, or one that is off
+            or gets a constant quality, a random one, or that of the true severity.
+        control: for degraded: what all others are compared with, NAME or NAME:GATE; empty: the
+            student of weights, with the first of the gates.
+        severities: for degraded: severities of the degradations.
+        poor: for degraded: sources of stills that are of real poor footage; they are shown as they
+            are, in rows of their own. Of a source without stills of split val, those of split
+            train are taken.
         frames: for semantics and quality: number of frames of each sequence, in groups of four
             successive frames. For still: number of frames of each sequence that quiet video is made
             of, five times as many.
-        apart: names of sequences that are left out of the rows over all sequences.
-        kinds: for semantics and quality: kinds of degradation.
+        apart: names of sequences that are left out of the rows over all sequences; degraded shows
+            them as they are.
+        kinds: for semantics, quality and degraded: kinds of degradation.
         teacher: for semantics: teacher.model of the distillation of the student.
         pretrained: for semantics: teacher.pretrained of the distillation of the student.
         device: device of the student.
@@ -44,18 +57,23 @@ class MeasureConfig:
         "other detectors. semantics: similarity of its features on degraded frames to the "
         "teacher's features on clean frames. quality: rank correlation of its quality with the "
         "severity of degradations. still: scores with and without still.skip, on the sequences "
-        "and on mostly quiet video made of them."
+        "and on mostly quiet video made of them. degraded: AP50 of students under degradations, on "
+        "the same pixels, with intervals of their differences."
     )
 
-    what: Literal["detection", "semantics", "quality", "still"]
+    what: Literal["detection", "semantics", "quality", "still", "degraded"]
     data: str
     weights: str = "weights/vsdmot-nano.safetensors"
     output: str = "runs/measure"
     stills: str = ""
     pictures: Annotated[int, Range(0)] | None = None
-    stride: Annotated[int, Range(1)] = 4
+    stride: Annotated[int, Range(1)] | None = None
     students: tuple[str, ...] = ()
     detectors: tuple[str, ...] = ()
+    gates: Annotated[tuple[Gate, ...], NotEmpty()] = ("learned",)
+    control: str = ""
+    severities: Annotated[tuple[Severity, ...], NotEmpty()] = (3, 5)
+    poor: tuple[str, ...] = ()
     frames: Annotated[int, Range(1)] = 12
     apart: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = KINDS

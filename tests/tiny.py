@@ -2,23 +2,8 @@
 
 import torch
 
-from model.net.config import ModelConfig
 from model.track.tracker import Tracker
-
-TINY = ModelConfig(
-    size="tiny",
-    backbone="tf_efficientnet_lite0",
-    input_height=64,
-    input_width=96,
-    dim=32,
-    heads=4,
-    points=2,
-    decoder_layers=2,
-    feedforward=32,
-    semantic_dim=16,
-    detection_queries=12,
-    slots=10,
-)
+from pipeline.speed.tiny import TINY, find_anything
 
 
 def tiny_tracker(seed: int = 0, *, lively: bool = False) -> Tracker:
@@ -26,9 +11,7 @@ def tiny_tracker(seed: int = 0, *, lively: bool = False) -> Tracker:
     torch.manual_seed(seed)
     tracker = Tracker(TINY).eval()
     if lively:
-        # Random heads say "background" everywhere; this makes scores spread around a half.
-        torch.nn.init.constant_(tracker.head.classify.bias, 0.0)
-        torch.nn.init.normal_(tracker.head.classify.weight, std=0.5)
+        find_anything(tracker)
         for layer in (tracker.transport.key, tracker.transport.relation[-1]):
             torch.nn.init.normal_(layer.weight, std=0.1)
         torch.nn.init.normal_(tracker.whole[-1].weight, std=0.2)

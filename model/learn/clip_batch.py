@@ -31,7 +31,8 @@ class ClipBatch:
         seeds: (B,) int64, for random draws while tracking through a clip. They belong to the
             clip, so its loss does not depend on the rest of the batch or on the worker.
         names: where each clip came from.
-        clean: images before they were degraded, for the teacher; None without one.
+        clean: (B, T, 3, sH, sW) images before they were degraded, for the teacher, s times as
+            large; None without one.
         problems: lines about pictures that could not be read.
     """
 

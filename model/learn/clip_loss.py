@@ -4,6 +4,7 @@ Shapes: B clips, T frames a clip, G objects a frame at most (padded), K detectio
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from model.learn.losses import (
     query_loss,
     whole_loss,
 )
+from model.learn.object_distillation import ObjectDistiller
 from model.learn.track_loss import track_terms
 from model.learn.training import Objective
 from model.teach.distillation import Distiller
@@ -41,10 +43,25 @@ WEIGHTS = {
 """Weight of each term; those of the decoders' boxes are from Deformable DETR."""
 
 
-def clip_loss(
-    tracker: Tracker, batch: ClipBatch, workers: Communicator
-) -> tuple[Tensor, dict[str, Tensor], EncodedFrames]:
-    """Total loss of a batch, its terms before weighting, and its B * T frames encoded.
+@dataclass(frozen=True, slots=True)
+class ClipLoss:
+    """The loss of a batch, and what was found out on the way.
+
+    Attributes:
+        total: the loss.
+        terms: its terms before weighting.
+        encoded: the B * T frames.
+        matched: (B * T, K) object of each query of the last layer of detections, -1 for none.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    encoded: EncodedFrames
+    matched: Tensor
+
+
+def clip_loss(tracker: Tracker, batch: ClipBatch, workers: Communicator) -> ClipLoss:
+    """The loss of detections in all frames of a batch, and of tracks through its clips.
 
     Args:
         tracker: in training mode.
@@ -60,7 +77,7 @@ def clip_loss(
     found = match_detections(encoded.detections, labels)
     live = torch.ones(found.shape[1:], dtype=torch.bool, device=found.device)
     sums = query_loss(encoded.detections, found, live, labels, canvas, ~labels.whole)
-    whole = whole_loss(encoded.whole, found[-1], labels)
+    whole = whole_loss(encoded.people.boxes[-1], found[-1], labels)
     sums |= {f"whole_{name}": value for name, value in whole.items()}
     sums |= track_terms(tracker, encoded, found[-1], labels, batch.seeds, canvas)
     objects = _objects(labels, workers)
@@ -68,7 +85,7 @@ def clip_loss(
 
     severity = workers.gather(batch.severity.flatten())
     terms["quality"] = quality_loss(workers.gather(encoded.quality), severity)
-    return _weighted(terms), terms, encoded
+    return ClipLoss(_weighted(terms), terms, encoded, found[-1])
 
 
 def association_loss(
@@ -94,11 +111,17 @@ class ClipObjective(Objective):
     Args:
         distiller: projectors and terms, trained along; None for no distillation.
         teacher: of the distillation, on the tracker's device; batches then need clean frames.
+        objects: distillation from a teacher of people, trained along; None for none.
     """
 
-    def __init__(self, distiller: Distiller | None = None, teacher: Teacher | None = None) -> None:
+    def __init__(
+        self,
+        distiller: Distiller | None = None,
+        teacher: Teacher | None = None,
+        objects: ObjectDistiller | None = None,
+    ) -> None:
         super().__init__()
-        self.distiller = distiller
+        self.distiller, self.objects = distiller, objects
         # In a tuple: as a child it would be trained, averaged and saved with the projectors.
         self._teacher = (teacher,)
 
@@ -108,8 +131,12 @@ class ClipObjective(Objective):
         Raises:
             ValueError: there is a distiller, but no teacher or no clean frames.
         """
-        total, terms, encoded = clip_loss(tracker, batch, self.communicator)
-        shown = {name: value.detach() for name, value in terms.items()}
+        found = clip_loss(tracker, batch, self.communicator)
+        total, encoded = found.total, found.encoded
+        shown = {name: value.detach() for name, value in found.terms.items()}
+        if self.objects is not None:
+            loss, parts = self.objects(batch, encoded, found.matched, self.communicator)
+            total, shown = total + loss, shown | parts
         if self.distiller is None:
             return total, shown
         (teacher,) = self._teacher
@@ -122,7 +149,8 @@ class ClipObjective(Objective):
 
     def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Adjust the weight of distillation to its share of the gradient."""
-        return {} if self.distiller is None else self.distiller.after_backward(mean)
+        shares = (x.after_backward(mean) for x in (self.distiller, self.objects) if x is not None)
+        return {name: value for share in shares for name, value in share.items()}
 
 
 def _encode(tracker: Tracker, batch: ClipBatch) -> EncodedFrames:

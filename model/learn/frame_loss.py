@@ -24,7 +24,8 @@ class FrameBatch:
 
     Attributes:
         images: (N, 3, H, W) uint8 RGB on the canvas, degraded: input of the student.
-        clean: (N, 3, H, W) uint8, the same before degradation: input of the teacher.
+        clean: (N, 3, sH, sW) uint8, the same before degradation, s times as large: input of the
+            teacher.
         valid: (N, 2) height and width in pixels of the picture on the canvas.
         patches: (N, P, S, S) uint8 of the degraded frame.
         severity: (N,) of the degradation we applied, 0 for none.
@@ -57,8 +58,7 @@ class FrameBatch:
             if isinstance(value := getattr(self, f.name), Tensor)
         }
         if self.features is not None:
-            f = self.features
-            changed["features"] = TeacherFeatures(*map(change, (f.dense, f.pooled, f.valid)))
+            changed["features"] = self.features.each(change)
         return replace(self, **changed)
 
 

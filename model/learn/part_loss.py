@@ -69,8 +69,7 @@ class PartObjective(Objective):
             (teacher,) = self._teacher
             if self.distiller is None or teacher is None or batch.clean is None:
                 raise ValueError("semantics needs a teacher, and batches with clean frames")
-            features = teacher(batch.clean.flatten(0, 1), valid)
-            wanted = self.distiller.targets(features)
+            wanted = self.distiller.targets(teacher(batch.clean.flatten(0, 1), valid))
             semantics, more = self.distiller.terms(percept, wanted, labelled_boxes(batch))
             loss, terms = loss + semantics, terms | more
         return loss, terms

@@ -1,10 +1,13 @@
 """Settings of distillation: the teacher, and the terms of the loss."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Self
 
 from model.settings import Range, check
 
+SELF, STUDENT, YOLOX, REID = "self", "student", "yolox", "reid"
+"""Values of `teacher.model` that are no models of open_clip."""
 _Positive = Annotated[float, Range(0, above=True)]
 
 
@@ -13,14 +16,38 @@ class TeacherConfig:
     """The teacher whose features the student learns.
 
     Attributes:
-        model: name of the teacher: an open_clip model such as ViT-B-16, a file in
+        model: name of the teacher. self: the average of the student's own weights. student: a
+            student with fixed weights. yolox: the features of a detector. reid: a network that
+            tells labelled people apart. Else an open_clip model such as ViT-B-16, a file in
             configs/teachers/, or the path of a model JSON.
-        pretrained: weights of the teacher: an open_clip tag such as openai, or a local file;
+        pretrained: weights of the teacher: a .safetensors file for student, an .onnx file for
+            yolox and reid; for a model of open_clip a tag such as openai, or a local file;
             `package` takes the weights of imagenet-lite2; `random` is for speed tests.
+        scale: sides of the clean picture that the teacher sees, as a multiple of the student's,
+            such as 1.5.
     """
 
     model: str = "imagenet-lite2"
     pretrained: str = "package"
+    scale: Annotated[float, Range(1, 2)] = 1.0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def moves(self) -> bool:
+        """Whether the teacher changes while the student learns from it."""
+        return self.model == SELF
+
+    def located(self) -> Self:
+        """The same with absolute paths, for workers in other processes."""
+        files = absolute_file(self.model), absolute_file(self.pretrained)
+        return replace(self, model=files[0], pretrained=files[1])
+
+
+def absolute_file(name: str) -> str:
+    """Absolute path of a local file; names of models, tags and URLs stay as they are."""
+    return str(Path(name).absolute()) if name and Path(name).is_file() else name
 
 
 @dataclass(frozen=True, slots=True)

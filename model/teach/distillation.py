@@ -10,7 +10,7 @@ Shapes: N frames, S semantic width, C and Cp widths of the teacher's dense and p
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,13 +23,12 @@ from torch import Tensor, nn
 from model.communicator import Communicator
 from model.teach.config import DistillationConfig
 from model.teach.distillation_terms import box_weights, local_loss, pooled_loss, relation_loss
+from model.teach.gradient_share import GradientShare
 from model.teach.teacher import TeacherFeatures, TeacherInfo
 from model.teach.teacher_statistics import TeacherStatistics
 from model.track.checkpoint import CheckpointError
 from model.track.frames import EncodedFrames
 
-_FORGET = 0.9  # of the gradient norms from one step to the next
-_WEIGHT_RANGE = (1e-4, 1e4)
 _KEY = "vsdmot_distiller"  # of the metadata block in a file of projectors
 
 
@@ -56,7 +55,7 @@ class Semantics(Protocol):
     def scene(self) -> Tensor: ...  # noqa: D102
 
 
-class Distiller(nn.Module):
+class Distiller(GradientShare):
     """Projectors to the teacher's width, the three terms, and their weight against the task.
 
     The weight is set so that distillation has the configured share of the gradient on
@@ -75,8 +74,6 @@ class Distiller(nn.Module):
     dense_scale: Tensor
     pooled_mean: Tensor
     pooled_scale: Tensor
-    weight: Tensor
-    norms: Tensor
 
     def __init__(
         self,
@@ -85,7 +82,7 @@ class Distiller(nn.Module):
         teacher: TeacherInfo,
         statistics: TeacherStatistics | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(config.share)
         self.config, self.teacher, self.semantic_dim = config, teacher, semantic_dim
         self.project_dense = nn.Conv2d(semantic_dim, teacher.dense_dim, 1)
         self.project_pooled = nn.Linear(semantic_dim, teacher.pooled_dim)
@@ -97,11 +94,6 @@ class Distiller(nn.Module):
         )
         for name in ("dense_mean", "dense_scale", "pooled_mean", "pooled_scale"):
             self.register_buffer(name, getattr(s, name).clone())
-        self.register_buffer("weight", torch.ones(()))
-        # Squared norms on `EncodedFrames.visual`, averaged over steps: the task's, distillation's.
-        self.register_buffer("norms", torch.zeros(2))
-        self._own_gradient: Tensor | None = None
-        self._total_gradient: Tensor | None = None
 
     def targets(self, features: TeacherFeatures) -> TeacherTargets:
         """Normalise a teacher's features."""
@@ -160,40 +152,7 @@ class Distiller(nn.Module):
         Arguments and errors are those of `terms`.
         """
         loss, parts = self.terms(student, targets, boxes)
-        self._own_gradient = self._total_gradient = None
-        if student.visual.requires_grad:
-            (self._own_gradient,) = torch.autograd.grad(loss, student.visual, retain_graph=True)
-            student.visual.register_hook(self._keep_total)
-        return self.weight * loss, parts
-
-    def _keep_total(self, gradient: Tensor) -> None:
-        self._total_gradient = gradient.detach()
-
-    @torch.no_grad()
-    def after_backward(self, mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Measure distillation's share of this step's gradient, and adjust the weight.
-
-        Args:
-            mean: averages a tensor over all workers. Their gradients are of different frames,
-                so the ratio of the mean squared norms is that of the whole batch.
-
-        Returns:
-            `distill_share` of this step and `distill_weight` of the next.
-        """
-        if self._own_gradient is None or self._total_gradient is None:
-            return {}
-        own, total = self._own_gradient.float(), self._total_gradient.float()
-        self._own_gradient = self._total_gradient = None
-        task = total - self.weight * own
-        now = mean(torch.stack([task.square().sum(), own.square().sum()]))
-        ours, others = self.weight * now[1].sqrt(), now[0].sqrt()
-        share = ours / (ours + others).clamp(min=1e-20)
-        keep = _FORGET * (self.norms.sum() > 0)
-        self.norms.copy_(keep * self.norms + (1 - keep) * now)
-        ratio = (self.norms[0] / self.norms[1].clamp(min=1e-20)).sqrt()
-        wanted = ratio * self.config.share / (1 - self.config.share)
-        self.weight.copy_(wanted.clamp(*_WEIGHT_RANGE))
-        return {"distill_share": share, "distill_weight": self.weight.clone()}
+        return self.weighted(loss, student.visual), parts
 
 
 def distiller_path(weights: str | Path) -> Path:
@@ -213,8 +172,12 @@ def distiller_bytes(distiller: Distiller) -> bytes:
     return save(tensors, metadata={_KEY: json.dumps(block, sort_keys=True)})
 
 
-def load_distiller(path: str | Path) -> Distiller:
+def load_distiller(path: str | Path, config: DistillationConfig | None = None) -> Distiller:
     """Read a file that `distiller_bytes` made.
+
+    Args:
+        path: the file.
+        config: settings that replace those in the file; None keeps them.
 
     Raises:
         CheckpointError: no such file, or not one of these.
@@ -227,11 +190,10 @@ def load_distiller(path: str | Path) -> Distiller:
         with safe_open(path, framework="pt") as file:
             block = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        teacher = block["teacher"]
         distiller = Distiller(
-            DistillationConfig(**block["config"]),
+            config or DistillationConfig(**block["config"]),
             block["semantic_dim"],
-            TeacherInfo(teacher["id"], tuple(teacher["levels"]), teacher["pooled_dim"]),
+            TeacherInfo.of(block["teacher"]),
         )
         distiller.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:

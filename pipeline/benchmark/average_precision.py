@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 _MATCH_IOU = 0.5
 _MAX_DETECTIONS = 500
 _ANY = (0.0, 1e10)
-_COCO_IOUS = np.linspace(0.5, 0.95, 10)
+COCO_IOUS = np.linspace(0.5, 0.95, 10)
 
 SIZES: dict[str, tuple[float, float]] = {
     "small": (0, float(np.nextafter(32, 0))),
@@ -27,6 +27,23 @@ SIZES: dict[str, tuple[float, float]] = {
     "large": (float(np.nextafter(96, 97)), 1e10),
 }
 """Bands of a person's height in pixels on the student's canvas, both ends inclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Detections in one picture, best first, matched with its people.
+
+    Attributes:
+        xywh: (M, 4) boxes of the detections, in pixels of the picture.
+        scores: (M,).
+        right: (M, T) bool, whether a detection has found a person at each of `COCO_IOUS`.
+        ignored: (M, T) bool, whether it counts neither for nor against.
+    """
+
+    xywh: Array
+    scores: Array
+    right: Array
+    ignored: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +132,9 @@ def picture_scores(pictures: Sequence[tuple[People, Found, float]], score: float
     heights = np.array([person["area"] for person in truth if not person["iscrowd"]])
     counts = [int(((heights >= low) & (heights <= high)).sum()) for low, high in SIZES.values()]
     if found:
-        whole = _evaluation(truth, found, len(pictures), _COCO_IOUS, [_ANY])
+        whole = _evaluation(truth, found, len(pictures), COCO_IOUS, [_ANY])
         # Sizes only at 0.5: all overlaps for all sizes would take four times as long.
-        by_size = _evaluation(truth, found, len(pictures), _COCO_IOUS[:1], list(SIZES.values()))
+        by_size = _evaluation(truth, found, len(pictures), COCO_IOUS[:1], list(SIZES.values()))
         each = _percent(whole.eval["precision"].mean(axis=(1, 2, 3, 4)))  # (overlaps,)
         sized = _percent(by_size.eval["precision"].mean(axis=(0, 1, 2, 4)))  # (sizes,)
         ap50, ap = each[0], float(np.mean(each))
@@ -138,6 +155,32 @@ def picture_scores(pictures: Sequence[tuple[People, Found, float]], score: float
         recall=recall,
         precision=precision,
     )
+
+
+def match_pictures(pictures: Sequence[tuple[People, Found]]) -> list[Matched]:
+    """Match the detections in single pictures with their people, as COCO does."""
+    truth: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for image, (people, seen) in enumerate(pictures, 1):
+        for box, ignored in zip(people.xywh, people.ignored, strict=True):
+            truth.append(_person(len(truth) + 1, image, box, box[2:].prod(), ignored))
+        found += [
+            _detection(image, box, value) for box, value in zip(seen.xywh, seen.scores, strict=True)
+        ]
+    nothing = np.zeros((0, len(COCO_IOUS)), bool)
+    matched = [Matched(np.zeros((0, 4)), np.zeros(0), nothing, nothing)] * len(pictures)
+    if not found:
+        return matched
+    evaluation = _evaluation(truth, found, len(pictures), COCO_IOUS, [_ANY])
+    boxes = {box["id"]: box["bbox"] for box in evaluation.cocoDt.dataset["annotations"]}
+    for entry in filter(None, evaluation.evalImgs):
+        matched[entry["image_id"] - 1] = Matched(
+            np.array([boxes[i] for i in entry["dtIds"]], float).reshape(-1, 4),
+            np.array(entry["dtScores"], float),
+            entry["dtMatches"].T > 0,
+            entry["dtIgnore"].T.astype(bool),
+        )
+    return matched
 
 
 def _percent(precisions: Array) -> list[float]:

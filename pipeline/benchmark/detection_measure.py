@@ -91,17 +91,22 @@ def sequence_pictures(
     try:
         shots = SequenceFrames(sequence, Condition(), None, canvases=(), native=True, cache="")
         for shot in islice(shots, 0, None, stride):
-            gt = sequence.gt.at(shot.index + 1)
-            ignored = np.isin(gt.class_id, DISTRACTORS)
-            kept = ignored | ((gt.class_id == PEDESTRIAN) & (gt.confidence != 0))
             assert shot.native is not None
-            people = People(gt.xywh[kept], ignored[kept])
+            people = frame_people(sequence, shot.index)
             yield Picture(split, sequence.name, "", people, shot.native)
     except (MotError, ProbeError, DecodeError, StorageError) as error:
         left_out[sequence.name] = str(error)
         return
     if shots.problem:
         left_out[sequence.name] = shots.problem
+
+
+def frame_people(sequence: MotSequence, index: int) -> People:
+    """Ground truth of a frame, by its index in the sequence; distractors are ignored boxes."""
+    gt = sequence.gt.at(index + 1)
+    ignored = np.isin(gt.class_id, DISTRACTORS)
+    kept = ignored | ((gt.class_id == PEDESTRIAN) & (gt.confidence != 0))
+    return People(gt.xywh[kept], ignored[kept])
 
 
 @dataclass(frozen=True, slots=True)

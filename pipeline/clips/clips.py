@@ -7,8 +7,8 @@ at the size of the camera's picture and then scaled to the canvas, as in trackin
 Shapes: T frames in a clip, H and W size of the canvas.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from model.learn.clip_batch import ClipBatch
 from model.net.letterbox import Letterbox
 from model.net.quality import sample_patches
+from model.teach.scaled import scaled_size
 from pipeline.clips.config import ClipConfig
 from pipeline.clips.frame_store import FrameStore
 from pipeline.clips.labels import Labels
@@ -26,6 +27,7 @@ from pipeline.clips.recolour import draw_curves, draw_grey, recolour, without_co
 from pipeline.clips.single_frames import Still, draw_mosaic, draw_single
 from pipeline.clips.sources import Sources
 from pipeline.clips.spoil import spoil
+from pipeline.clips.tensors import on_canvas, padded_labels
 from pipeline.clips.views import View, cut, draw_moved, draw_view, labels_in
 from pipeline.datasets.shards import PictureError, ShardError, Shards, require_train
 from pipeline.degrade.kinds import degrade, frame_severities
@@ -44,7 +46,7 @@ class _Drawn:
 
     Attributes:
         frames: T frames (h, w, 3) of one size, no larger than the canvas; degraded or not.
-        clean: the same frames before degradation.
+        clean: the same frames before degradation, at the scale of the teacher.
         luma: T planes (h, w) uint8, from which quality patches are cut.
         labels: labels of each frame.
         severity: (T,) severity of the degradation, -1 if unknown.
@@ -67,7 +69,8 @@ class Clips(Dataset[dict[str, object]]):
         config: settings of the clips.
         seed: seed of all draws.
         batch: clips in a step, over all workers; they have canvases of one size.
-        clean: whether to add the clean frames, for a teacher.
+        clean_scale: adds the clean frames, for a teacher, and is their scale to the canvas; None
+            adds none.
 
     Raises:
         ShardError: the shards have no sequence of split `train`.
@@ -80,10 +83,12 @@ class Clips(Dataset[dict[str, object]]):
         seed: int,
         *,
         batch: int = 1,
-        clean: bool = False,
+        clean_scale: float | None = None,
     ) -> None:
         self.shards, self.config, self.seed = shards, config, seed
-        self.batch, self.clean = batch, clean
+        self.batch, self.clean_scale = batch, clean_scale
+        # Only a larger frame is drawn apart.
+        self._large = None if clean_scale == 1 else clean_scale
         self.store = FrameStore(shards, config.memory_gb)
         self._numbers = require_train(shards)
         self._sources = Sources(shards, self._numbers, config.stills)
@@ -149,13 +154,15 @@ class Clips(Dataset[dict[str, object]]):
     def _single(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
         c = self.config
         if random.random() < c.mosaic:
-            drawn = draw_mosaic(lambda: self._still(random), canvas, c, random)
+            drawn = draw_mosaic(lambda: self._still(random), canvas, c, random, self._large)
         else:
-            drawn = draw_single(self._still(random), canvas, c, random)
-        pixels, labels = drawn.pixels, drawn.labels
+            drawn = draw_single(self._still(random), canvas, c, random, self._large)
+        pixels, labels, large = drawn.pixels, drawn.labels, drawn.large
         if self._donors and random.random() < c.paste:
-            pixels, labels = paste_people(pixels, labels, lambda: self._donor(random), random)
-        return self._at_canvas([pixels], [labels], drawn.name, random)
+            donor = partial(self._donor, random)
+            pixels, labels = paste_people(pixels, labels, donor, random, large)
+        clean = [pixels] if large is None else [large]
+        return self._at_canvas([pixels], clean, [labels], drawn.name, random)
 
     def _moving(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
         number = self._sources.draw(random)
@@ -168,25 +175,42 @@ class Clips(Dataset[dict[str, object]]):
         for i, view in zip(chosen, views, strict=True):
             frames.append(recolour(cut(pictures[i], view, size, flip=flip), curves))
             labels.append(labels_in(self._labels[number][i], view, size, flip=flip))
-        return self._at_canvas(frames, labels, self.shards.sequences[number].name, random)
+        clean = frames
+        if self._large is not None:
+            size = scaled_size(size, self._large)
+            clean = [
+                recolour(cut(pictures[i], view, size, flip=flip), curves)
+                for i, view in zip(chosen, views, strict=True)
+            ]
+        return self._at_canvas(frames, clean, labels, self.shards.sequences[number].name, random)
 
     def _at_canvas(
         self,
         frames: list[np.ndarray],
+        clean: list[np.ndarray],
         labels: list[Labels],
         name: str,
         random: np.random.Generator,
     ) -> _Drawn:
-        """Make a clip of frames at the size of the canvas, at random degraded."""
+        """Make a clip of frames at the size of the canvas, at random degraded.
+
+        Args:
+            frames: T frames at the size of the canvas.
+            clean: the same at the scale of the teacher.
+            labels: in pixels of the frames.
+            name: of the sequence.
+            random: source of the draws.
+        """
         if draw_grey(random):
             frames = [without_colour(frame) for frame in frames]
+            clean = [without_colour(frame) for frame in clean]
         shown = frames
         if random.random() < self.config.degraded:
             shown = spoil(frames, self.config.kinds, self.config.several, random)
         luma = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in shown]
         # Severity is unknown, because scaling to the canvas changes the quality of the source.
         severity = np.full(len(frames), _UNKNOWN, np.float32)
-        return _Drawn(shown, frames, luma, labels, severity, name)
+        return _Drawn(shown, clean, luma, labels, severity, name)
 
     def _camera_clip(self, canvas: tuple[int, int], random: np.random.Generator) -> _Drawn:
         """A clip degraded at the size of the camera's picture, then scaled to the canvas."""
@@ -210,7 +234,11 @@ class Clips(Dataset[dict[str, object]]):
         clean = np.stack(frames)
         shown, severity = self._degrade(clean, sequence.clean, random)
         on_canvas = [_scaled(frame, canvas, size) for frame in shown]
-        before = [_scaled(frame, canvas, size) for frame in clean] if self.clean else on_canvas
+        before = on_canvas
+        if self.clean_scale is not None:
+            canvas = scaled_size(canvas, self.clean_scale)
+            size = _letterbox_size(*native, canvas)
+            before = [_scaled(frame, canvas, size) for frame in clean]
         return _Drawn(on_canvas, before, list(grey(shown)), labels, severity, sequence.name)
 
     def _degrade(
@@ -284,15 +312,15 @@ class Clips(Dataset[dict[str, object]]):
     def _pack(self, drawn: _Drawn, canvas: tuple[int, int]) -> dict[str, object]:
         height, width = drawn.frames[0].shape[:2]
         packed: dict[str, object] = {
-            "images": _on_canvas(drawn.frames, canvas),
+            "images": on_canvas(drawn.frames, canvas),
             "valid": torch.tensor([[height, width]] * len(drawn.frames)),
             "patches": torch.from_numpy(np.stack([sample_patches(g) for g in drawn.luma])),
             "severity": torch.from_numpy(drawn.severity),
             "names": drawn.name,
-            **_padded(drawn.labels, self.config.objects),
+            **padded_labels(drawn.labels, self.config.objects),
         }
-        if self.clean:
-            packed["clean"] = _on_canvas(drawn.clean, canvas)
+        if self.clean_scale is not None:
+            packed["clean"] = on_canvas(drawn.clean, scaled_size(canvas, self.clean_scale))
         return packed
 
 
@@ -314,22 +342,6 @@ def collate_clips(items: list[dict[str, object]]) -> ClipBatch:
     return ClipBatch(**tensors, names=names, problems=problems)
 
 
-def _padded(labels: Sequence[Labels], most: int) -> dict[str, torch.Tensor]:
-    """Labels of T frames, padded to `most` objects; of more objects, ignored ones are dropped."""
-    length = len(labels)
-    boxes = np.zeros((length, most, 4), np.float32)
-    ids = np.full((length, most), -1, np.int64)
-    classes = np.zeros((length, most), np.int64)
-    ignore, whole = np.zeros((length, most), bool), np.zeros((length, most), bool)
-    for t, given in enumerate(labels):
-        kept = given.chosen(np.argsort(given.ignore, kind="stable")[:most])
-        n = len(kept)
-        boxes[t, :n], ids[t, :n], classes[t, :n] = kept.boxes, kept.ids, kept.classes
-        ignore[t, :n], whole[t, :n] = kept.ignore, kept.whole
-    arrays = {"boxes": boxes, "ids": ids, "labels": classes, "ignore": ignore, "whole": whole}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
 def _letterbox_size(width: int, height: int, canvas: tuple[int, int]) -> tuple[int, int]:
     """Width and height of a picture on a canvas (height, width)."""
     box = Letterbox(max(1, height), max(1, width), *canvas)
@@ -340,12 +352,3 @@ def _scaled(frame: np.ndarray, canvas: tuple[int, int], size: tuple[int, int]) -
     """Scale a frame (h, w, 3) to `size` (width, height) for a canvas, as tracking does."""
     image, _ = letterboxed(frame, *canvas)
     return image.permute(1, 2, 0).numpy()[: size[1], : size[0]]
-
-
-def _on_canvas(frames: Sequence[np.ndarray], canvas: tuple[int, int]) -> torch.Tensor:
-    """Place frames (h, w, 3) of one size at the top left of black canvases (T, 3, H, W) uint8."""
-    height, width = frames[0].shape[:2]
-    images = np.zeros((len(frames), 3, *canvas), np.uint8)
-    for image, frame in zip(images, frames, strict=True):
-        image[:, :height, :width] = frame.transpose(2, 0, 1)
-    return torch.from_numpy(images)

@@ -76,6 +76,7 @@ def paste_people(
     labels: Labels,
     draw_donor: Callable[[], tuple[np.ndarray, Donor]],
     random: np.random.Generator,
+    large: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Labels]:
     """Paste one to three people into a frame.
 
@@ -84,6 +85,7 @@ def paste_people(
         labels: of the frame, in its pixels.
         draw_donor: draws a picture and a person in it.
         random: source of the draws.
+        large: the frame at another scale; people are pasted into it in place.
 
     Returns:
         a copy of the frame with the people, and its labels. People of whom too little stays
@@ -95,7 +97,11 @@ def paste_people(
         box = _draw_box(frame.shape[1], frame.shape[0], labels, donor, random)
         if box is None:
             continue
-        _blend(frame, picture, donor, box, flip=random.random() < 0.5)
+        flip = random.random() < 0.5
+        _blend(frame, picture, donor, box, flip=flip)
+        if large is not None:
+            scale = large.shape[1] / frame.shape[1]
+            _blend(large, picture, donor, np.rint(box * scale).astype(int), flip=flip)
         new = Labels(
             box[None].astype(np.float32),
             np.array([labels.ids.max(initial=-1) + 1]),

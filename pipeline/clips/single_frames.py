@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model.teach.scaled import scaled_size
 from pipeline.clips.config import ClipConfig
 from pipeline.clips.labels import Labels, joined
 from pipeline.clips.recolour import draw_curves, recolour
@@ -39,20 +40,39 @@ class Still:
 
 @dataclass(frozen=True, slots=True)
 class SingleFrame:
-    """A frame: pixels (h, w, 3) uint8, no larger than the canvas, labels, names of its pictures."""
+    """One frame.
+
+    Attributes:
+        pixels: (h, w, 3) uint8, no larger than the canvas.
+        labels: in its pixels.
+        name: names of its pictures.
+        large: the same frame at the scale of the teacher; None for none.
+    """
 
     pixels: np.ndarray
     labels: Labels
     name: str
+    large: np.ndarray | None = None
 
 
 def draw_single(
-    still: Still, canvas: tuple[int, int], config: ClipConfig, random: np.random.Generator
+    still: Still,
+    canvas: tuple[int, int],
+    config: ClipConfig,
+    random: np.random.Generator,
+    large_scale: float | None = None,
 ) -> SingleFrame:
     """A view of one picture on a canvas (height, width).
 
     If it is smaller than the canvas it lies anywhere on a grey one. Else it fills the canvas in at
     least one direction.
+
+    Args:
+        still: the picture.
+        canvas: height and width in pixels.
+        config: settings of the clips.
+        random: source of the draws.
+        large_scale: sides of the large frame, as a multiple of this one's; None makes none.
     """
     size = (canvas[1], canvas[0])
     extent = _draw_extent(still, size, _SINGLE_SCALES, config, random)
@@ -70,8 +90,9 @@ def draw_single(
             max(1, round(size[0] * view.width / extent[0])),
             max(1, round(size[1] * view.height / extent[1])),
         )
-    pixels, labels = _tile(still, view, size, random)
-    return SingleFrame(pixels, labels, still.name)
+    large_size = None if large_scale is None else scaled_size(size, large_scale)
+    pixels, labels, large = _tile(still, view, size, random, large_size)
+    return SingleFrame(pixels, labels, still.name, large)
 
 
 def draw_mosaic(
@@ -79,10 +100,13 @@ def draw_mosaic(
     canvas: tuple[int, int],
     config: ClipConfig,
     random: np.random.Generator,
+    large_scale: float | None = None,
 ) -> SingleFrame:
-    """Four pictures around a point of a canvas (height, width)."""
+    """Four pictures around a point of a canvas (height, width); arguments as of `draw_single`."""
     height, width = canvas
-    frame = np.empty((height, width, 3), np.uint8)
+    frame, large = np.empty((height, width, 3), np.uint8), None
+    if large_scale is not None:
+        large = np.empty((*scaled_size(canvas, large_scale), 3), np.uint8)
     middle = (
         round(width * random.uniform(*_MIDDLE)),
         round(height * random.uniform(*_MIDDLE)),
@@ -93,10 +117,18 @@ def draw_mosaic(
             still, size = draw_still(), (right - left, bottom - top)
             extent = _draw_extent(still, size, _TILE_SCALES, config, random)
             view = draw_place(still.size, extent, still.labels, random)
-            frame[top:bottom, left:right], labels = _tile(still, view, size, random)
+            place = large_size = None
+            if large is not None and large_scale is not None:
+                x1, y1 = scaled_size((left, top), large_scale)
+                x2, y2 = scaled_size((right, bottom), large_scale)
+                place, large_size = large[y1:y2, x1:x2], (x2 - x1, y2 - y1)
+            tile = _tile(still, view, size, random, large_size)
+            frame[top:bottom, left:right], labels, large_tile = tile
+            if place is not None and large_tile is not None:
+                place[:] = large_tile
             parts.append(labels.moved((1, 1), (left, top)))
             names.append(still.name)
-    return SingleFrame(frame, joined(parts, renumber=True), " + ".join(names))
+    return SingleFrame(frame, joined(parts, renumber=True), " + ".join(names), large)
 
 
 def _draw_extent(
@@ -115,9 +147,17 @@ def _draw_extent(
 
 
 def _tile(
-    still: Still, view: View, size: tuple[int, int], random: np.random.Generator
-) -> tuple[np.ndarray, Labels]:
-    """A view of `size` (width, height) with newly drawn colours, and its labels."""
+    still: Still,
+    view: View,
+    size: tuple[int, int],
+    random: np.random.Generator,
+    large_size: tuple[int, int] | None,
+) -> tuple[np.ndarray, Labels, np.ndarray | None]:
+    """A view of `size` (width, height) with newly drawn colours, its labels, and it in large."""
     flip, fill = random.random() < 0.5, _FILLS[random.integers(len(_FILLS))]
-    pixels = cut(still.pixels, view, size, flip=flip, fill=fill)
-    return recolour(pixels, draw_curves(random)), labels_in(still.labels, view, size, flip=flip)
+    curves, labels = draw_curves(random), labels_in(still.labels, view, size, flip=flip)
+
+    def at(size: tuple[int, int]) -> np.ndarray:
+        return recolour(cut(still.pixels, view, size, flip=flip, fill=fill), curves)
+
+    return at(size), labels, None if large_size is None else at(large_size)

@@ -3,16 +3,15 @@
 It imports only the standard library until it has checked that the other packages are installed.
 """
 
-import argparse
 import json
-import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.kit.run import unfit_machine
+from pipeline.kit.run import failed, parse_minutes, unfit_machine
+
+_MINUTES = 4.5  # for all measures on one GPU
 
 
 def main(argv: list[str], folder: Path, started: float) -> int:
@@ -23,17 +22,10 @@ def main(argv: list[str], folder: Path, started: float) -> int:
         folder: folder of the kit.
         started: start time of the command, by `time.monotonic`.
     """
-    parser = argparse.ArgumentParser(prog="run.py", description="Measure the speed of tracking.")
-    parser.add_argument(
-        "--minutes", type=float, default=4.5, help="time of the whole command, in minutes"
-    )
-    minutes: float = parser.parse_args(argv).minutes
-    if not 0 < minutes < math.inf:
-        parser.error(f"--minutes must be a positive number, but {minutes} was given")
+    minutes = parse_minutes(argv, "Measure the speed of tracking.", _MINUTES)
     problem = unfit_machine()
     if problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
+        return failed(problem)
     from pipeline.kit.gpu_speed import measure
     from pipeline.kit.gpu_table import table
 
@@ -46,8 +38,7 @@ def main(argv: list[str], folder: Path, started: float) -> int:
     try:
         figures = measure(folder, started + 60 * minutes, save)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return failed(str(error))
     print(table(figures))
     print(f"done after {(time.monotonic() - started) / 60:.2f} minutes: {out / 'gpu-speed.json'}")
     return 0

@@ -34,16 +34,10 @@ def main(argv: list[str], folder: Path, started: float) -> int:
         folder: folder of the kit.
         started: start time of the command, by `time.monotonic`.
     """
-    parser = argparse.ArgumentParser(prog="run.py", description="Train from this kit.")
-    parser.add_argument(
-        "--minutes", type=float, required=True, help="time of the whole command, in minutes"
-    )
-    minutes: float = parser.parse_args(argv).minutes
-    if not 0 < minutes < math.inf:
-        parser.error(f"--minutes must be a positive number, but {minutes} was given")
+    minutes = parse_minutes(argv, "Train from this kit.")
     problem = unfit_machine()
     if problem:
-        return _failed(problem)
+        return failed(problem)
     from model.learn.training import TrainingError
     from pipeline.kit.stages import run_stages
 
@@ -51,9 +45,31 @@ def main(argv: list[str], folder: Path, started: float) -> int:
     try:
         run_stages(folder, out, started + 60 * minutes)
     except (TrainingError, ValueError) as error:
-        return _failed(str(error))
+        return failed(str(error))
     print(f"done after {(time.monotonic() - started) / 60:.2f} minutes; copy back {out}")
     return 0
+
+
+def parse_minutes(argv: list[str], about: str, default: float | None = None) -> float:
+    """The time that the arguments of a command give it, in minutes; ends it if they are bad.
+
+    Args:
+        argv: arguments of the command.
+        about: what the command does.
+        default: time without `--minutes`; None if it has to be given.
+    """
+    parser = argparse.ArgumentParser(prog="run.py", description=about)
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=default,
+        required=default is None,
+        help="time of the whole command, in minutes",
+    )
+    minutes: float = parser.parse_args(argv).minutes
+    if not 0 < minutes < math.inf:
+        parser.error(f"--minutes must be a positive number, but {minutes} was given")
+    return minutes
 
 
 def unfit_machine() -> str:
@@ -79,6 +95,7 @@ def unfit_machine() -> str:
     return ""
 
 
-def _failed(message: str) -> int:
+def failed(message: str) -> int:
+    """Print an error; returns the exit code."""
     print(f"error: {message}", file=sys.stderr)
     return 1

@@ -11,39 +11,26 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import torch
-from torch import nn
 
-from model.net.config import ModelConfig
 from model.track.checkpoint import CheckpointMetadata, save_tracker
 from model.track.tracker import Tracker
 from pipeline.runtime.progress import FrameCounter
 from pipeline.speed.footage import long_video
 from pipeline.speed.one_core import MeasureError, one_core
 from pipeline.speed.peak_memory import peak_memory
+from pipeline.speed.tiny import TINY, find_anything
 from pipeline.storage.files import list_videos
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import VideoTracker
 from pipeline.video.probe import probe
 
-_TINY = ModelConfig(
-    size="tiny",
-    input_height=64,
-    input_width=96,
-    dim=32,
-    heads=4,
-    points=2,
-    decoder_layers=2,
-    feedforward=32,
-    semantic_dim=16,
-    detection_queries=12,
-    slots=16,
-)
-_CANVAS = 64, 96
+_STUDENT = replace(TINY, slots=16)
+_PICTURE = TINY.input_height, TINY.input_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +70,10 @@ def memory_growth(minutes: tuple[float, ...] = (1, 60), rate: int = 2) -> Growth
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = folder / "tiny.safetensors"
-        save_tracker(weights, _lively(), CheckpointMetadata(model=_TINY))
+        save_tracker(weights, _lively(), CheckpointMetadata(model=_STUDENT))
         for turn, length in enumerate((minutes[0], *minutes)):
             video = folder / f"{length:g}-{turn}.mp4"
-            long_video(video, round(60 * length * rate), rate, *_CANVAS)
+            long_video(video, round(60 * length * rate), rate, *_PICTURE)
             with one_core() as call:
                 frames, rows, before, peak, seconds = call(_measure, weights, video, folder)
             if turn == 0:
@@ -127,11 +114,7 @@ def _measure(weights: Path, video: Path, folder: Path) -> tuple[int, int, int, i
 
 
 def _lively() -> Tracker:
-    """A tiny student with random weights that finds something on every frame."""
     torch.manual_seed(0)
-    tracker = Tracker(_TINY).eval()
-    classify = tracker.head.classify
-    assert isinstance(classify.bias, nn.Parameter)
-    nn.init.constant_(classify.bias, 0.0)
-    nn.init.normal_(classify.weight, std=0.5)
+    tracker = Tracker(_STUDENT).eval()
+    find_anything(tracker)
     return tracker

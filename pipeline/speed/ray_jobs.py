@@ -26,6 +26,7 @@ from pipeline.runtime.machine import usable_cores
 from pipeline.runtime.progress import RunDisplay
 from pipeline.runtime.stop import StopRequest
 from pipeline.speed.one_core import MeasureError
+from pipeline.speed.peak_memory import sampled
 from pipeline.speed.plain_job import plain_job
 from pipeline.speed.readings import Reading
 from pipeline.tracking.on_ray import connected, run_on_ray
@@ -215,19 +216,9 @@ def _role(process: psutil.Process) -> str:
 
 @contextmanager
 def _processor_time() -> Iterator[_Meter]:
-    meter, over = _Meter(), threading.Event()
-
-    def sample() -> None:
-        while not over.wait(_SAMPLE_S):
-            meter.sample()
-
-    thread = threading.Thread(target=sample, name="processor-time", daemon=True)
-    thread.start()
-    try:
+    meter = _Meter()
+    with sampled(meter.sample, _SAMPLE_S):
         yield meter
-    finally:
-        over.set()
-        thread.join()
 
 
 @contextmanager

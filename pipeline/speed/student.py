@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.net.quality import frame_statistics
-from model.teach.teacher import RANDOM, load_teacher
+from model.teach.tower import RANDOM, load_tower
 from model.track.frames import EncodedFrames
 from model.track.tracker import Tracker
 from pipeline.speed.cost import count_gflops, count_parameters
@@ -135,7 +135,7 @@ def _model(
 
 def _teacher_seconds(tracker: Tracker, settings: TrackSettings) -> dict[str, float]:
     """Seconds a frame of a ViT-B/32, in windows as the tracker's, best of three."""
-    teacher = load_teacher("ViT-B-32", RANDOM, settings.device)
+    teacher = load_tower("ViT-B-32", RANDOM, settings.device)
     config = tracker.config
     sizes = {"vit_b32": (224, 224), "vit_b32_canvas": (config.input_height, config.input_width)}
     seconds = {}

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from model.learn.frame_loss import FrameBatch
 from model.net.letterbox import Letterbox
 from model.net.quality import sample_patches
+from model.teach.scaled import scaled_size
 from model.teach.teacher import TeacherFeatures
 from pipeline.degrade.kinds import degrade, frame_severities
 from pipeline.storage.files import StorageError
@@ -74,6 +75,7 @@ class ArchiveFrames(Dataset[dict[str, Any]]):
         config: settings of the frames.
         seed: of all draws.
         cache: features of the teacher, which are added to the items; None adds none.
+        clean_scale: sides of the clean frames, as a multiple of the canvas.
     """
 
     def __init__(
@@ -82,12 +84,19 @@ class ArchiveFrames(Dataset[dict[str, Any]]):
         config: FrameConfig,
         seed: int,
         cache: FeatureCache | None = None,
+        clean_scale: float = 1.0,
     ) -> None:
         self.videos, self.config, self.seed, self.cache = list(videos), config, seed, cache
+        self.clean_scale = clean_scale
         # A longer video has more to learn from, but less than in proportion to its length.
         weight = np.sqrt([max(1.0, video.duration_s or 1.0) for video in self.videos])
         self._chance = weight / weight.sum()
         self._unreadable: dict[str, str] = {}  # error by URI
+
+    @property
+    def clean_canvas(self) -> tuple[int, int]:
+        """Height and width in pixels of the canvas of clean frames."""
+        return scaled_size((self.config.height, self.config.width), self.clean_scale)
 
     def views(self, index: int) -> Iterator[FrameView]:
         """Yield the views drawn for an index; the first one that can be read is used."""
@@ -145,7 +154,7 @@ class ArchiveFrames(Dataset[dict[str, Any]]):
             shown = degrade(pixels[None], kind, severity, seed, start)[0]
             level = float(frame_severities(kind, severity, seed, 1, start)[0])
         image, size = letterboxed(shown, self.config.height, self.config.width)
-        clean, _ = letterboxed(pixels, self.config.height, self.config.width)
+        clean, _ = letterboxed(pixels, *self.clean_canvas)
         item: dict[str, Any] = {
             "images": image,
             "clean": clean,
@@ -247,6 +256,6 @@ def collate_frames(items: list[dict[str, Any]]) -> FrameBatch:
     features = None
     if "dense" in columns:
         features = TeacherFeatures(
-            *(columns.pop(key) for key in ("dense", "pooled", "dense_valid"))
+            columns.pop("dense"), columns.pop("pooled"), columns.pop("dense_valid")
         )
     return FrameBatch(**columns, names=names, features=features, problems=problems)

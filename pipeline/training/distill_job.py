@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from model.learn.training_config import TrainingConfig
 from model.net.config import Size
 from model.settings import NotEmpty, Range, check
-from model.teach.config import DistillationConfig, TeacherConfig
+from model.teach.config import REID, DistillationConfig, TeacherConfig, absolute_file
 from pipeline.runtime.settings import ClusterConfig, MlflowConfig
 from pipeline.training.config import CacheConfig, FrameConfig, WorkerConfig
 from pipeline.training.run_folder import RunFolder
@@ -71,25 +71,30 @@ class DistillJob:
             raise ValueError(
                 "training.score needs labelled stills; vsdmot distill has none, leave it out"
             )
+        if self.teacher.model == REID:
+            raise ValueError(
+                "teacher.model=reid teaches labelled people, and vsdmot distill has no labels; "
+                "train with vsdmot train, or give another teacher"
+            )
+        if self.teacher.moves and self.cache.path:
+            raise ValueError(
+                "cache.path: teacher.model=self changes in each step, so its features cannot be "
+                "cached; leave cache.path out, or give teacher.model=student "
+                "teacher.pretrained=FILE.safetensors"
+            )
         if self.cache.path and not self.frames.pool:
             raise ValueError("cache.path needs a limited number of frames; give frames.pool=N too")
 
     def located(self) -> "DistillJob":
         """The same job with absolute paths, for workers in other processes."""
-        teacher = TeacherConfig(_absolute(self.teacher.model), _absolute(self.teacher.pretrained))
         cache = self.cache
         if cache.path and "://" not in cache.path:
             cache = replace(cache, path=str(Path(cache.path).absolute()))
         return replace(
             self,
             output=RunFolder(self.output).uri,
-            start=_absolute(self.start),
-            imagenet=_absolute(self.imagenet),
-            teacher=teacher,
+            start=absolute_file(self.start),
+            imagenet=absolute_file(self.imagenet),
+            teacher=self.teacher.located(),
             cache=cache,
         )
-
-
-def _absolute(name: str) -> str:
-    """Absolute path of a local file; names of models, tags and URLs stay as they are."""
-    return str(Path(name).absolute()) if name and Path(name).is_file() else name

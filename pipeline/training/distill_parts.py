@@ -10,10 +10,12 @@ from model.learn.calibrate import calibrate
 from model.learn.frame_loss import DistillObjective
 from model.learn.training import Trainer
 from model.teach.distillation import Distiller, distiller_bytes, distiller_path
-from model.teach.teacher import TeacherInfo, load_teacher
+from model.teach.teacher import TeacherInfo
 from model.teach.teacher_statistics import TeacherStatistics
 from model.track.checkpoint import CheckpointMetadata, checkpoint_bytes, read_metadata
+from model.track.tracker import Tracker
 from model.version import code_version
+from pipeline.teachers.load import follow_average, load_teacher
 from pipeline.training.archive_frames import ArchiveFrames, collate_frames
 from pipeline.training.batches import Stream
 from pipeline.training.distill_job import DistillJob
@@ -38,16 +40,30 @@ def build_trainer(
         TeacherError: the teacher cannot be loaded.
         FramesError: no frame of the archive can be read.
     """
+    tracker = first_student(job, frames).to(device)
+    distiller = Distiller(job.distillation, tracker.config.semantic_dim, teacher, statistics)
+    loaded = None  # with a cache the teacher itself is not needed
+    if not job.cache.path:
+        loaded = load_teacher(job.teacher, device, student=tracker)
+    objective = DistillObjective(distiller, loaded)
+    trainer = Trainer(tracker, objective, job.training, device, communicator)
+    if loaded is not None and job.teacher.moves:
+        follow_average(loaded, trainer.average.values)
+    return trainer
+
+
+def first_student(job: DistillJob, frames: ArchiveFrames) -> Tracker:
+    """The student before its first step, the same in every process.
+
+    Raises:
+        CheckpointError: the weights to start from cannot be used.
+        FramesError: no frame of the archive can be read.
+    """
     tracker = start_student(job.size, job.start, job.imagenet, None, job.training.seed)
     if not job.start:
         first = (frames[i] for i in range(_CALIBRATION_FRAMES))
         calibrate(tracker, (collate_frames([frame]) for frame in first))
-    distiller = Distiller(job.distillation, tracker.config.semantic_dim, teacher, statistics)
-    loaded = None  # with a cache the teacher itself is not needed
-    if not job.cache.path:
-        loaded = load_teacher(job.teacher.model, job.teacher.pretrained, device)
-    objective = DistillObjective(distiller, loaded)
-    return Trainer(tracker, objective, job.training, device, communicator)
+    return tracker
 
 
 def open_stream(frames: ArchiveFrames) -> Stream:
@@ -75,6 +91,7 @@ def write_weights(
             "job": "distill",
             **settings,
             "distillation": asdict(job.distillation),
+            "teacher_licence": objective.distiller.teacher.licence,
             "frames": trainer.position.frames + _frames_before(job),
             "videos": list(videos),
             "started_from": job.start or f"ImageNet weights: {job.imagenet or 'none'}",

@@ -127,9 +127,7 @@ def read_identity(root: str) -> CacheIdentity | None:
     if not exists(uri):
         return None
     block = json.loads(read_bytes(uri))
-    teacher = block.pop("teacher")
-    info = TeacherInfo(teacher["id"], tuple(teacher["levels"]), teacher["pooled_dim"])
-    return CacheIdentity(teacher=info, **block)
+    return CacheIdentity(teacher=TeacherInfo.of(block.pop("teacher")), **block)
 
 
 def write_identity(root: str, identity: CacheIdentity) -> None:

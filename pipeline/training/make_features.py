@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from model.net.letterbox import Letterbox
 from model.teach.config import TeacherConfig
-from model.teach.teacher import TeacherFeatures, load_teacher, teacher_id
+from model.teach.teacher import TeacherFeatures
 from model.teach.teacher_statistics import measure_statistics
 from pipeline.storage.files import create_if_absent, open_binary
+from pipeline.teachers.load import load_teacher, teacher_id
 from pipeline.training.archive_frames import ArchiveFrames
 from pipeline.training.config import CacheConfig
 from pipeline.training.feature_cache import (
@@ -41,7 +43,7 @@ def wanted_identity(
     """Settings that a cache must have to be used for these frames and this teacher."""
     config = frames.config
     return {
-        "teacher": teacher_id(teacher.model, teacher.pretrained),
+        "teacher": teacher_id(teacher),
         "dtype": settings.dtype,
         "height": config.height,
         "width": config.width,
@@ -81,7 +83,7 @@ def cache_features(
     wanted, root = wanted_identity(frames, teacher, settings), settings.path
     identity = read_identity(root)
     if identity is None:
-        info = load_teacher(teacher.model, teacher.pretrained).info
+        info = load_teacher(teacher).info
         identity = CacheIdentity(**{**wanted, "teacher": info})
         write_identity(root, identity)
     identity.check(wanted, root)
@@ -110,7 +112,7 @@ class PartMaker:
         device: str,
     ) -> None:
         self.frames, self.identity, self.root, self.device = frames, identity, root, device
-        self.teacher = load_teacher(teacher.model, teacher.pretrained, device)
+        self.teacher = load_teacher(teacher, device)
 
     def make(self, part: int) -> tuple[int, list[str]]:
         """Make and write a part; return its number of frames, and a line per unreadable view."""
@@ -118,18 +120,23 @@ class PartMaker:
         keys, images, sizes, problems = [], [], [], []
         for index in indices:
             view, pixels, unreadable = self.frames.read(index)
-            image, size = letterboxed(pixels, self.identity.height, self.identity.width)
+            image, _ = letterboxed(pixels, *self.frames.clean_canvas)
+            height, width = pixels.shape[:2]
+            box = Letterbox(height, width, self.identity.height, self.identity.width)
             keys.append(view.key)
             images.append(image)
-            sizes.append(torch.tensor(size))
+            sizes.append(torch.tensor([box.scaled_height, box.scaled_width]))
             problems += unreadable
         valid, found = torch.stack(sizes), []
         for first in range(0, len(images), _BATCH):
             chosen = slice(first, first + _BATCH)
             batch = torch.stack(images[chosen]).to(self.device)
             found.append(self.teacher(batch, valid[chosen].to(self.device)))
-        names = ("dense", "pooled", "valid")
-        features = TeacherFeatures(*(torch.cat([getattr(f, n) for f in found]) for n in names))
+        features = TeacherFeatures(
+            torch.cat([f.dense for f in found]),
+            torch.cat([f.pooled for f in found]),
+            torch.cat([f.valid for f in found]),
+        )
         seed, share = self.identity.seed, self.identity.dense_share
         # Dense features of the first frame are always stored, because statistics need some.
         keep = [i == 0 or np.random.default_rng([seed, i, 4]).random() < share for i in indices]
@@ -191,4 +198,5 @@ def _stored(identity: CacheIdentity, root: str) -> Iterator[TeacherFeatures]:
             for number in range(file.num_row_groups):
                 row = file.read_row_group(number).to_pylist()[0]
                 if row["dense"] is not None:
-                    yield TeacherFeatures(*(x[None] for x in row_features(identity, row)))
+                    dense, pooled, valid = (x[None] for x in row_features(identity, row))
+                    yield TeacherFeatures(dense, pooled, valid)

@@ -16,6 +16,7 @@ STATE = "state.safetensors"
 RECENT = "recent.jsonl"
 """Figures of the last steps, which the first worker writes before each state."""
 _CONFIG = "config.json"
+_TEACHER = "teacher.txt"
 
 
 class RunFolderError(ValueError):
@@ -98,6 +99,22 @@ class RunFolder:
                     + "Give another output, or the same settings to resume the run."
                 )
         self.write(_CONFIG, json.dumps(now, indent=2).encode())
+
+    def claim_teacher(self, identity: str) -> None:
+        """Write the id of the teacher into the folder; refuse a run with another teacher.
+
+        The settings name a file of weights, the id also depends on its content.
+
+        Raises:
+            RunFolderError: the folder holds a training state with another teacher.
+        """
+        before = self.read(_TEACHER)
+        if before is not None and before.decode() != identity and self.exists(STATE):
+            raise RunFolderError(
+                f"{self.uri} holds a run with the teacher {before.decode()}, now it is {identity}; "
+                "give another output, or the same teacher to resume the run"
+            )
+        self.write(_TEACHER, identity.encode())
 
     def exists(self, name: str) -> bool:
         """Return whether a file exists."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from model.learn.training_config import TrainingConfig
 from model.net.config import Size
 from model.settings import Range, check
-from model.teach.config import DistillationConfig, TeacherConfig
+from model.teach.config import REID, DistillationConfig, TeacherConfig
 from pipeline.clips.config import ClipConfig
 from pipeline.runtime.settings import ClusterConfig, MlflowConfig
 from pipeline.training.config import Part, WorkerConfig
@@ -75,6 +75,11 @@ class TrainJob:
             )
         if "semantics" in self.learn and not self.teacher.model:
             raise ValueError("learn=[semantics] needs a teacher; give teacher.model=imagenet-lite2")
+        if "semantics" in self.learn and self.teacher.model == REID:
+            raise ValueError(
+                "teacher.model=reid teaches detections, which learn=[semantics] leaves as they "
+                "are; leave learn out, or give another teacher"
+            )
 
     @property
     def taught(self) -> bool:

@@ -4,9 +4,10 @@ This module imports only packages that a bare GPU machine has.
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import torch
 
 from model.communicator import Communicator
 from model.learn.calibrate import calibrate
+from model.learn.clip_batch import ClipBatch
 from model.learn.clip_loss import ClipObjective
+from model.learn.object_distillation import ObjectDistiller, mean_vector
 from model.learn.part_loss import PartObjective, train_only
 from model.learn.training import Objective, Trainer
 from model.teach.distillation import Distiller, distiller_bytes, distiller_path, load_distiller
-from model.teach.teacher import Teacher, load_teacher
+from model.teach.teacher import ObjectTeacher, ObjectTeacherInfo, Teacher, TeacherInfo
 from model.teach.teacher_statistics import measure_statistics
 from model.track.checkpoint import (
     CheckpointMetadata,
@@ -29,6 +32,12 @@ from model.track.tracker import Tracker
 from model.version import code_version
 from pipeline.clips.clips import Clips, collate_clips
 from pipeline.datasets.shards import Shards, require_train, require_val
+from pipeline.teachers.load import (
+    follow_average,
+    load_object_teacher,
+    load_teacher,
+    teacher_id,
+)
 from pipeline.training.batches import Stream
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.snapshot import SnapshotMaker
@@ -38,15 +47,19 @@ from pipeline.training.train_job import FREE, TrainJob
 from pipeline.training.worker import TrainingTask
 
 _CALIBRATION_CLIPS = 16
+_CLIPS_WITH_PEOPLE = 200  # the first clips, in which a teacher of people looks for some
 
 
 def claim(folder: RunFolder, job: TrainJob) -> None:
-    """Write the settings of the job into the folder of its run.
+    """Write the settings of the job, and the id of its teacher, into the folder of its run.
 
     Raises:
-        RunFolderError: the folder holds a run with other settings.
+        RunFolderError: the folder holds a run with other settings or another teacher.
+        TeacherError: there is no such teacher.
     """
+    identity = teacher_id(job.teacher) if job.taught else "none"
     folder.claim(asdict(job), FREE)
+    folder.claim_teacher(identity)
 
 
 def training_task(job: TrainJob, shards: Shards) -> TrainingTask:
@@ -64,6 +77,7 @@ def training_task(job: TrainJob, shards: Shards) -> TrainingTask:
         output=folder.uri,
         start=_absolute(job.start),
         imagenet=job.imagenet if job.imagenet == "package" else _absolute(job.imagenet),
+        teacher=job.teacher.located(),
     )
     return TrainingTask(
         config=job.training,
@@ -92,14 +106,21 @@ def build_trainer(
         calibrate(tracker, (collate_clips([clips[i]]) for i in range(_CALIBRATION_CLIPS)))
     if job.learn:
         train_only(tracker, job.learn)
-    teacher = distiller = None
+    teacher = distiller = people = None
     if job.taught:
-        teacher = load_teacher(job.teacher.model, job.teacher.pretrained, device)
-        distiller = _distiller(job, tracker, teacher)
-    objective: Objective = ClipObjective(distiller, teacher)
+        tracker.to(device)
+        if (of_people := load_object_teacher(job.teacher, device)) is not None:
+            people = _object_distiller(job, tracker, of_people, device)
+        else:
+            teacher = load_teacher(job.teacher, device, student=tracker)
+            distiller = _distiller(job, tracker, teacher, device)
+    objective: Objective = ClipObjective(distiller, teacher, people)
     if job.learn:
         objective = PartObjective(job.learn, distiller, teacher)
-    return Trainer(tracker, objective, job.training, device, communicator)
+    trainer = Trainer(tracker, objective, job.training, device, communicator)
+    if teacher is not None and job.teacher.moves:
+        follow_average(teacher, trainer.average.values)
+    return trainer
 
 
 def open_clips(job: TrainJob) -> Stream:
@@ -141,6 +162,7 @@ def write_weights(job: TrainJob, trainer: Trainer, figures: dict[str, float]) ->
     shards, tracker = Shards(job.shards), trainer.averaged()
     sequences = [shards.sequences[i] for i in require_train(shards)]
     distiller = _distiller_of(job, trainer)
+    teacher = _teacher_of(trainer, distiller)
     started_from = _start_metadata(job)
     metadata = CheckpointMetadata(
         model=tracker.config,
@@ -149,6 +171,7 @@ def write_weights(job: TrainJob, trainer: Trainer, figures: dict[str, float]) ->
             "clips": asdict(job.clips),
             "training": asdict(job.training),
             "distillation": asdict(job.distillation) if job.taught else None,
+            "teacher_licence": teacher.licence if teacher else None,
             "steps": trainer.step,
             "minutes": round(trainer.position.seconds / 60, 2),
             "frames": trainer.position.frames + frames_before(started_from),
@@ -156,7 +179,7 @@ def write_weights(job: TrainJob, trainer: Trainer, figures: dict[str, float]) ->
             "videos": [s.name for s in sequences if s.fps > 0],
             "started_from": started_from,
         },
-        teacher=distiller.teacher.id if distiller else "none",
+        teacher=teacher.id if teacher else "none",
         code_version=code_version(),
         metrics=figures,
     )
@@ -169,7 +192,8 @@ def write_weights(job: TrainJob, trainer: Trainer, figures: dict[str, float]) ->
 def _clips(job: TrainJob) -> Clips:
     shards = Shards(job.shards)
     c = job.training
-    return Clips(shards, job.clips, c.seed, batch=c.batch, clean=job.taught)
+    scale = job.teacher.scale if job.taught else None
+    return Clips(shards, job.clips, c.seed, batch=c.batch, clean_scale=scale)
 
 
 def _distiller_of(job: TrainJob, trainer: Trainer) -> Distiller | None:
@@ -181,27 +205,57 @@ def _distiller_of(job: TrainJob, trainer: Trainer) -> Distiller | None:
     return load_distiller(path) if path.is_file() else None
 
 
-def _distiller(job: TrainJob, tracker: Tracker, teacher: Teacher) -> Distiller:
+def _teacher_of(
+    trainer: Trainer, distiller: Distiller | None
+) -> TeacherInfo | ObjectTeacherInfo | None:
+    """The teacher that the weights learned from."""
+    if isinstance(trainer.objective, ClipObjective) and trainer.objective.objects is not None:
+        return trainer.objective.objects.teacher
+    return distiller.teacher if distiller else None
+
+
+def _distiller(
+    job: TrainJob, tracker: Tracker, teacher: Teacher, device: torch.device
+) -> Distiller:
     """Load the projectors beside the start weights if they fit the teacher, else make new ones.
 
     Raises:
         CheckpointError: the projectors beside the start weights cannot be read.
     """
     if job.start and distiller_path(job.start).is_file():
-        distiller = load_distiller(distiller_path(job.start))
-        if distiller.teacher.id == teacher.info.id:
-            distiller.config = job.distillation
+        distiller = load_distiller(distiller_path(job.start), job.distillation)
+        if distiller.teacher == teacher.info:
+            # The file may be older than the note on the licence.
+            distiller.teacher = teacher.info
             return distiller
-    clips = _clips(job)
-    batches = (collate_clips([clips[i]]) for i in count())
-    device = next(teacher.parameters()).device
     features = (
-        teacher(clip.clean.flatten(0, 1).to(device), clip.valid.flatten(0, 1).to(device))
-        for clip in batches
+        teacher(clip.clean.flatten(0, 1), clip.valid.flatten(0, 1))
+        for clip in _first_clips(job, device)
         if clip.clean is not None
     )
     statistics = measure_statistics(teacher.info, features)
+    # The first projectors must not depend on the random numbers that building a teacher takes.
+    torch.manual_seed(job.training.seed)
     return Distiller(job.distillation, tracker.config.semantic_dim, teacher.info, statistics)
+
+
+def _object_distiller(
+    job: TrainJob, tracker: Tracker, teacher: ObjectTeacher, device: torch.device
+) -> ObjectDistiller:
+    """Make the projector to a teacher of people, and take the mean of its vectors.
+
+    Raises:
+        TeacherError: the first clips show nobody.
+    """
+    mean = mean_vector(teacher, islice(_first_clips(job, device), _CLIPS_WITH_PEOPLE))
+    torch.manual_seed(job.training.seed)
+    return ObjectDistiller(job.distillation, tracker.config.dim, teacher, mean)
+
+
+def _first_clips(job: TrainJob, device: torch.device) -> Iterator[ClipBatch]:
+    """Clips one by one, on a device, without end."""
+    clips = _clips(job)
+    return (collate_clips([clips[i]]).to(device) for i in count())
 
 
 def _start_metadata(job: TrainJob) -> Any:

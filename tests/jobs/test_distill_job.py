@@ -16,10 +16,11 @@ from model.learn.training_config import TrainingConfig
 from model.net.config import SIZES
 from model.teach.config import TeacherConfig
 from model.teach.distillation import distiller_path, load_distiller
-from model.teach.teacher import TeacherError, load_teacher
+from model.teach.teacher import TeacherError
 from model.teach.teacher_statistics import measure_statistics
 from model.track.tracker import Tracker
 from pipeline.runtime.settings import MlflowConfig
+from pipeline.teachers.load import load_teacher
 from pipeline.training.archive_frames import (
     ArchiveFrames,
     collate_frames,
@@ -139,7 +140,7 @@ def test_a_cache_serves_instead_of_the_teacher(job, tmp_path, monkeypatch):
         raise AssertionError("the teacher was asked")
 
     for module in (
-        "model.teach.teacher",
+        "pipeline.teachers.load",
         "pipeline.training.distill_parts",
         "pipeline.training.make_features",
     ):
@@ -152,7 +153,7 @@ def test_a_cache_serves_instead_of_the_teacher(job, tmp_path, monkeypatch):
 def trainer_and_frames(job):
     videos, _ = read_archive_videos(job.input, job.output, 2)
     frames = ArchiveFrames(videos, job.frames, job.training.seed)
-    teacher = load_teacher(job.teacher.model, job.teacher.pretrained)
+    teacher = load_teacher(job.teacher)
     first = collate_frames([frames[i] for i in range(4)])
     statistics = measure_statistics(teacher.info, [teacher(first.clean, first.valid)])
     device = torch.device("cpu")

@@ -381,5 +381,5 @@ def test_the_wheel_tracks_a_clip_from_an_empty_folder(installed, video, tmp_path
     record = json.loads((tmp_path / "tables" / "run.json").read_text())
     assert str(installed / "vsdmot_data") in json.dumps(record)
     assert len(list((tmp_path / "tables" / "videos").iterdir())) == 1
-    teachers = "from model.teach.teacher import _TEACHERS; print(*_TEACHERS.iterdir())"
+    teachers = "from model.teach.tower import _TEACHERS; print(*_TEACHERS.iterdir())"
     assert str(installed) in called(installed, tmp_path, teachers).stdout

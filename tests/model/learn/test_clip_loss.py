@@ -70,7 +70,8 @@ def where_it_detects(tracker, batch):
 
 def test_every_parameter_that_tracks_is_trained():
     tracker = tiny_tracker(lively=True).train()
-    total, terms, _ = clip_loss(tracker, where_it_detects(tracker, make_batch()), ALONE)
+    found = clip_loss(tracker, where_it_detects(tracker, make_batch()), ALONE)
+    total, terms = found.total, found.terms
     assert set(terms) >= {"dense_class", "class", "track_class", "track_giou", "associate"}
     total.backward()
     silent = [
@@ -82,7 +83,7 @@ def test_every_parameter_that_tracks_is_trained():
 
 
 def test_a_single_frame_has_no_tracks_to_answer_for():
-    _, terms, _ = clip_loss(tiny_tracker().train(), make_batch(length=1), ALONE)
+    terms = clip_loss(tiny_tracker().train(), make_batch(length=1), ALONE).terms
     assert not any(name.startswith("track") or name == "associate" for name in terms)
 
 
@@ -96,7 +97,7 @@ def test_halves_on_two_workers_sum_to_the_whole_batch():
         loss.backward()
         return torch.cat([p.grad.flatten() for p in tracker.parameters() if p.grad is not None])
 
-    whole = gradient(clip_loss(tracker, batch, ALONE)[0])
+    whole = gradient(clip_loss(tracker, batch, ALONE).total)
     asked: list[list[torch.Tensor]] = []
     for half in halves:  # first what each worker would put into the mean, then with the mean
         values: list[torch.Tensor] = []
@@ -106,7 +107,7 @@ def test_halves_on_two_workers_sum_to_the_whole_batch():
     parts = []
     for half in halves:
         answers = iter(means)
-        parts.append(gradient(clip_loss(tracker, half, Fake(lambda _, a=answers: next(a)))[0]))
+        parts.append(gradient(clip_loss(tracker, half, Fake(lambda _, a=answers: next(a))).total))
     torch.testing.assert_close(sum(parts) / 2, whole, rtol=2e-3, atol=2e-5)
 
 

@@ -9,8 +9,8 @@ from model.learn.part_loss import PartObjective, train_only
 from model.learn.training import Trainer
 from model.teach.config import DistillationConfig
 from model.teach.distillation import Distiller
-from model.teach.teacher import load_teacher
 from model.teach.teacher_statistics import measure_statistics
+from model.teach.tower import load_tower
 from pipeline.clips.clips import Clips, collate_clips
 from pipeline.datasets.shards import Shards
 from pipeline.training.batches import Stream, batches
@@ -34,9 +34,10 @@ def test_a_part_alone_learns_one_batch(shards, part):
 
 
 def test_semantics_alone_learn_one_batch_from_a_teacher(shards):
-    clips = Clips(Shards(shards), replace(CLIPS, length=1, degraded=0.8), CONFIG.seed, clean=True)
+    config = replace(CLIPS, length=1, degraded=0.8)
+    clips = Clips(Shards(shards), config, CONFIG.seed, clean_scale=1)
     batch = next(iter(batches(Stream(clips, collate_clips), 4, 0, 1, 0)))
-    teacher = load_teacher("imagenet-lite2", "package")
+    teacher = load_tower("imagenet-lite2", "package")
     features = teacher(batch.clean.flatten(0, 1), batch.valid.flatten(0, 1))
     tracker = tiny_tracker()
     train_only(tracker, ["semantics"])

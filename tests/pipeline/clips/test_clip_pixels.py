@@ -34,7 +34,7 @@ def test_views_are_degraded_at_the_size_the_camera_had(shards, monkeypatch):
 
     monkeypatch.setattr("pipeline.clips.clips.degrade", seen)
     config = replace(CLIPS, degraded=1.0, degrade_at="camera")
-    clips = Clips(Shards(shards), config, seed=3, clean=True)
+    clips = Clips(Shards(shards), config, seed=3, clean_scale=1)
     items = [clips[i] for i in range(12)]
     assert max(sizes) > (CLIPS.height, CLIPS.width), "the shards' pictures are larger than that"
     for item in items:

@@ -46,9 +46,9 @@ def same(one, other):
 @pytest.mark.parametrize("degrade_at", ["canvas", "camera"])
 def test_a_clip_is_a_function_of_seed_and_index(shards, length, degrade_at):
     config = replace(CLIPS, length=length, degrade_at=degrade_at, paste=0.5)
-    one, other = (Clips(shards, config, 4, batch=2, clean=True) for _ in range(2))
+    one, other = (Clips(shards, config, 4, batch=2, clean_scale=1) for _ in range(2))
     other.preload(threads=2)
-    forgetful = Clips(shards, replace(config, memory_gb=0), 4, batch=2, clean=True)
+    forgetful = Clips(shards, replace(config, memory_gb=0), 4, batch=2, clean_scale=1)
     for index in (0, 7, 3):
         item = one[index]
         same(item, other[index])
@@ -217,11 +217,11 @@ def test_severity_is_known_of_views_degraded_at_the_camera_alone(shards):
 
 
 def test_clean_frames_are_those_before_degrading(shards):
-    poor = Clips(shards, replace(CLIPS, degraded=1.0), 0, clean=True)
+    poor = Clips(shards, replace(CLIPS, degraded=1.0), 0, clean_scale=1)
     item = poor[0]
     assert item["clean"].shape == item["images"].shape
     assert not torch.equal(item["clean"], item["images"])
-    good = Clips(shards, replace(CLIPS, degraded=0.0), 0, clean=True)
+    good = Clips(shards, replace(CLIPS, degraded=0.0), 0, clean_scale=1)
     assert torch.equal(good[0]["clean"], good[0]["images"])
     assert "clean" not in Clips(shards, CLIPS, 0)[0]
 

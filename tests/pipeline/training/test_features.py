@@ -16,8 +16,9 @@ import torch
 from model.learn.frame_loss import DistillObjective
 from model.teach.config import DistillationConfig, TeacherConfig
 from model.teach.distillation import Distiller
-from model.teach.teacher import TeacherFeatures, load_teacher
+from model.teach.teacher import TeacherFeatures
 from pipeline.storage.files import StorageError, list_videos
+from pipeline.teachers.load import load_teacher
 from pipeline.training.archive_frames import (
     ArchiveFrames,
     FramesError,
@@ -152,7 +153,7 @@ def test_cached_and_live_teacher_give_the_same_loss(archive, tmp_path):
     assert torch.equal(from_cache.images, live.images) and live.features is None
     tracker = tiny_tracker().train()
     loss, terms = objective(cache, None)(tracker, from_cache)
-    teacher = load_teacher(LITE2.model, LITE2.pretrained)
+    teacher = load_teacher(LITE2)
     expected, wanted = objective(cache, teacher)(tracker, live)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
     told, expected_terms = ({k: v.item() for k, v in t.items()} for t in (terms, wanted))

@@ -1,4 +1,4 @@
-"""The teacher: what it sees of real pictures, that nothing moves it, and how it says no."""
+"""A tower as teacher: what it sees of real pictures, that nothing moves it, and how it says no."""
 
 import json
 import sys
@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from model.teach.teacher import TeacherError, load_teacher
+from model.teach.teacher import TeacherError
+from model.teach.tower import load_tower
 
 SMALL = {
     "embed_dim": 24,
@@ -23,7 +24,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def lite2():
-    return load_teacher("imagenet-lite2", "package")
+    return load_tower("imagenet-lite2", "package")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def small_vit(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "small-vit.json"
     path.write_text(json.dumps(SMALL))
     torch.manual_seed(0)
-    return load_teacher(str(path), "random")
+    return load_tower(str(path), "random")
 
 
 def canvas(pixels, height, width, scale=1.0):
@@ -156,7 +157,7 @@ def test_a_local_checkpoint_is_known_by_its_content(tmp_path):
     model = open_clip.create_model("local-vit")
     weights = tmp_path / "weights.pt"
     torch.save(model.state_dict(), weights)
-    teacher = load_teacher(str(path), str(weights))
+    teacher = load_tower(str(path), str(weights))
     name, digest = teacher.info.id.split("/")
     assert name == "local-vit" and len(digest) == 12
     frames = random_frames(1, 64, 64)
@@ -173,27 +174,27 @@ def test_weights_that_cannot_be_had_name_both_remedies(monkeypatch):
 
     monkeypatch.setattr("open_clip.factory.download_pretrained", offline)
     with pytest.raises(TeacherError) as said:
-        load_teacher("ViT-B-16", "openai")
+        load_tower("ViT-B-16", "openai")
     assert "teacher.pretrained=FILE" in str(said.value)
     assert "teacher.model=imagenet-lite2" in str(said.value)
 
 
 def test_what_does_not_exist_is_refused(tmp_path):
     with pytest.raises(TeacherError, match=r"no such model; .*imagenet-lite2"):
-        load_teacher("ViT-Z-99", "openai")
+        load_tower("ViT-Z-99", "openai")
     with pytest.raises(TeacherError, match=r"neither a tag .*openai"):
-        load_teacher("ViT-B-16", str(tmp_path / "none.pt"))
+        load_tower("ViT-B-16", str(tmp_path / "none.pt"))
     path = tmp_path / "other-vit.json"
     path.write_text(json.dumps(SMALL))
     with pytest.raises(TeacherError, match="for imagenet-lite2 alone"):
-        load_teacher(str(path), "package")
+        load_tower(str(path), "package")
     broken = Path(tmp_path / "broken.pt")
     broken.write_bytes(b"not weights")
     with pytest.raises(TeacherError, match="cannot be loaded"):
-        load_teacher(str(path), str(broken))
+        load_tower(str(path), str(broken))
 
 
 def test_a_teacher_without_its_package_is_an_error_with_a_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(TeacherError, match=r"open_clip_torch.*teacher\.model="):
-        load_teacher("imagenet-lite2", "package")
+        load_tower("imagenet-lite2", "package")

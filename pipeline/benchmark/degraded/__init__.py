@@ -1,0 +1,1 @@
+"""Students under degradations: `vsdmot measure degraded`."""
