@@ -60,8 +60,11 @@ class EncodedFrames:
         visual: (N, D, h, w) at stride 16 before fusion, which the semantic branch starts from.
         semantic: (N, D, h, w) semantics at stride 16 as the decoders read them.
         semantic_map, scene: (N, S, h, w) and (N, S), what distillation compares.
-        detections: decoded detection queries, (L, N, K, …); boxes are of what is seen of a person.
-        whole: (N, K, 4) centre form in [0, 1], boxes of whole people, hidden parts included.
+        detections: decoded detection queries, (L, N, K, …), which the loss compares; boxes are of
+            what is seen of a person.
+        seen: (N, K, 4) centre form in [0, 1], boxes of what is seen, by queries and dense head.
+        people: what is tracked: one layer, scores by queries and dense head, boxes of whole people,
+            hidden parts included.
         dense: the dense head's output.
         quality, frame_weight: (N,) quality and semantic weight.
         statistics: (N, 5) in the order of `quality.STATISTICS`.
@@ -73,17 +76,12 @@ class EncodedFrames:
     semantic_map: Tensor
     scene: Tensor
     detections: DecoderOutput
-    whole: Tensor
+    seen: Tensor
+    people: DecoderOutput
     dense: DenseDetections
     quality: Tensor
     frame_weight: Tensor
     statistics: Tensor
-
-    @property
-    def people(self) -> DecoderOutput:
-        """The last layer of the detections, with boxes of whole people: what is tracked."""
-        seen = self.detections
-        return DecoderOutput(seen.logits[-1:], self.whole[None], seen.embedding)
 
     def __len__(self) -> int:
         return len(self.quality)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from model.net.backbone import EARLY_STRIDE, Backbone
 from model.net.config import STRIDES, ModelConfig
+from model.net.consensus import consensus
 from model.net.decoder import Decoder, DecoderOutput, Queries, zeroed
 from model.net.encoder import Encoder
 from model.net.fusion import SemanticFusion, SemanticGate
 from model.net.geometry import canvas_sides, inverse_sigmoid, to_corners
 from model.net.padding import map_masks, masked, padded, valid_positions
-from model.net.proposals import DenseHead, Proposals
+from model.net.proposals import DenseDetections, DenseHead, Proposals
 from model.net.quality import FrameQuality, frame_statistics
 from model.net.semantic import SemanticProjection, SemanticStudent
 from model.track.checkpoint import (
@@ -175,7 +176,7 @@ class Tracker(nn.Module):
         fused, semantic, weight = self.fuse(p)
         dense, proposals = self.head(fused, p.masks)
         maps = masked(fused, p.masks)
-        detections, whole = self.find(proposals, maps, semantic, p.quality)
+        detections, seen, people = self.find(dense, proposals, maps, semantic, p.quality)
         return EncodedFrames(
             maps=maps,
             visual=p.visual[1],
@@ -183,7 +184,8 @@ class Tracker(nn.Module):
             semantic_map=p.semantic_map,
             scene=p.scene,
             detections=detections,
-            whole=whole,
+            seen=seen,
+            people=people,
             dense=dense,
             quality=p.quality,
             frame_weight=weight,
@@ -198,12 +200,17 @@ class Tracker(nn.Module):
         return fused, self.semantic_memory(p.semantic_map, p.scene), weight
 
     def find(
-        self, proposals: Proposals, maps: Sequence[Tensor], semantic: Tensor, quality: Tensor
-    ) -> tuple[DecoderOutput, Tensor]:
-        """Decode detection queries; returns all layers, and boxes (N, K, 4) of whole people.
+        self,
+        dense: DenseDetections,
+        proposals: Proposals,
+        maps: Sequence[Tensor],
+        semantic: Tensor,
+        quality: Tensor,
+    ) -> tuple[DecoderOutput, Tensor, DecoderOutput]:
+        """Decode detection queries: `detections`, `seen` and `people` of `EncodedFrames`.
 
         Args:
-            proposals: from the dense head.
+            dense, proposals: from the dense head.
             maps: fused maps, zero on padding.
             semantic: semantics as the decoders read them.
             quality: (N,).
@@ -216,9 +223,11 @@ class Tracker(nn.Module):
             self.gate(quality, proposals.content),
         )
         detections = self.detection_decoder(queries, maps, semantic)
-        seen = inverse_sigmoid(detections.boxes[-1].detach())
-        whole = (seen + self.whole(detections.embedding).float()).sigmoid()
-        return detections, whole
+        height, width = (side * STRIDES[0] for side in maps[0].shape[2:])
+        logits, seen = consensus(detections, dense, (height, width))
+        embedding = detections.embedding
+        whole = (inverse_sigmoid(seen) + self.whole(embedding).float()).sigmoid()
+        return detections, seen, DecoderOutput(logits[None], whole[None], embedding)
 
     def decode(self, encoded: TrackableFrames, state: TrackState) -> Decoded:
         """Decode the track queries of each stream in its new frame.
@@ -237,13 +246,15 @@ class Tracker(nn.Module):
         queries = Queries(content, moved.boxes, moved.logits, state.active, weight)
         tracks = self.track_decoder(queries, encoded.maps, encoded.semantic, found)
         newborn = self.gate(smooth, found.embedding)
+        # The query and the detection that answers it err differently.
+        drawn = (tracks.boxes[-1] + moved.boxes) / 2
         # Unanswered, a track query would drift to a neighbour, who has a track already.
         answered = state.active & moved.answered
         return Decoded(
             transported=moved,
             tracks=tracks,
             logits=torch.cat([tracks.logits[-1], found.logits[-1]], 1),
-            boxes=torch.cat([tracks.boxes[-1], found.boxes[-1]], 1),
+            boxes=torch.cat([drawn, found.boxes[-1]], 1),
             embedding=torch.cat([tracks.embedding, found.embedding], 1),
             standing=torch.cat([answered.to(moved.newness.dtype), moved.newness], 1),
             semantic_weight=torch.cat([weight, newborn], 1),

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from model.net.config import STRIDES
-from model.net.decoder import DecoderOutput
 from model.net.padding import masked
 from model.net.quality import PATCH, PATCHES, STATISTICS
 from model.track.frames import FrameResult, Percept, TrackableWindow
 from model.track.rules import TrackRules
 from model.track.tracks import TrackState
-from pipeline.inference.encode_graph import WindowToTrack
+from pipeline.inference.encode_graph import PEOPLE, WindowToTrack, window_to_track
 from pipeline.inference.fixed_call import Tensors
 from pipeline.inference.precision import Precision, dense_autocast
+from pipeline.inference.step_graph import MAPS
 
 if TYPE_CHECKING:
     from model.track.tracker import Tracker
@@ -32,8 +32,6 @@ Canvas = tuple[int, int]
 STATE = tuple(field.name for field in fields(TrackState))
 RESULT = tuple(field.name for field in fields(FrameResult))
 RULES = tuple(field.name for field in fields(TrackRules))
-_MAPS = tuple(f"map_{stride}" for stride in STRIDES)
-_PEOPLE = ("logits", "boxes", "embedding")
 
 
 def encode_frames(tracker: Tracker, precision: Precision, given: Tensors) -> Tensors:
@@ -58,13 +56,13 @@ def encode_frames(tracker: Tracker, precision: Precision, given: Tensors) -> Ten
     fused = [x.float().contiguous() for x in fused]
     towers = [(classes.float(), boxes.float()) for classes, boxes in towers]
     semantic = semantic.float().contiguous()
-    _, proposals = t.head.read(fused, towers, features.masks)
+    dense, proposals = t.head.read(fused, towers, features.masks)
     maps = masked(fused, features.masks)
-    detections, whole = t.find(proposals, maps, semantic, quality)
-    people = (detections.logits[-1], whole, detections.embedding)
+    _, _, found = t.find(dense, proposals, maps, semantic, quality)
+    people = (found.logits[-1], found.boxes[-1], found.embedding)
     return {
-        **dict(zip(_MAPS, maps, strict=True)),
-        **dict(zip(_PEOPLE, people, strict=True)),
+        **dict(zip(MAPS, maps, strict=True)),
+        **dict(zip(PEOPLE, people, strict=True)),
         "semantic": semantic,
         "quality": quality,
         "statistics": given["statistics"],
@@ -103,7 +101,7 @@ def step_inputs(tracker: Tracker, canvas: Canvas, rows: int) -> Tensors:
     zeros = partial(torch.zeros, device=device)
     maps = [zeros(rows, c.dim, canvas[0] // s, canvas[1] // s) for s in STRIDES]
     return {
-        **dict(zip(_MAPS, maps, strict=True)),
+        **dict(zip(MAPS, maps, strict=True)),
         "semantic": zeros(*maps[1].shape),
         "logits": zeros(rows, c.detection_queries, len(c.classes)),
         "boxes": torch.full((rows, c.detection_queries, 4), 0.5, device=device),
@@ -118,21 +116,14 @@ def step_inputs(tracker: Tracker, canvas: Canvas, rows: int) -> Tensors:
 
 def window_of(outputs: Tensors) -> WindowToTrack:
     """The frames that outputs of `encode_frames`, or inputs of `step_streams`, hold."""
-    logits, boxes, embedding = (outputs[name] for name in _PEOPLE)
-    return WindowToTrack(
-        maps=tuple(outputs[name] for name in _MAPS),
-        semantic=outputs["semantic"],
-        people=DecoderOutput(logits[None], boxes[None], embedding),
-        quality=outputs["quality"],
-        statistics=outputs["statistics"],
-    )
+    return window_to_track(outputs, outputs["statistics"])
 
 
 def fill(inputs: Tensors, frames: Sequence[TrackableWindow]) -> None:
     """Put one frame of each window into the first rows of the step's inputs."""
     parts = [
         {
-            **dict(zip(_MAPS, frame.maps, strict=True)),
+            **dict(zip(MAPS, frame.maps, strict=True)),
             "semantic": frame.semantic,
             "logits": frame.people.logits[-1],
             "boxes": frame.people.boxes[-1],

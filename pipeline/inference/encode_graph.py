@@ -98,10 +98,10 @@ class _Detect(nn.Module):
             for level, stride in zip(fused, STRIDES, strict=True)
         )
         pairs = list(zip(towers[:levels], towers[levels:], strict=True))
-        _, proposals = self.tracker.head.read(fused, pairs, masks)
+        dense, proposals = self.tracker.head.read(fused, pairs, masks)
         maps = masked(fused, masks)
-        detections, whole = self.tracker.find(proposals, maps, semantic, quality)
-        return (*maps, detections.logits[-1], whole, detections.embedding)
+        _, _, people = self.tracker.find(dense, proposals, maps, semantic, quality)
+        return (*maps, people.logits[-1], people.boxes[-1], people.embedding)
 
 
 def dense_graph(tracker: Tracker, height: int, width: int) -> Graph:
@@ -121,7 +121,7 @@ def detect_graph(tracker: Tracker, height: int, width: int) -> Graph:
 
 
 def window_to_track(outputs: Mapping[str, Tensor], statistics: Tensor) -> WindowToTrack:
-    """A window from the outputs of both graphs, each (N, …)."""
+    """A window from named tensors, each (N, …): the maps, the people, "semantic" and "quality"."""
     logits, boxes, embedding = (outputs[name] for name in PEOPLE)
     return WindowToTrack(
         maps=tuple(outputs[name] for name in MAPS),

@@ -104,7 +104,7 @@ class StudentRun:
         output.took("step", self._now() - started, count)
         self._state[variant.name] = state
         _add_tracks(output, frames, encoded, results, self._box, tracker.config)
-        output.detections.append(_detections(encoded.detections, frames, self._box, tracker.config))
+        output.detections.append(_detections(encoded.people, frames, self._box, tracker.config))
 
     def _now(self) -> float:
         if self._device != "cpu":

@@ -112,8 +112,8 @@ def _parse(name: str, students: Mapping[str, str], detectors: Mapping[str, str])
     if base in students:
         variant = variant or FULL
         if variant not in (*VARIANTS, FAST):
-            known = ", ".join((*VARIANTS[1:], FAST))
-            raise SpecError(f"{name}: unknown variant; known: {known}")
+            variants = ", ".join((*VARIANTS[1:], FAST))
+            raise SpecError(f"{name}: unknown variant; known: {variants}")
         shown = name.replace(f":{FULL}", "")
         return TrackerSpec(shown, STUDENT, students[base], variant, peer)
     if peer and not variant and source in detectors:

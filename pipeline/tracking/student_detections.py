@@ -19,7 +19,7 @@ from model.net.config import ModelConfig
 from model.net.geometry import to_corners
 from model.net.letterbox import Letterbox
 from model.net.quality import sample_patches
-from model.track.frames import EncodedFrames
+from model.track.frames import EncodedFrames, Percept
 from model.track.tracker import Tracker
 from pipeline.datasets.picture_boxes import Found
 from pipeline.video.canvas import grey, letterboxed
@@ -33,10 +33,10 @@ class Prepared:
     """One picture as input of a student.
 
     Attributes:
-        image: (3, H, W) uint8 on the canvas.
+        image: (3, H, W) uint8 on a canvas.
         valid: height and width in pixels of the picture on the canvas.
         patches: (P, S, S) uint8 of the picture's luma.
-        box: map from the canvas to the picture.
+        box: map from the config's canvas to the picture; boxes are shares of that canvas.
     """
 
     image: Tensor
@@ -45,10 +45,18 @@ class Prepared:
     box: Letterbox
 
 
-def prepare(pixels: np.ndarray[Any, Any], config: ModelConfig) -> Prepared:
-    """A picture (h, w, 3) uint8 RGB on the canvas of a student."""
+def prepare(
+    pixels: np.ndarray[Any, Any], config: ModelConfig, canvas: tuple[int, int] | None = None
+) -> Prepared:
+    """A picture (h, w, 3) uint8 RGB as input of a student.
+
+    Args:
+        pixels: the picture.
+        config: of the student.
+        canvas: height and width of the canvas, from `config.canvas_for`; None is the config's.
+    """
     box = Letterbox(pixels.shape[0], pixels.shape[1], config.input_height, config.input_width)
-    image, valid = letterboxed(pixels, config.input_height, config.input_width)
+    image, valid = letterboxed(pixels, *(canvas or (config.input_height, config.input_width)))
     patches = torch.from_numpy(sample_patches(grey(pixels)))
     return Prepared(image, valid, patches, box)
 
@@ -58,10 +66,18 @@ def encode(
     tracker: Tracker, pictures: Sequence[Prepared], device: torch.device | str = "cpu"
 ) -> EncodedFrames:
     """Encode several pictures as one batch; the mode of the tracker (train or eval) stays."""
+    return tracker.detect(perceive(tracker, pictures, device))
+
+
+@torch.inference_mode()
+def perceive(
+    tracker: Tracker, pictures: Sequence[Prepared], device: torch.device | str = "cpu"
+) -> Percept:
+    """Compute what does not depend on the gate, for pictures of one canvas as one batch."""
     images = torch.stack([p.image for p in pictures])
     valid = torch.tensor([p.valid for p in pictures])
     patches = torch.stack([p.patches for p in pictures])
-    return tracker.encode(images.to(device), valid.to(device), patches.to(device))
+    return tracker.perceive(images.to(device), valid.to(device), patches.to(device))
 
 
 def decoder_detections(
@@ -75,13 +91,13 @@ def decoder_detections(
         whole: for each picture, True for boxes of whole people, as in the ground truth of
             sequences, False for boxes of their visible parts, as in stills; None is False for all.
     """
-    boxes, scores = _last_layer(encoded, pictures[0].box, whole or [False] * len(pictures))
+    boxes, scores = _detections(encoded, pictures[0].box, whole or [False] * len(pictures))
     return [_in_picture(boxes[i], scores[i], picture.box) for i, picture in enumerate(pictures)]
 
 
 def dense_detections(encoded: EncodedFrames, pictures: Sequence[Prepared]) -> list[Found]:
     """Detections of the dense head after NMS, at most as many as the decoder has queries."""
-    most = encoded.detections.logits.shape[2]
+    most = encoded.seen.shape[1]
     dense = encoded.dense
     scores = dense.logits.float().sigmoid().amax(-1).masked_fill(~dense.valid, -1)
     scores, index = scores.topk(min(_CANDIDATES, scores.shape[1]), dim=1)
@@ -94,14 +110,14 @@ def dense_detections(encoded: EncodedFrames, pictures: Sequence[Prepared]) -> li
     return found
 
 
-def _last_layer(
+def _detections(
     encoded: EncodedFrames, box: Letterbox, whole: Sequence[bool]
 ) -> tuple[Tensor, Tensor]:
-    """Corners (N, K, 4) in canvas pixels and scores (N, K) of the last decoder layer."""
-    found = encoded.detections
+    """Corners (N, K, 4) in canvas pixels and scores (N, K) of the detections."""
+    found = encoded.people
     scores = found.logits[-1].float().sigmoid().amax(-1)
     asked = torch.tensor(whole, device=scores.device)[:, None, None]
-    boxes = torch.where(asked, encoded.whole, found.boxes[-1]).float()
+    boxes = torch.where(asked, found.boxes[-1], encoded.seen).float()
     width, height = box.input_width, box.input_height
     return to_corners(boxes) * scores.new_tensor([width, height] * 2), scores
 

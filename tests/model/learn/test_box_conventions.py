@@ -13,12 +13,12 @@ from tests.tiny import tiny_inputs, tiny_tracker
 def test_a_new_student_draws_one_box_and_tracks_whole_people():
     tracker = tiny_tracker()
     encoded = tracker.encode(*tiny_inputs(2))
-    torch.testing.assert_close(encoded.whole, encoded.detections.boxes[-1])
+    torch.testing.assert_close(encoded.people.boxes[-1], encoded.seen)
     torch.nn.init.constant_(tracker.whole[-1].bias, 0.3)
     encoded = tracker.encode(*tiny_inputs(2))
-    assert not torch.allclose(encoded.whole, encoded.detections.boxes[-1])
+    assert not torch.allclose(encoded.people.boxes[-1], encoded.seen)
     tracked = tracker.decode(encoded, tracker.initial_state(2))
-    torch.testing.assert_close(tracked.boxes[:, tracker.config.slots :], encoded.whole)
+    torch.testing.assert_close(tracked.boxes[:, tracker.config.slots :], encoded.people.boxes[-1])
 
 
 def test_boxes_of_the_other_convention_cost_nothing():
@@ -27,7 +27,7 @@ def test_boxes_of_the_other_convention_cost_nothing():
 
     def boxes_cost(whole):
         flags = torch.full_like(batch.whole, whole)
-        terms = clip_loss(tracker, replace(batch, whole=flags), Communicator())[1]
+        terms = clip_loss(tracker, replace(batch, whole=flags), Communicator()).terms
         return {name: terms[name].item() for name in ("giou", "dense_giou", "whole_giou")}
 
     of_video, of_still = boxes_cost(True), boxes_cost(False)

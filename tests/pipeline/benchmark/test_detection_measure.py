@@ -129,10 +129,10 @@ def test_detections_come_back_into_the_picture():
         valid=torch.tensor([[True, True, True, False]]),
     )
     memory = SimpleNamespace(
-        detections=SimpleNamespace(
-            logits=torch.tensor([2.0, 1.0, 0.0]).view(1, 1, 3, 1), boxes=boxes[None, None]
+        people=SimpleNamespace(
+            logits=torch.tensor([2.0, 1.0, 0.0]).view(1, 1, 3, 1), boxes=boxes[None, None].flip(2)
         ),
-        whole=boxes[None].flip(1),
+        seen=boxes[None],
         dense=dense,
     )
     (decoded,) = decoder_detections(memory, [picture])
