@@ -34,9 +34,11 @@ def random_window(seed, frames):
     c, n = TINY, frames
     k = c.detection_queries
     maps = tuple(torch.randn(n, c.dim, 64 // s, 96 // s, generator=generator) for s in (8, 16, 32))
-    places = torch.rand(1, 1, k, 4, generator=generator) * 0.3 + 0.2
+    # Small boxes far apart, so that at another place a detection is somebody new.
+    scale, least = torch.tensor([0.9, 0.9, 0.1, 0.1]), 0.05
+    places = torch.rand(1, 1, k, 4, generator=generator) * scale + least
     jumps = torch.rand(n, generator=generator) < 0.3
-    moved = (torch.rand(1, n, k, 4, generator=generator) * 0.3 + 0.2) * jumps[:, None, None]
+    moved = torch.rand(1, n, k, 4, generator=generator) * scale + least
     boxes = torch.where(jumps[:, None, None], moved, places.expand(1, n, k, 4))
     logits = torch.randn(1, n, k, 1, generator=generator) * 2
     logits = logits + torch.randn(n, 1, 1, generator=generator) * 2

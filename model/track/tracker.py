@@ -246,15 +246,14 @@ class Tracker(nn.Module):
         queries = Queries(content, moved.boxes, moved.logits, state.active, weight)
         tracks = self.track_decoder(queries, encoded.maps, encoded.semantic, found)
         newborn = self.gate(smooth, found.embedding)
-        # The query and the detection that answers it err differently.
-        drawn = (tracks.boxes[-1] + moved.boxes) / 2
         # Unanswered, a track query would drift to a neighbour, who has a track already.
         answered = state.active & moved.answered
         return Decoded(
             transported=moved,
             tracks=tracks,
             logits=torch.cat([tracks.logits[-1], found.logits[-1]], 1),
-            boxes=torch.cat([drawn, found.boxes[-1]], 1),
+            # The detection that answers a track lies better than what the track's query refines.
+            boxes=torch.cat([moved.boxes, found.boxes[-1]], 1),
             embedding=torch.cat([tracks.embedding, found.embedding], 1),
             standing=torch.cat([answered.to(moved.newness.dtype), moved.newness], 1),
             semantic_weight=torch.cat([weight, newborn], 1),

@@ -6,7 +6,7 @@ from timm.data import ImageNetInfo
 
 from model.net.backbone import Backbone, load_imagenet
 from pipeline.training.student import package_weights
-from tests.model.teach.test_teacher import photograph
+from tests.model.teach.test_tower import photograph
 
 EXPECTED = {
     "military uniform": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from jobs.measure import main
-from model.teach.config import DistillationConfig
+from model.teach.config import DistillationConfig, TeacherConfig
 from model.teach.distillation import Distiller, distiller_bytes, distiller_path
-from model.teach.teacher import TeacherInfo, load_teacher
+from model.teach.teacher import TeacherInfo
 from model.track.checkpoint import CheckpointMetadata, save_tracker
 from pipeline.benchmark.measure import OVERALL, Run, cells, frame_runs, quality_rows, semantic_rows
 from pipeline.storage.files import list_videos
+from pipeline.teachers.load import load_teacher
 from pipeline.video.probe import probe
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import read_number, write_video
@@ -79,7 +80,7 @@ def test_quality_that_follows_severity_correlates_and_one_that_does_not_does_not
 
 
 def test_the_teacher_agrees_with_itself_on_clean_frames_and_less_on_worse_ones(runs):
-    teacher = load_teacher("imagenet-lite2", "package")
+    teacher = load_teacher(TeacherConfig("imagenet-lite2", "package"))
     distiller = Distiller(DistillationConfig(), TINY.semantic_dim, teacher.info)
     rows = semantic_rows(tiny_tracker(), distiller, teacher, runs, "cpu", ("defocus",))
     found = {(r["sequence"], r["kind"], r["severity"]): r for r in rows}
