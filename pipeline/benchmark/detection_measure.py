@@ -31,17 +31,17 @@ from pipeline.storage.files import StorageError
 from pipeline.trackers.detectors import Detector
 from pipeline.trackers.sequence_frames import SequenceFrames
 from pipeline.tracking.student_detections import (
-    decoder_detections,
     dense_detections,
     encode,
     prepare,
+    student_detections,
 )
 from pipeline.video.decode import DecodeError
 from pipeline.video.probe import ProbeError
 
 SEQUENCES, APART = "sequences", "apart"
 POOLED, MEAN = "ALL", "MEAN"
-DECODER, DENSE, FOREIGN = "decoder", "dense head", "detector"
+DETECTIONS, DENSE, FOREIGN = "detections", "dense head", "detector"
 FOREIGN_FLOOR = 0.05
 """Least score of a foreign detector's detections; a student's detections all count."""
 _BATCH = 16  # with fewer, PyTorch's convolutions on one thread are slow
@@ -157,7 +157,7 @@ def detect_all(
             prepared = [prepare(picture.pixels, tracker.config) for picture in batch]
             encoded = encode(tracker, prepared, device)
             whole = [picture.split in (SEQUENCES, APART) for picture in batch]
-            detections.found[name, DECODER] += decoder_detections(encoded, prepared, whole)
+            detections.found[name, DETECTIONS] += student_detections(encoded, prepared, whole)
             detections.found[name, DENSE] += dense_detections(encoded, prepared)
         for name, detector in detectors.items():
             seen = [Found(*detector(picture.pixels)).above(FOREIGN_FLOOR) for picture in batch]

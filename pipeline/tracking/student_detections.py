@@ -80,10 +80,10 @@ def perceive(
     return tracker.perceive(images.to(device), valid.to(device), patches.to(device))
 
 
-def decoder_detections(
+def student_detections(
     encoded: EncodedFrames, pictures: Sequence[Prepared], whole: Sequence[bool] | None = None
 ) -> list[Found]:
-    """Detections of the last decoder layer: all queries, without suppression of duplicates.
+    """Detections by queries and dense head: all queries, without suppression of duplicates.
 
     Args:
         encoded: the encoded pictures.

@@ -17,7 +17,7 @@ import torch
 from model.track.tracker import Tracker
 from pipeline.datasets.picture_boxes import Found, People
 from pipeline.datasets.shards import PictureError, ShardError, Shards, require_val
-from pipeline.tracking.student_detections import Prepared, decoder_detections, encode, prepare
+from pipeline.tracking.student_detections import Prepared, encode, prepare, student_detections
 
 _BATCH = 64
 _CPU_BATCH = 16  # larger batches are no faster on a CPU, smaller ones are slower
@@ -56,7 +56,7 @@ def score_stills(
     try:
         for batch in _batches(tracker, shards, stills, device):
             pictures = [picture for picture, _ in batch]
-            found = decoder_detections(encode(tracker, pictures, device), pictures)
+            found = student_detections(encode(tracker, pictures, device), pictures)
             pairs += zip((people for _, people in batch), found, strict=True)
     finally:
         tracker.train(was_training)

@@ -33,7 +33,7 @@ from pipeline.trackers.detectors import Detector
 from pipeline.trackers.sequence_frames import ahead
 from pipeline.trackers.spec import DETECTOR, STUDENT, TrackerSpec
 from pipeline.trackers.variants import FULL, Variant, make_variants
-from pipeline.tracking.student_detections import decoder_detections, perceive, prepare
+from pipeline.tracking.student_detections import perceive, prepare, student_detections
 
 _BATCH = 4  # larger ones take as long for a picture on one CPU thread, and more memory
 _AHEAD = 4 * _BATCH  # pictures that are degraded ahead, in a thread of their own
@@ -183,7 +183,7 @@ def _of_student(
             each = [variant.quality(shot.picture.name, shot.picture.index, 1) for shot in batch]
             quality = torch.from_numpy(np.array(each, np.float32)[:, 0])
             given = replace(percept, quality=quality.to(percept.quality))
-        results.append(decoder_detections(variant.tracker.detect(given), prepared, whole))
+        results.append(student_detections(variant.tracker.detect(given), prepared, whole))
     return results
 
 

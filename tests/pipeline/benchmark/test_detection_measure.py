@@ -18,8 +18,8 @@ from model.track.checkpoint import CheckpointMetadata, save_tracker
 from pipeline.benchmark.average_precision import picture_scores
 from pipeline.benchmark.detection_measure import (
     APART,
-    DECODER,
     DENSE,
+    DETECTIONS,
     FOREIGN,
     MEAN,
     POOLED,
@@ -29,7 +29,7 @@ from pipeline.benchmark.detection_measure import (
 )
 from pipeline.datasets.picture_boxes import Found, People
 from pipeline.datasets.still_images import Still, StillsError, read_stills, spread
-from pipeline.tracking.student_detections import decoder_detections, dense_detections, prepare
+from pipeline.tracking.student_detections import dense_detections, prepare, student_detections
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import write_video
 
@@ -100,7 +100,7 @@ def test_rows_are_by_source_with_means_over_cameras_and_clear_sequences():
         [(split, source, camera.strip()) for split, source, camera in seen],
         [people(PERSON)] * len(seen),
         [1.0] * len(seen),
-        {("student", DECODER): list(seen.values())},
+        {("student", DETECTIONS): list(seen.values())},
     )
     rows = {(r["split"], r["source"]): r for r in detection_rows(detections, {"student": 0.5})}
     assert list(rows) == [
@@ -135,11 +135,11 @@ def test_detections_come_back_into_the_picture():
         seen=boxes[None],
         dense=dense,
     )
-    (decoded,) = decoder_detections(memory, [picture])
+    (decoded,) = student_detections(memory, [picture])
     # The second lies on the padding alone, the third in part.
     np.testing.assert_allclose(decoded.xywh, [[72, 16, 48, 32], [48, 44.8, 96, 51.2]], atol=1e-4)
     np.testing.assert_allclose(decoded.scores, [0.8808, 0.5], atol=1e-4)
-    (standing,) = decoder_detections(memory, [picture], [True])
+    (standing,) = student_detections(memory, [picture], [True])
     np.testing.assert_allclose(standing.xywh, decoded.xywh[::-1], atol=1e-4)
     np.testing.assert_allclose(standing.scores, [0.8808, 0.5], atol=1e-4)
     (alone,) = dense_detections(memory, [picture])
@@ -258,7 +258,7 @@ def test_the_command_prints_writes_and_names_what_it_left_out(places, tmp_path, 
     assert left["precision"] == pytest.approx(200 / 3)  # found in the picture of nobody, too
     assert table["left", FOREIGN, "train", POOLED]["ap50"] == pytest.approx(100)
     # Frames 1, 5 and 9, of which the first has one person and the second a distractor.
-    walk = table["student", DECODER, SEQUENCES, "walk"]
+    walk = table["student", DETECTIONS, SEQUENCES, "walk"]
     assert (walk["pictures"], walk["people"], walk["frames_trained"]) == (3, 1, 57800)
     assert table["raw", DENSE, APART, "night"]["frames_trained"] is None
     assert ("raw", DENSE, "val", f"{MEAN} of 2 cctv cameras") in table

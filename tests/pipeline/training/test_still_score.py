@@ -18,7 +18,7 @@ from pipeline.datasets.shards import (
     ShardWriter,
     encode_picture,
 )
-from pipeline.tracking.student_detections import decoder_detections, encode, prepare
+from pipeline.tracking.student_detections import encode, prepare, student_detections
 from pipeline.training.still_score import ap50, score_stills
 from tests import ROOT
 from tests.tiny import tiny_tracker
@@ -89,7 +89,7 @@ def test_a_student_is_scored_on_the_val_stills_at_its_own_canvas(tmp_path):
     assert tracker.training and figures["pictures"] == 5 and figures["unreadable"] == 0
     tracker.eval()
     prepared = [prepare(shards.picture(i, 0), tracker.config) for i in range(5)]
-    found = decoder_detections(encode(tracker, prepared), prepared)
+    found = student_detections(encode(tracker, prepared), prepared)
     people = [
         People(np.array(s.frames[0].boxes, float), np.array(s.frames[0].ignore))
         for s in shards.sequences
