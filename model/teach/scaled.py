@@ -40,9 +40,7 @@ class ScaledTeacher:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, valid: Tensor) -> TeacherFeatures:
-        """Compute features on the student's canvas, without detections.
-
-        The scores of the teacher are at other positions than the student's.
+        """Compute features on the student's canvas.
 
         Args:
             images: (N, 3, sH, sW) RGB in 0..255, the clean pictures at the scale s.

@@ -34,18 +34,14 @@ class StudentTeacher(nn.Module):
         tracker: the student; its weights are copied.
         identity: id of the teacher.
         licence: note on the licence of its weights.
-        detections: whether features include the output of the dense head.
     """
 
-    def __init__(
-        self, tracker: Tracker, identity: str, licence: str, *, detections: bool = False
-    ) -> None:
+    def __init__(self, tracker: Tracker, identity: str, licence: str) -> None:
         super().__init__()
         config = tracker.config
         # With the least canvas as the config's, maps are not padded to a larger one.
         self._tracker = Tracker(config.with_input(LEAST_SIDE, LEAST_SIDE))
         self._tracker.load_state_dict(tracker.state_dict())
-        self._detections = detections
         self._freeze()
         levels = (config.dim,) * len(STRIDES)
         self.info = TeacherInfo(identity, levels, config.semantic_dim, licence)
@@ -81,13 +77,10 @@ class StudentTeacher(nn.Module):
             torch.cat([resized(x.float(), grid) for x in fused], dim=1),
             percept.scene.float(),
             valid_positions(valid, grid, STRIDE),
-            tracker.head(fused, percept.masks)[0] if self._detections else None,
         )
 
 
-def load_student(
-    path: str, device: torch.device | str = "cpu", *, detections: bool = False
-) -> StudentTeacher:
+def load_student(path: str, device: torch.device | str = "cpu") -> StudentTeacher:
     """Build the teacher from a weights file of a student, of any size.
 
     Raises:
@@ -99,7 +92,7 @@ def load_student(
     except CheckpointError as error:
         raise TeacherError(f"teacher.model={STUDENT}: {error}") from error
     licence = f"as of {Path(path).name}, a student of this project; its teacher: {metadata.teacher}"
-    return StudentTeacher(tracker, identity, licence, detections=detections).to(device)
+    return StudentTeacher(tracker, identity, licence).to(device)
 
 
 def student_id(path: str) -> str:
@@ -120,8 +113,8 @@ def student_id(path: str) -> str:
     return f"{STUDENT}-{size}/{file_sha256(path)[:12]}"
 
 
-def average_teacher(tracker: Tracker, *, detections: bool = False) -> StudentTeacher:
+def average_teacher(tracker: Tracker) -> StudentTeacher:
     """The student itself as teacher; `follow` then gives it the average of the training."""
     licence = "its own: the teacher is an average of the student's weights"
     device = next(tracker.parameters()).device
-    return StudentTeacher(tracker, SELF, licence, detections=detections).to(device)
+    return StudentTeacher(tracker, SELF, licence).to(device)

@@ -7,14 +7,13 @@ Shapes: N frames, n objects, C channels, (h, w) the student's stride-16 map of a
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.net.config import STRIDES
-from model.net.proposals import DenseDetections
 
 STRIDE = 16
 """Pixels of a position of the student's semantic map, to which dense maps are brought."""
@@ -59,21 +58,15 @@ class TeacherFeatures:
         dense: (N, C, h, w) float32 at stride 16.
         pooled: (N, Cp) float32.
         valid: (N, h, w) bool, False on padding.
-        detections: scores and boxes at the positions of the student's dense head; None from a
-            teacher that does not detect, or is not asked to.
     """
 
     dense: Tensor
     pooled: Tensor
     valid: Tensor
-    detections: DenseDetections | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "TeacherFeatures":
         """The same with each tensor changed, such as moved to a device."""
-        found = self.detections
-        if found is not None:
-            found = DenseDetections(*(change(getattr(found, f.name)) for f in fields(found)))
-        return TeacherFeatures(change(self.dense), change(self.pooled), change(self.valid), found)
+        return TeacherFeatures(change(self.dense), change(self.pooled), change(self.valid))
 
 
 class Teacher(Protocol):

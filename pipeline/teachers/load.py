@@ -37,7 +37,6 @@ def load_teacher(
     device: torch.device | str = "cpu",
     *,
     student: Tracker | None = None,
-    detections: bool = False,
 ) -> Teacher:
     """Build a teacher and fill it with weights.
 
@@ -45,20 +44,16 @@ def load_teacher(
         config: settings.
         device: where its input lies and its features go.
         student: for `self`, the student in training; the teacher starts as a copy of it.
-        detections: whether features are to include scores and boxes, if the teacher detects and
-            `teacher.scale` is 1.
 
     Raises:
         TeacherError: no such model or weights, they cannot be loaded here, or the teacher teaches
             objects.
     """
-    found = _load(config, device, student, detections)
+    found = _load(config, device, student)
     return found if config.scale == 1 else ScaledTeacher(found, config.scale)
 
 
-def _load(
-    config: TeacherConfig, device: torch.device | str, student: Tracker | None, detections: bool
-) -> Teacher:
+def _load(config: TeacherConfig, device: torch.device | str, student: Tracker | None) -> Teacher:
     model, pretrained = config.model, config.pretrained
     if model == SELF:
         teacher_id(config)
@@ -67,14 +62,14 @@ def _load(
                 f"teacher.model={SELF} exists during a training only; give its weights file with "
                 f"teacher.model={STUDENT} teacher.pretrained=FILE.safetensors"
             )
-        return average_teacher(student, detections=detections)
+        return average_teacher(student)
     if model == STUDENT:
-        return load_student(pretrained, device, detections=detections)
+        return load_student(pretrained, device)
     if model == YOLOX:
         # Imported here, because its runtime need not be installed.
         from pipeline.teachers.yolox import YoloxTeacher
 
-        return YoloxTeacher(pretrained, device, detections=detections)
+        return YoloxTeacher(pretrained, device)
     if model == REID:
         raise TeacherError(
             f"teacher.model={REID} teaches labelled people one by one, and there are no labels "

@@ -12,9 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.net.config import STRIDES
 from model.net.padding import map_masks, valid_positions
-from model.net.proposals import DenseDetections
 from model.teach.config import YOLOX
 from model.teach.teacher import (
     STRIDE,
@@ -25,11 +23,9 @@ from model.teach.teacher import (
     resized,
 )
 from pipeline.teachers.onnx_files import compiled, network_id, read_network, require
-from pipeline.teachers.yolox_graph import find_tensors
+from pipeline.teachers.yolox_graph import find_pyramid
 
 _PAD = 114  # grey level of padding in its training
-_PERSON = 5  # channel of the score of people, COCO's first class, after box and objectness
-_SURE = 1e-6  # a score of 0 or 1 has no finite logit
 _SIZES = 8  # canvas sizes whose networks are kept
 
 
@@ -39,24 +35,19 @@ class YoloxTeacher:
     Args:
         path: ONNX file.
         device: where features go.
-        detections: whether features include its scores of people and its boxes.
 
     Raises:
         TeacherError: no such file, it is no YOLOX, or a package is missing.
     """
 
-    def __init__(
-        self, path: str, device: torch.device | str = "cpu", *, detections: bool = False
-    ) -> None:
+    def __init__(self, path: str, device: torch.device | str = "cpu") -> None:
         identity = network_id(YOLOX, path)
         require(YOLOX, "onnx")
-        network, tensors = read_network(YOLOX, path), find_tensors(path)
-        self._network = _cut(network, (*tensors.pyramid, *(tensors.grids if detections else ())))
-        self._device, self._detections = torch.device(device), detections
+        self._network = _cut(read_network(YOLOX, path), find_pyramid(path))
+        self._device = torch.device(device)
         # Each frame is computed alone, so its features do not depend on the rest of the batch.
         self._request = lru_cache(_SIZES)(self._compiled)
-        outputs = self._network.outputs[: len(STRIDES)]
-        widths = tuple(x.get_partial_shape()[1].get_length() for x in outputs)
+        widths = tuple(x.get_partial_shape()[1].get_length() for x in self._network.outputs)
         licence = "YOLOX is Apache-2.0; its weights are from a local file, trained on COCO"
         self.info = TeacherInfo(identity, widths, sum(widths), licence)
 
@@ -69,18 +60,16 @@ class YoloxTeacher:
         pixels = torch.where(seen, images.flip(1), _PAD).float().cpu().numpy()
         request = self._request(height, width)
         frames = [list(request.infer([frame[None]]).values()) for frame in pixels]
-        maps = [
+        pyramid = [
             torch.cat([torch.from_numpy(x) for x in level]).to(self._device)
             for level in zip(*frames, strict=True)
         ]
-        pyramid, grids = maps[: len(STRIDES)], maps[len(STRIDES) :]
         masks = map_masks(pyramid, valid)
         grid = (height // STRIDE, width // STRIDE)
         return TeacherFeatures(
             torch.cat([resized(x, grid) for x in pyramid], dim=1),
             torch.cat([_mean(x, mask) for x, mask in zip(pyramid, masks, strict=True)], dim=1),
             valid_positions(valid, grid, STRIDE),
-            decoded(grids, torch.cat([m.flatten(1) for m in masks], 1)) if grids else None,
         )
 
     def _compiled(self, height: int, width: int) -> Any:
@@ -94,29 +83,6 @@ class YoloxTeacher:
                 f"teacher {self.info.id} cannot take a canvas of {height} x {width} pixels "
                 f"({error}); give another canvas or another teacher"
             ) from error
-
-
-def decoded(grids: list[Tensor], valid: Tensor) -> DenseDetections:
-    """Scores of people and boxes of the raw output, in the layout of the student's dense head.
-
-    Args:
-        grids: (N, 5 + classes, h_l, w_l) for each of `STRIDES`, see `YoloxTensors`.
-        valid: (N, S) bool of all positions, False on padding.
-    """
-    logits, boxes, centres, strides = [], [], [], []
-    for x, stride in zip(grids, STRIDES, strict=True):
-        rows, columns = (torch.arange(side, device=x.device) for side in x.shape[2:])
-        corner = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).view(-1, 2)
-        cells = x.flatten(2).transpose(1, 2)
-        middle, half = (cells[..., :2] + corner) * stride, cells[..., 2:4].exp() * stride / 2
-        boxes.append(torch.cat([middle - half, middle + half], -1))
-        score = cells[..., 4:5] * cells[..., _PERSON : _PERSON + 1]
-        logits.append(torch.logit(score, _SURE))
-        centres.append((corner + 0.5) * stride)
-        strides.append(torch.full((len(corner),), stride, device=x.device))
-    return DenseDetections(
-        torch.cat(logits, 1), torch.cat(boxes, 1), torch.cat(centres), torch.cat(strides), valid
-    )
 
 
 def _mean(x: Tensor, mask: Tensor) -> Tensor:

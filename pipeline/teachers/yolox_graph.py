@@ -1,4 +1,4 @@
-"""Where the pyramid and the raw output of a YOLOX are in its ONNX graph.
+"""Where the pyramid of a YOLOX is in its ONNX graph.
 
 Names of tensors differ from export to export, so they are found by the structure of the graph. The
 last steps join the outputs of three levels. Each joins a box, an objectness and class scores, whose
@@ -8,7 +8,6 @@ branches start from one convolution: its input is the level of the pyramid.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from model.teach.teacher import TeacherError
@@ -17,22 +16,10 @@ _LEVELS = 3
 _BRANCHES = 3  # box, objectness, classes
 
 
-@dataclass(frozen=True, slots=True)
-class YoloxTensors:
-    """Names of tensors, each for the strides 8, 16 and 32.
+def find_pyramid(path: str) -> tuple[str, ...]:
+    """Names of the tensors that enter the head of a YOLOX, for the strides 8, 16 and 32.
 
-    Attributes:
-        pyramid: (N, C_l, h_l, w_l) what enters the head.
-        grids: (N, 5 + classes, h_l, w_l) offset and logarithm of the size of the box, in strides;
-            objectness and class scores in [0, 1].
-    """
-
-    pyramid: tuple[str, ...]
-    grids: tuple[str, ...]
-
-
-def find_tensors(path: str) -> YoloxTensors:
-    """Find the tensors in an ONNX file; the package onnx must be installed.
+    The package onnx must be installed.
 
     Raises:
         TeacherError: the file holds no ONNX, or no YOLOX with raw grid output.
@@ -50,13 +37,12 @@ def find_tensors(path: str) -> YoloxTensors:
         if len(levels) != _LEVELS or any(len(x.input) != _BRANCHES for x in levels):
             raise LookupError("its output does not join three levels of three branches")
         order = {name: i for i, name in enumerate(makers)}
-        pyramid = tuple(_entry(makers, order, list(node.input)) for node in levels)
+        return tuple(_entry(makers, order, list(node.input)) for node in levels)
     except (DecodeError, LookupError) as error:
         raise TeacherError(
             f"teacher.model=yolox: {path} is no YOLOX with raw grid output ({error}); export one "
             "without decode_in_inference"
         ) from error
-    return YoloxTensors(pyramid, tuple(node.output[0] for node in levels))
 
 
 def _maker(makers: Mapping[str, Any], name: str, *kinds: str) -> Any:

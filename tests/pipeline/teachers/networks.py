@@ -79,20 +79,13 @@ def tiny_yolox(path, seed=0):
 
 
 def tiny_pyramid(weights, pixels):
-    """Pyramid and grids of `tiny_yolox`, by torch; pixels (N, 3, H, W) BGR in 0..255."""
-
-    def conv(name, x, stride=1):
-        return F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride)
-
-    pyramid, grids, x = [], [], pixels
+    """Pyramid of `tiny_yolox`, by torch; pixels (N, 3, H, W) BGR in 0..255."""
+    pyramid, x = [], pixels
     for level in range(len(WIDTHS)):
-        x = conv(f"level{level}", x, 8 if level == 0 else 2).tanh()
+        weight, bias = weights[f"level{level}.weight"], weights[f"level{level}.bias"]
+        x = F.conv2d(x, weight, bias, 8 if level == 0 else 2).tanh()
         pyramid.append(x)
-        stem = F.silu(conv(f"stem{level}", x))
-        tower = conv(f"tower{level}", stem)
-        seen, what = conv(f"seen{level}", tower), conv(f"what{level}", stem)
-        grids.append(torch.cat([conv(f"box{level}", tower), seen.sigmoid(), what.sigmoid()], 1))
-    return pyramid, grids
+    return pyramid
 
 
 def tiny_reid(path):
