@@ -163,17 +163,25 @@ def _read(config: MeasureConfig) -> Data:
             )
         count = len(stills) if config.pictures is None else config.pictures
         stills += spread([still for still in every if still.split == TRAIN], count)
-    sequences = []
-    if config.data:
-        if not Path(config.data).is_dir():
-            raise MotError(
-                f"data={config.data}: no such folder; give sequences in MOTChallenge layout, "
-                'or data="" for stills alone'
-            )
-        sequences = [read_sequence(folder) for folder in find_sequences(config.data)]
-        # Sequences that are apart come last, so that the table has each group together.
-        sequences.sort(key=lambda sequence: sequence.name in config.apart)
+    # Sequences that are apart come last, so that the table has each group together.
+    sequences = sorted(read_sequences(config), key=lambda sequence: sequence.name in config.apart)
     return Data(stills, sequences, {})
+
+
+def read_sequences(config: MeasureConfig) -> list[MotSequence]:
+    """Sequences of the settings, none if `data` is empty.
+
+    Raises:
+        MotError: there is no such folder, or a sequence cannot be read.
+    """
+    if not config.data:
+        return []
+    if not Path(config.data).is_dir():
+        raise MotError(
+            f"data={config.data}: no such folder; give sequences in MOTChallenge layout, "
+            'or data="" for stills alone'
+        )
+    return [read_sequence(folder) for folder in find_sequences(config.data)]
 
 
 def open_students(config: MeasureConfig) -> dict[str, Student]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console
-from jobs.measure_detection import Student, open_detectors, open_students
+from jobs.measure_detection import Student, open_detectors, open_students, read_sequences
 from jobs.measure_settings import MeasureConfig
 from model.track.checkpoint import file_sha256
 from model.version import code_version
@@ -31,7 +30,6 @@ from pipeline.benchmark.degraded.rows import DEGRADED, POWER, RESAMPLES, Row, sc
 from pipeline.benchmark.detection_measure import MEAN, POOLED
 from pipeline.benchmark.measure import write_rows
 from pipeline.benchmark.plan import source_sha256
-from pipeline.datasets.mot import MotError, find_sequences, read_sequence
 from pipeline.datasets.still_images import VAL, Still, StillsError, read_stills, spread
 from pipeline.degrade.conditions import CLEAN, Condition, conditions
 from pipeline.trackers.spec import DETECTOR, SpecError
@@ -145,17 +143,9 @@ def _pictures(config: MeasureConfig, left_out: dict[str, str]) -> list[Picture]:
     if not (config.stills or config.data):
         raise StillsError("stills and data are both empty; give stills=…/annotations.json")
     good, poor = _stills(config) if config.stills else ([], [])
-    sequences = []
-    if config.data:
-        if not Path(config.data).is_dir():
-            raise MotError(
-                f"data={config.data}: no such folder; give sequences in MOTChallenge layout, "
-                'or data="" for stills alone'
-            )
-        sequences = [read_sequence(folder) for folder in find_sequences(config.data)]
     stride = config.stride or _STRIDE
     frames: dict[str, list[Picture]] = {SEQUENCES: [], APART: []}
-    for sequence in sequences:
+    for sequence in read_sequences(config):
         group = APART if sequence.name in config.apart else SEQUENCES
         frames[group] += survey_sequence(group, sequence, stride, left_out)
     found = [*survey_stills(STILLS, good, left_out), *frames[SEQUENCES]]

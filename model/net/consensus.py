@@ -1,11 +1,11 @@
-"""Detections after both witnesses: the decoder's queries and the dense head's positions.
+"""Detections that combine the decoder's queries with the dense head's positions.
 
 A query has one box, whose errors are large; near a person many positions have a box each, and their
 errors differ. So boxes become a weighted mean. And a query that no position agrees with is wrong
 more often than its score says, so scores become a geometric mean. The loss compares the two apart,
 because a mean would hide what each lacks.
 
-Everything is smooth in its inputs, without a threshold, so runtimes that round otherwise agree.
+There is no threshold on an overlap, so runtimes that round differently give nearly the same.
 
 Shapes: N frames, S positions of the dense head, K detection queries, C classes.
 """

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 
 from pipeline.video.clock import JUMP_BACK_S
 
+_FLOAT_S = 5e-10  # seconds; more than the rounding of a time of a week, less than any tick
 _ROUNDED = 0.25  # of an interval; a longer tick is no rounding, but the clock of the frames
 _KEPT_CELLS = 256  # packets come at most some dozen frames out of order
 
@@ -31,8 +32,8 @@ class TimeGrid:
         """Take the rate, and the tick of the timestamps, which are rounded to it."""
         self._fps = fps
         # Rounded timestamps of a video of just this rate may lie a tick before their interval.
-        # A hundredth more, because a time of just a tick too little is not exact as a float.
-        self._slack_s = min(1.01 * tick_s, _ROUNDED / fps)
+        # A little more, because a time of just a tick too little is not exact as a float.
+        self._slack_s = min(tick_s + _FLOAT_S, _ROUNDED / fps)
         self._last = -1
 
     def cell(self, time_s: float) -> int:

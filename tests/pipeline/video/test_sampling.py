@@ -28,7 +28,7 @@ def test_the_first_frame_of_each_interval_is_taken(fps, gaps, tick_s):
     taken = [t for t in times if grid.takes(t)]
     assert [grid.cell(t) for t in taken] == sorted(set(cells))
     for time, cell in zip(times, cells, strict=True):
-        early = min(1.01 * tick_s, 0.25 / fps)  # the slack of `TimeGrid`
+        early = min(tick_s, 0.25 / fps)
         assert cell / fps - early - 1e-9 <= time < (cell + 1) / fps + 1e-9
         first = next(t for t in taken if grid.cell(t) == cell)
         assert first <= time
