@@ -69,11 +69,11 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
         ClusterError: Ray cannot be used, or the connection was lost.
         Stopped: A signal ended the job before the first video.
     """
+    from pipeline.archive.archive import find_videos
     from pipeline.runtime.mlflow_run import MlflowRun
     from pipeline.runtime.progress import listing_bar
     from pipeline.storage import files as storage
     from pipeline.storage.run_record import claim_output
-    from pipeline.tracking.archive import find_videos
     from pipeline.tracking.run import track_archive, worker_settings
     from pipeline.tracking.summary import closing_lines
 

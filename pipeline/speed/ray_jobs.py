@@ -21,6 +21,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from rich.console import Console
 
+from pipeline.archive.plan import Segment
 from pipeline.runtime import ray_cluster
 from pipeline.runtime.machine import usable_cores
 from pipeline.runtime.progress import RunDisplay
@@ -30,7 +31,6 @@ from pipeline.speed.peak_memory import sampled
 from pipeline.speed.plain_job import plain_job
 from pipeline.speed.readings import Reading
 from pipeline.tracking.on_ray import connected, run_on_ray
-from pipeline.tracking.plan import Segment
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.video.info import VideoInfo
 

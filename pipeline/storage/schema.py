@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from pipeline.storage.secrets import mask_secrets
 
-SCHEMA_VERSION = 1
-TABLES = ("tracks", "frames", "videos", "dead_letters", "manifest")
+SCHEMA_VERSION = 2
+TABLES = ("tracks", "frames", "videos", "seams", "dead_letters", "manifest")
 
 
 def _schema(fields: Iterable[tuple[str, pa.DataType]], required: Iterable[str]) -> pa.Schema:
@@ -55,6 +55,7 @@ _FRAME_FIELDS = [
     ("num_tracks", pa.int32()),
     # False for a still frame, which repeats the values and boxes of the last encoded one.
     ("encoded", pa.bool_()),
+    ("cut", pa.bool_()),  # the first frame of a new shot, at which all tracks end
 ]
 FRAMES = _schema(_FRAME_FIELDS, [name for name, _ in _FRAME_FIELDS])
 
@@ -104,13 +105,44 @@ _VIDEO_FIELDS = [
     ("model_sha256", pa.string()),
     ("config_hash", pa.string()),
     ("code_version", pa.string()),
-    ("segments", pa.int32()),
+    ("split_mode", pa.string()),  # "video", "resume" or "parallel": how the video was tracked
+    ("segments", pa.int32()),  # windows tracked apart; 1 if it was one pass
+    ("seams", pa.int32()),  # between windows
+    ("seam_matches", pa.int32()),  # tracks that go on across a seam
+    ("seam_conflicts", pa.int32()),  # pairs that a better pair excluded
+    ("seam_unmatched", pa.int32()),  # tracks at a seam that go on alone
+    ("rejoined", pa.int32()),  # tracks that got the id of an earlier one, see reid.max_gap_s
+    ("cut_times_s", pa.list_(pa.float64())),  # of the first frame of each new shot
+    ("repairs", pa.string()),  # what was done about faults of the file or of saved states
 ]
-_VIDEO_NULLABLE = {"error", "track_length_mean", "track_length_median", "track_length_max"}
+_VIDEO_NULLABLE = {
+    "error",
+    "track_length_mean",
+    "track_length_median",
+    "track_length_max",
+    "repairs",
+}
 VIDEOS = _schema(
     [*_PROBE_FIELDS, *_VIDEO_FIELDS],
     [*_FILE_FIELDS, *(name for name, _ in _VIDEO_FIELDS if name not in _VIDEO_NULLABLE)],
 )
+
+# How windows of a video were joined: a row for each track at a seam.
+_SEAM_FIELDS = [
+    ("video_id", pa.string()),
+    ("seam", pa.int32()),  # number of the seam, from 0
+    ("time_s", pa.float64()),  # rows before it are of the left window, the others of the right one
+    ("frames_shared", pa.int32()),  # frames that both windows tracked
+    # "matched"; "conflict": a better pair has one of the two; "left_alone", "right_alone"
+    ("outcome", pa.string()),
+    ("left_track_id", pa.int64()),  # ids in the finished tables; null where there is none
+    ("right_track_id", pa.int64()),
+    ("overlap", pa.float32()),  # mean IoU over the shared frames; null without shared frames
+    ("similarity", pa.float32()),  # of appearance, in [-1, 1]; null where one was never clear
+    ("gap_s", pa.float64()),  # time between the two; 0 if they share frames
+]
+_SEAM_NULLABLE = {"left_track_id", "right_track_id", "overlap", "similarity"}
+SEAMS = _schema(_SEAM_FIELDS, [name for name, _ in _SEAM_FIELDS if name not in _SEAM_NULLABLE])
 
 DEAD_LETTERS = _schema(
     [

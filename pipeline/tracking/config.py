@@ -60,6 +60,47 @@ class StillConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitConfig:
+    """How a long video is tracked. `parallel` changes results at its seams; the others do not.
+
+    Attributes:
+        mode: video: in one pass. resume: in one pass that saves its state every `seconds`, so that
+            a run after a crash goes on from there. parallel: in windows of `seconds` that are
+            tracked at the same time and stitched. auto: video for those shorter than two windows;
+            parallel for those that would keep other workers waiting; resume for the rest.
+        seconds: length of a window, and time between two saved states, in seconds of the video.
+        overlap_s: seconds of video that two windows share.
+    """
+
+    mode: Literal["auto", "video", "resume", "parallel"] = "auto"
+    seconds: Annotated[float, Range(1, math.inf, below=True)] = 600.0
+    overlap_s: Annotated[float, Range(0, math.inf, above=True, below=True)] = 4.0
+
+    def __post_init__(self) -> None:
+        check(self)
+        if 2 * self.overlap_s > self.seconds:
+            raise ValueError(
+                f"overlap_s: {self.overlap_s} is more than half of a window (split.seconds is "
+                f"{self.seconds}); make windows longer or the overlap shorter"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ReidConfig:
+    """People who come back. It changes results.
+
+    Attributes:
+        max_gap_s: a track that begins at most so many seconds after another has ended gets its id
+            if appearance and motion say clearly that they are one person; 0: never.
+    """
+
+    max_gap_s: Annotated[float, Range(0, math.inf, below=True)] = 0.0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeConfig:
     """Sizes of batches and queues of frames. They do not change results.
 
@@ -107,6 +148,8 @@ class TrackConfig:
         tracker: thresholds of tracks.
         sample: which frames are tracked.
         still: what is done about stretches in which nothing moves.
+        split: how a long video is tracked.
+        reid: people who come back.
         model: what computes the student.
         decode: sizes of batches and queues.
         limits: bounds on a file.
@@ -128,6 +171,8 @@ class TrackConfig:
     tracker: TrackerConfig = TrackerConfig()
     sample: SampleConfig = SampleConfig()
     still: StillConfig = StillConfig()
+    split: SplitConfig = SplitConfig()
+    reid: ReidConfig = ReidConfig()
     model: RuntimeConfig = RuntimeConfig()
     decode: DecodeConfig = DecodeConfig()
     limits: Limits = Limits()

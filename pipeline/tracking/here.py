@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
+from pipeline.archive.plan import Segment
 from pipeline.inference.stream_plan import StreamPlan
 from pipeline.runtime.progress import FrameCounter, RunDisplay
 from pipeline.runtime.stop import Stopped, StopRequest, guarding_main
-from pipeline.tracking.plan import Segment
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import SegmentResult, VideoTracker
 

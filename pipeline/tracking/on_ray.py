@@ -14,6 +14,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import GetTimeoutError, RayError
 
 from model.track.checkpoint import CheckpointError
+from pipeline.archive.plan import Segment
 from pipeline.inference.runtime import RuntimeUnavailable
 from pipeline.inference.stream_plan import ONE_AT_A_TIME, StreamPlan
 from pipeline.runtime import ray_cluster
@@ -22,7 +23,6 @@ from pipeline.runtime.progress import FrameCounter, RemoteReport, RunDisplay
 from pipeline.runtime.settings import ClusterConfig
 from pipeline.runtime.stop import ClusterError, StopRequest, guarded
 from pipeline.storage.errors import StorageError, describe_error
-from pipeline.tracking.plan import Segment
 from pipeline.tracking.sharing import stream_plan
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import SegmentResult, VideoTracker, pack_info, unpack_results

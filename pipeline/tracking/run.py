@@ -16,6 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from model.track.checkpoint import file_sha256, read_metadata
+from pipeline.archive.archive import read_archive
+from pipeline.archive.dead_letters import settle
+from pipeline.archive.plan import Segment, expected_frames, plan
 from pipeline.inference.runtime import check_runtime, takes_openvino
 from pipeline.inference.stream_plan import StreamPlan
 from pipeline.runtime.mlflow_run import MlflowRun
@@ -26,10 +29,8 @@ from pipeline.storage.errors import StorageError
 from pipeline.storage.files import ArchiveFile
 from pipeline.storage.run_record import Plain, config_hash, record_runtime
 from pipeline.storage.schema import table_uri
-from pipeline.tracking.archive import read_archive
 from pipeline.tracking.attempts import Ledger, new_run
 from pipeline.tracking.config import TrackConfig
-from pipeline.tracking.dead_letters import settle
 from pipeline.tracking.here import run_in_process
 from pipeline.tracking.memory_estimate import (
     MemoryEstimate,
@@ -38,7 +39,6 @@ from pipeline.tracking.memory_estimate import (
     fitting_actors,
     fitting_streams,
 )
-from pipeline.tracking.plan import Segment, expected_frames, plan
 from pipeline.tracking.sharing import stream_plan
 from pipeline.tracking.summary import RunSummary
 from pipeline.tracking.track_video import TrackSettings, local_weights

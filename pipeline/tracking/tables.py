@@ -172,6 +172,7 @@ def window_rows(
         "semantic_weight": _joined([r.frame_weight for r in results]),
         "num_tracks": np.bincount(row, minlength=len(window)).astype(np.int32),
         "encoded": np.ones(len(window), bool),
+        "cut": np.zeros(len(window), bool),
     }
     return WindowRows(tracks, frames)
 

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import torch
 
 from model.track.checkpoint import CheckpointError
+from pipeline.archive.dead_letters import settle, write_dead_letter
 from pipeline.inference.stream_batcher import DeviceLost
 from pipeline.inference.stream_plan import ONE_AT_A_TIME, StreamPlan
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError, describe_error
 from pipeline.storage.schema import VIDEOS, rows_table, table_uri, to_parquet_bytes
 from pipeline.tracking.attempts import Ledger
-from pipeline.tracking.dead_letters import settle, write_dead_letter
 from pipeline.tracking.places import Places
 from pipeline.tracking.sharing import open_shared
 from pipeline.tracking.spool import SpoolError

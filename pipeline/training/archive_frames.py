@@ -24,10 +24,10 @@ from model.net.letterbox import Letterbox
 from model.net.quality import sample_patches
 from model.teach.scaled import scaled_size
 from model.teach.teacher import TeacherFeatures
+from pipeline.archive.archive import find_videos
+from pipeline.archive.plan import Unreadable, survey
 from pipeline.degrade.kinds import degrade, frame_severities
 from pipeline.storage.files import StorageError
-from pipeline.tracking.archive import find_videos
-from pipeline.tracking.plan import Unreadable, survey
 from pipeline.training.config import FrameConfig
 from pipeline.training.feature_cache import FeatureCache, FrameKey
 from pipeline.video.canvas import LONGEST, grey, letterboxed

@@ -7,11 +7,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from pipeline.archive import archive
 from pipeline.storage import files as storage
 from pipeline.storage import run_record
 from pipeline.storage.errors import StorageError
-from pipeline.tracking import archive, worker
 from pipeline.tracking import track_video as track
+from pipeline.tracking import worker
 from pipeline.video import decode
 from pipeline.video.probe import probe
 

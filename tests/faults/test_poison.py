@@ -6,11 +6,11 @@ import signal
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.archive.dead_letters import settle, write_dead_letter
+from pipeline.archive.plan import survey
 from pipeline.storage import files as storage
 from pipeline.storage.schema import table_uri
 from pipeline.tracking.attempts import Ledger
-from pipeline.tracking.dead_letters import settle, write_dead_letter
-from pipeline.tracking.plan import survey
 from pipeline.video import headers
 from pipeline.video.headers import HeaderReader
 from pipeline.video.limits import Limits

@@ -18,6 +18,7 @@ from model.teach.config import DistillationConfig, TeacherConfig
 from model.teach.distillation import Distiller
 from model.teach.teacher import TeacherFeatures
 from pipeline.storage.files import StorageError, list_videos
+from pipeline.storage.schema import SCHEMA_VERSION
 from pipeline.teachers.load import load_teacher
 from pipeline.training.archive_frames import (
     ArchiveFrames,
@@ -171,7 +172,7 @@ def test_pooled_features_are_of_all_frames_and_dense_of_the_chosen_share(cached)
     assert 10 <= given <= 30
     assert all(bool(d.any()) == bool(v.any()) for d, _, v in shown)
     table = pq.read_table(part_uri(settings.path, 0))
-    assert table.schema.metadata[b"schema_version"] == b"1"
+    assert table.schema.metadata[b"schema_version"] == str(SCHEMA_VERSION).encode()
     assert set(table["teacher"].to_pylist()) == {"imagenet-lite2"}
     assert set(table["dtype"].to_pylist()) == {"float32"}
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.archive.archive import find_videos, read_archive
+from pipeline.archive.plan import Unreadable, expected_frames, plan, survey
 from pipeline.storage import files as storage
 from pipeline.storage.files import ArchiveFile, StorageError, list_stems
-from pipeline.tracking.archive import find_videos, read_archive
-from pipeline.tracking.plan import Unreadable, expected_frames, plan, survey
 from pipeline.video.info import VideoInfo
 from pipeline.video.probe import ProbeError
 from tests.videos import write_empty, write_text, write_video

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.archive.dead_letters import write_dead_letter
+from pipeline.archive.plan import Unreadable, manifest_row, manifest_rows, survey
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError
 from pipeline.storage.files import ArchiveFile
@@ -20,8 +22,6 @@ from pipeline.storage.schema import (
     table_uri,
     to_parquet_bytes,
 )
-from pipeline.tracking.dead_letters import write_dead_letter
-from pipeline.tracking.plan import Unreadable, manifest_row, manifest_rows, survey
 from pipeline.video.headers import HeaderReader
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits

@@ -1,0 +1,1 @@
+"""The tables of many videos become few large files."""
