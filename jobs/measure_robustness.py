@@ -68,7 +68,8 @@ def run_robustness(config: MeasureConfig) -> int:
     shown = conditions(config.kinds, config.severities, [0])
     count = sum(len(shown_under(condition, pictures)) for condition in shown)
     each = _PICTURE_S + len(students) * _STUDENT_S + len(detectors) * _DETECTOR_S
-    each += len(students) * len(config.gates) * _GATE_S
+    each += len(students) * (len(config.gates) + len(config.clean)) * _GATE_S
+    each += len(students) * _STUDENT_S if config.clean else 0
     console.print(
         f"pictures: {len(pictures)}, {count} with the degraded ones; on one idle CPU thread at "
         f"most {max(1, round(count * each / 60))} min, less what is there already",
@@ -133,6 +134,9 @@ def _series(
             own = gate == _LEARNED
             shown, variant = (name, FULL) if own else (f"{name}:{gate}", f"gate_{gate}")
             series.append(Series(shown, name, student.path, sha256, variant))
+        for part in dict.fromkeys(config.clean):
+            shown = f"{name}:clean_{part}"
+            series.append(Series(shown, name, student.path, sha256, FULL, part))
     for name, path in files.items():
         series.append(Series(name, name, path, source_sha256(DETECTOR, path, ""), ""))
     return series

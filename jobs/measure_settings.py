@@ -7,6 +7,7 @@ from model.settings import Device, NotEmpty, Range, check
 from pipeline.degrade.kinds import KINDS, Kind
 
 Gate = Literal["learned", "off", "constant", "random", "oracle"]
+Part = Literal["semantics", "stride8", "stride16", "stride32", "maps"]
 Severity = Annotated[int, Range(1, 5)]
 
 
@@ -33,6 +34,9 @@ class MeasureConfig:
             .onnx or an OpenVINO SSD .xml.
         gates: for degraded: gates that each student is measured with: its own, or one that is off
             or gets a constant quality, a random one, or that of the true severity.
+        clean: for degraded: parts of what each student sees that are also taken from the clean
+            picture, one at a time. The score bounds what distillation of the part can give:
+            semantics (map and scene vector), the encoder's map of one stride, or all its maps.
         control: for degraded: what all others are compared with, NAME or NAME:GATE; empty: the
             student of weights, with the first of the gates.
         severities: for degraded: severities of the degradations.
@@ -71,6 +75,7 @@ class MeasureConfig:
     students: tuple[str, ...] = ()
     detectors: tuple[str, ...] = ()
     gates: Annotated[tuple[Gate, ...], NotEmpty()] = ("learned",)
+    clean: tuple[Part, ...] = ()
     control: str = ""
     severities: Annotated[tuple[Severity, ...], NotEmpty()] = (3, 5)
     poor: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ from pipeline.tracking.student_detections import (
     prepare,
     student_detections,
 )
-from pipeline.video.decode import DecodeError
+from pipeline.video.errors import DecodeError
 from pipeline.video.probe import ProbeError
 
 SEQUENCES, APART = "sequences", "apart"

@@ -19,7 +19,7 @@ from pipeline.benchmark.cells import TRACK, file_name, read_boxes
 from pipeline.datasets.boxes import Boxes
 from pipeline.datasets.mot import result_text
 from pipeline.storage import files as storage
-from pipeline.storage.schema import table_uri
+from pipeline.storage.reading import read_batches, read_video
 
 _CONTAINERS = ("video", "img1", "images", "frames")
 _MOT17 = re.compile(r"^(MOT17-\d{2})(-(DPM|FRCNN|SDP))?$")
@@ -74,15 +74,16 @@ def run_tracks(run: str, class_name: str) -> dict[str, Boxes]:
         StorageError: The run cannot be read.
     """
     found: dict[str, Boxes] = {}
-    for video in sorted(storage.list_stems(f"{run}/videos")):
-        row = _read(table_uri(run, "videos", video)).to_pylist()[0]
+    batches = read_batches(run, "videos", ["video_id", "relative_path"])
+    videos = [row for batch in batches for row in batch.to_pylist()]
+    for row in sorted(videos, key=lambda row: str(row["video_id"])):
         name = sequence_name(row["relative_path"])
         if name in found:
             raise ExportError(
                 f"{run}: two videos would both be {name}.txt ({row['relative_path']} is the "
                 "second); track them into runs of their own"
             )
-        table = _read(table_uri(run, "tracks", video))
+        table = read_video(run, "tracks", row["video_id"])
         table = table.filter(pc.equal(table["class_name"], class_name))
         columns = {n: table[n].to_numpy() for n in ("frame_index", "track_id", "score", *"xywh")}
         found[name] = Boxes.of(

@@ -24,7 +24,7 @@ from pipeline.trackers.detectors import DetectorError
 from pipeline.trackers.peers import PeerError, track_detections
 from pipeline.trackers.runners import TrackerOutput
 from pipeline.trackers.spec import FILES, PUBLIC
-from pipeline.video.decode import DecodeError
+from pipeline.video.errors import DecodeError
 from pipeline.video.probe import ProbeError
 
 _DATA = (MotError, ProbeError, DecodeError)

@@ -23,6 +23,7 @@ from model.track.tracker import Tracker
 from pipeline.benchmark.average_precision import COCO_IOUS, match_pictures
 from pipeline.benchmark.cell_code import code_sha256, library_versions
 from pipeline.benchmark.cells import cell_key
+from pipeline.benchmark.degraded.bounds import Part, with_clean
 from pipeline.benchmark.degraded.pictures import Picture, Shown, batches, show, shown_under
 from pipeline.benchmark.detection_measure import FOREIGN_FLOOR
 from pipeline.benchmark.weighted_precision import Matches
@@ -50,6 +51,7 @@ class Series:
         path: its file.
         sha256: of its file or files.
         variant: of a student, out of `variants.VARIANTS`; "" of a detector.
+        clean: part of the percept that is taken from the clean picture; None takes none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Series:
     path: str
     sha256: str
     variant: str
+    clean: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,14 @@ def _uri(
             "condition": [condition.kind, condition.severity, condition.seed],
             "source": series.sha256,
             "variant": series.variant,
+            "clean": series.clean,
             "code": code_sha256(entry=__name__),
             "libraries": library_versions(spec),
             "device": device.partition(":")[0],
         }
     )
-    name = f"{condition.name}--{series.variant or DETECTOR}--{key}"
+    shown_as = f"clean_{series.clean}" if series.clean else series.variant or DETECTOR
+    name = f"{condition.name}--{shown_as}--{key}"
     return f"{output.rstrip('/')}/detections/{name}.parquet"
 
 
@@ -155,7 +160,8 @@ def _detect(
     for batch in batches(clips, canvases, _BATCH):
         for source, of in by_source.items():
             if source in variants:
-                results = _of_student(models, source, variants[source], batch)
+                asked = [(v, one.clean) for v, one in zip(variants[source], of, strict=True)]
+                results = _of_student(models, source, asked, batch)
             else:
                 results = [[_of_detector(models.detectors[source], shot) for shot in batch]]
             for one, result in zip(of, results, strict=True):
@@ -167,22 +173,38 @@ def _detect(
 
 @torch.inference_mode()
 def _of_student(
-    models: Models, name: str, variants: Sequence[Variant], batch: Sequence[Shown]
+    models: Models,
+    name: str,
+    asked: Sequence[tuple[Variant, Part | None]],
+    batch: Sequence[Shown],
 ) -> list[list[Found]]:
-    """Detections of each variant of a student in pictures of one canvas."""
+    """Detections of a student in pictures of one canvas.
+
+    Args:
+        models: of the measure.
+        name: of the student.
+        asked: its variants, each with the part that it is given from the clean pictures.
+        batch: the pictures.
+    """
     tracker = models.students[name]
     first = batch[0].picture
     canvas = tracker.config.canvas_for(first.height, first.width)
     prepared = [prepare(shot.pixels, tracker.config, canvas) for shot in batch]
     percept = perceive(tracker, prepared, models.device)
+    clean = None
+    if any(part for _, part in asked):
+        originals = [prepare(shot.clean, tracker.config, canvas) for shot in batch]
+        clean = perceive(tracker, originals, models.device)
     whole = [shot.picture.whole for shot in batch]
     results = []
-    for variant in variants:
+    for variant, part in asked:
         given = percept
+        if part and clean is not None:
+            given = with_clean(percept, clean, part)
         if variant.quality is not None:
             each = [variant.quality(shot.picture.name, shot.picture.index, 1) for shot in batch]
             quality = torch.from_numpy(np.array(each, np.float32)[:, 0])
-            given = replace(percept, quality=quality.to(percept.quality))
+            given = replace(given, quality=quality.to(percept.quality))
         results.append(student_detections(variant.tracker.detect(given), prepared, whole))
     return results
 

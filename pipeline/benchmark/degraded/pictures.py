@@ -25,7 +25,7 @@ from pipeline.degrade.conditions import CLEAN, Condition
 from pipeline.degrade.kinds import degrade
 from pipeline.storage.files import StorageError
 from pipeline.trackers.sequence_frames import SequenceFrames
-from pipeline.video.decode import DecodeError
+from pipeline.video.errors import DecodeError
 from pipeline.video.probe import ProbeError
 
 Pixels = np.ndarray[Any, Any]
@@ -124,11 +124,13 @@ class Shown:
         place: index of the picture among those that are shown.
         picture: what is known of it.
         pixels: (H, W, 3) uint8 RGB of its own size.
+        clean: the same without degradation.
     """
 
     place: int
     picture: Picture
     pixels: Pixels
+    clean: Pixels
 
 
 def show(pictures: Sequence[Picture], condition: Condition, cache: str) -> Generator[Shown]:
@@ -154,25 +156,31 @@ def show(pictures: Sequence[Picture], condition: Condition, cache: str) -> Gener
                 pixels = _open(picture.origin)
             except _UNREADABLE as error:
                 raise StillsError(f"{picture.origin}: cannot be read any more ({error})") from error
-            yield Shown(place, picture, _degraded(pixels, condition, picture.name, 0))
+            degraded = _degraded(pixels, condition, picture.name, 0)
+            yield Shown(place, picture, degraded, pixels)
 
 
 def _frames(
     sequence: MotSequence, members: list[tuple[int, Picture]], condition: Condition, cache: str
 ) -> Iterator[Shown]:
     wanted = {picture.index: (place, picture) for place, picture in members}
-    recoded = condition.kind == "codec"
-    try:
-        clip = condition if recoded else Condition()
-        for shot in SequenceFrames(sequence, clip, None, canvases=(), native=True, cache=cache):
-            if shot.index not in wanted:
-                continue
-            place, picture = wanted.pop(shot.index)
+
+    def frames(of: Condition) -> Iterator[tuple[int, Pixels]]:
+        for shot in SequenceFrames(sequence, of, None, canvases=(), native=True, cache=cache):
             assert shot.native is not None
-            pixels = shot.native
-            if not recoded:
-                pixels = _degraded(pixels, condition, sequence.name, shot.index)
-            yield Shown(place, picture, pixels)
+            yield shot.index, shot.native
+
+    # Only a codec works on a whole sequence at once.
+    recoded = frames(condition) if condition.kind == "codec" else None
+    try:
+        for index, clean in frames(Condition()):
+            pixels = None if recoded is None else next(recoded)[1]
+            if index not in wanted:
+                continue
+            place, picture = wanted.pop(index)
+            if pixels is None:
+                pixels = _degraded(clean, condition, sequence.name, index)
+            yield Shown(place, picture, pixels, clean)
     except (ProbeError, DecodeError) as error:
         raise MotError(f"{sequence.video}: cannot be read any more ({error})") from error
     if wanted:

@@ -12,6 +12,7 @@ from PIL import Image
 from jobs.measure import main
 from model.track.checkpoint import CheckpointMetadata, save_tracker
 from pipeline.benchmark.degraded import detect
+from pipeline.benchmark.degraded.bounds import with_clean
 from pipeline.benchmark.degraded.pictures import (
     APART,
     POOR,
@@ -40,9 +41,11 @@ from pipeline.datasets.still_images import StillsError, read_stills
 from pipeline.degrade.conditions import Condition
 from pipeline.degrade.kinds import degrade, sequence_seed
 from pipeline.trackers.sequence_frames import SequenceFrames
+from pipeline.tracking.student_detections import perceive, prepare
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import write_video
 
+POOLED_STILLS = (STILLS, POOLED)
 PERSON = np.array([[10.0, 10, 20, 40]])
 RIGHT = Found(PERSON, np.array([0.8]))
 WRONG = Found(np.array([[60.0, 60, 9, 9]]), np.array([0.9]))
@@ -145,7 +148,8 @@ def test_sequences_are_drawn_whole_and_poor_sources_have_a_mean():
 
 
 def test_batches_have_one_canvas_and_lose_no_picture():
-    shots = [Shown(i, picture(str(i)), np.full((1, 1, 3), i % 3, np.uint8)) for i in range(17)]
+    grey = [np.full((1, 1, 3), i % 3, np.uint8) for i in range(17)]
+    shots = [Shown(i, picture(str(i)), pixels, pixels) for i, pixels in enumerate(grey)]
     made = list(batches(shots, lambda p: int(p.name) % 3, 4))
     assert sorted(shot.place for batch in made for shot in batch) == list(range(17))
     assert all(len({shot.place % 3 for shot in batch}) == 1 for batch in made)
@@ -227,6 +231,34 @@ def test_the_command_prints_and_writes_rows_of_all_gates(places, capsys):
     assert len({row["ap"] for key, row in found.items() if key[1:3] == (STILLS, POOLED)}) > 1
 
 
+def test_parts_of_the_clean_picture_bound_what_a_teacher_can_give(places):
+    assert command(places, clean="[semantics, stride32, maps]") == 0
+    rows, _ = result(places)
+    found = {(r["name"], r["kind"]): r for r in rows if (r["group"], r["source"]) == POOLED_STILLS}
+    bounds = ("student:clean_semantics", "student:clean_stride32", "student:clean_maps")
+    for name in bounds:  # of a clean picture nothing is replaced
+        assert found[name, "clean"]["ap"] == found["student", "clean"]["ap"]
+        assert found[name, "clean"]["difference"] == 0
+    for condition, kinds in (("clean", 1), ("noise-5", 4)):
+        files = sorted((places["output"] / "detections").glob(f"{condition}--*"))
+        scores = {tuple(pq.read_table(file)["score"].to_pylist()) for file in files}
+        assert len(files) == 4 and len(scores) == kinds
+
+
+def test_with_the_clean_maps_and_semantics_a_percept_is_that_of_the_clean_picture():
+    tracker = tiny_tracker(lively=True)
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (96, 160, 3)).astype(np.uint8) for _ in range(2)]
+    mine, other = (perceive(tracker, [prepare(p, tracker.config)]) for p in pictures)
+    mixed = with_clean(with_clean(mine, other, "semantics"), other, "maps")
+    for got, want in zip(mixed.visual, other.visual, strict=True):
+        assert got is want
+    assert mixed.semantic_map is other.semantic_map and mixed.scene is other.scene
+    assert mixed.quality is mine.quality
+    one = with_clean(mine, other, "stride16")
+    assert [m is o for m, o in zip(one.visual, other.visual, strict=True)] == [False, True, False]
+
+
 def test_a_further_student_adds_what_is_missing(places, monkeypatch):
     asked = []
     detect_now = detect._detect
@@ -273,6 +305,9 @@ def test_pixels_are_those_of_the_benchmark(places, tmp_path):
         cache = str(tmp_path / "others")
         frames = SequenceFrames(sequence, condition, None, canvases=(), native=True, cache=cache)
         np.testing.assert_array_equal(shown[4].pixels, list(frames)[3].native)
+        np.testing.assert_array_equal(shown[1].clean, clean[0])
+        clean = SequenceFrames(sequence, Condition(), None, canvases=(), native=True, cache=cache)
+        np.testing.assert_array_equal(shown[4].clean, list(clean)[3].native)
 
 
 def test_a_picture_that_vanishes_is_said(places):
