@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 
 from pipeline.storage.files import read_bytes
-from pipeline.video.decode import DecodeError
+from pipeline.video.errors import DecodeError
 
 _CHANNELS = 3
 

@@ -1,8 +1,23 @@
 """Times of frames, from the timestamps of a file."""
 
 from fractions import Fraction
+from typing import NamedTuple
 
 JUMP_BACK_S = 1.0  # a timestamp this far behind the last one starts a new clock
+
+
+class ClockState(NamedTuple):
+    """All that decides the next times of a `Clock`.
+
+    Attributes:
+        origin: the stream's first timestamp in ticks; None before it is known.
+        offset: seconds added to timestamps; not 0 once the clock of the file has restarted.
+        last: time of the last frame in seconds; None before the first.
+    """
+
+    origin: int | None
+    offset: float
+    last: float | None
 
 
 class Clock:
@@ -23,6 +38,20 @@ class Clock:
     def end(self) -> float:
         """Time at which the last frame ends."""
         return 0.0 if self._last is None else self._last + self._step
+
+    @property
+    def restarted(self) -> bool:
+        """Whether the clock of the file has restarted in mid-file."""
+        return self._offset != 0.0
+
+    @property
+    def state(self) -> ClockState:
+        """All that decides the next times."""
+        return ClockState(self._origin, self._offset, self._last)
+
+    @state.setter
+    def state(self, state: ClockState) -> None:
+        self._origin, self._offset, self._last = state
 
     def time(self, pts: int | None, time_base: Fraction | None) -> float:
         """Return the time of the next frame; without a timestamp, one frame after the last.

@@ -3,30 +3,28 @@
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import av
 import numpy as np
-from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 
 from model.net.letterbox import Letterbox
-from pipeline.video.clock import Clock
+from pipeline.video.cuts import CutDetector
+from pipeline.video.decoder import Decoder
+from pipeline.video.entry import KeyAt
+from pipeline.video.errors import DeadlineError
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
-from pipeline.video.picture import fit, luma_patches
-from pipeline.video.probe import ProbeError, indexed_frames, open_video
-from pipeline.video.sampling import PacketFilter, TimeGrid
+from pipeline.video.picture import Cropper, fit, luma_patches
+from pipeline.video.place import DecodeState
+from pipeline.video.region import Crop
 from pipeline.video.still import StillDetector
 
 _POLL_S = 0.1  # a thread that waits for room checks this often whether it should stop
 _STOP_WITHIN_S = 10.0  # a thread that takes longer to stop hangs in libav or in a read
-_EARLY_END_S = 1.0  # a video may end this much before its header's duration: audio may be longer
-_HEADER_DURATION = frozenset({"mp4", "matroska", "asf", "flv"})  # elsewhere libav estimates it
 
 
 _NO_PICTURE = np.empty((0, 0, 3), np.uint8), np.empty((0, 0, 0), np.uint8)
@@ -43,6 +41,8 @@ class Frame:
         patches: (8, 64, 64) uint8 luma from 0 (black) to 255 (white), whatever range the file
             stores. Cut from the stored picture before rotation and scaling. Empty if still.
         still: whether it shows nothing new since the last frame that is not still.
+        cut: whether it is the first frame of a new shot; then it is not still.
+        state: of decoding after this frame, if it was asked for.
     """
 
     index: int
@@ -50,139 +50,8 @@ class Frame:
     image: np.ndarray
     patches: np.ndarray
     still: bool = False
-
-
-class DecodeError(ValueError):
-    """No frame of a video could be read; the message says why."""
-
-
-class DeadlineError(TimeoutError):
-    """A video took longer than allowed; the message says how far it was.
-
-    Attributes:
-        hangs: whether the decoder's thread is stuck and could not be stopped.
-    """
-
-    hangs = False
-
-
-class Decoder:
-    """Decode a video's frames one after another in the calling thread.
-
-    A damaged packet is skipped and counted in `damaged`. `decoded` counts the frames read so far;
-    those that `fps` leaves out count, though some of them need no decoding. After the last frame
-    `error` says why decoding stopped before the end of the video; it is None if it reached the end.
-    """
-
-    def __init__(
-        self,
-        info: VideoInfo,
-        limits: Limits | None = None,
-        threads: int = 0,
-        fps: float | None = None,
-    ) -> None:
-        """Take a video.
-
-        Args:
-            info: the video.
-            limits: bounds on pictures and their number.
-            threads: threads of libav; 0 is one for each core.
-            fps: frames to give a second, see `TimeGrid`; None gives all.
-        """
-        self.error: str | None = None
-        self.decoded = 0
-        self.damaged = 0
-        self._damage: str | None = None
-        self._info = info
-        self._limits = limits or Limits()
-        self._clock = Clock(info.fps)
-        self._threads = threads
-        self._fps = fps
-
-    def frames(self) -> Generator[tuple[int, float, VideoFrame]]:
-        """Yield index, time in seconds and the stored picture.
-
-        Raises:
-            DecodeError: no frame was readable.
-            StorageError: the file could not be read to its end.
-        """
-        try:
-            with open_video(self._info.uri, self._limits) as (container, stream, source):
-                stream.thread_type = "AUTO"
-                stream.codec_context.thread_count = self._threads
-                self._clock.start(stream.start_time)
-                grid = self._grid(stream)
-                skip = PacketFilter(grid, stream) if grid is not None else None
-                packets, cut_short = 0, False
-                try:
-                    for packet in container.demux(stream):
-                        packets += packet.size > 0
-                        cut_short = packet.is_corrupt if packet.size else cut_short
-                        if skip is not None and skip.skips(packet):
-                            continue
-                        for frame in self._decode(packet):
-                            if skip is not None:
-                                self._pass(skip.skipped_before(frame), stream)
-                            time_s = self._clock.time(frame.pts, frame.time_base)
-                            if grid is None or grid.takes(time_s):
-                                yield self.decoded, time_s, frame
-                            self.decoded += 1
-                        if self.decoded >= self._limits.max_frames:
-                            self.error = (
-                                f"stopped after {self.decoded} frames: limits.max_frames is "
-                                f"{self._limits.max_frames}"
-                            )
-                            break
-                    else:
-                        if skip is not None:
-                            self._pass(skip.skipped_before(None), stream)
-                except av.FFmpegError as error:
-                    self.error = f"reading stopped: {error.strerror}"
-                except Exception:
-                    source.check()
-                    raise
-                source.check()
-                if self.error is None:
-                    short = cut_short or packets < indexed_frames(container, stream)
-                    self.error = self._early_end(short)
-        except ProbeError as error:
-            raise DecodeError(str(error)) from error
-        if self.decoded == 0:
-            reason = self._damage or self.error or "the file holds no picture"
-            raise DecodeError(
-                f"not one frame can be decoded: {reason}; damaged packets: {self.damaged}"
-            )
-
-    def _grid(self, stream: VideoStream) -> TimeGrid | None:
-        if self._fps is None:
-            return None
-        return TimeGrid(self._fps, float(stream.time_base or 0))
-
-    def _pass(self, timestamps: list[int], stream: VideoStream) -> None:
-        """Count frames that were not decoded."""
-        for pts in timestamps:
-            self._clock.time(pts, stream.time_base)
-            self.decoded += 1
-
-    def _decode(self, packet: av.Packet) -> list[VideoFrame]:
-        try:
-            return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
-        except av.FFmpegError as error:
-            self.damaged += 1
-            self._damage = error.strerror
-            return []
-
-    def _early_end(self, short: bool) -> str | None:
-        """Return a message if the file ends before its header's duration, else None."""
-        duration = self._info.duration_s
-        known = duration if _HEADER_DURATION & set(self._info.container.split(",")) else None
-        end = self._clock.end
-        if known is not None:
-            short = short or known - end > max(_EARLY_END_S, 0.02 * known)
-        if not short:
-            return None
-        of = f" of {known:.2f} s" if known is not None else ""
-        return f"the file ends early: readable up to {end:.2f} s{of}"
+    cut: bool = False
+    state: DecodeState | None = None
 
 
 class FrameStream:
@@ -199,6 +68,13 @@ class FrameStream:
         threads: threads of libav; 0 is one for each core.
         fps: frames to give a second, see `TimeGrid`; None gives all.
         skip_still: whether to look for still frames, which come without picture.
+        start: a state to go on after, of a stream with the same `fps` and `skip_still`: from there
+            on, all is as if there had been no break. Or the seconds of video at which to begin;
+            then frames count from the first one given.
+        end_s: seconds of video from which on no frame is given; None is the end.
+        keep_states: whether each frame comes with the state after it.
+        crop: the part of the displayed picture to give; None is all of it. Nothing outside of it
+            is looked at.
     """
 
     def __init__(
@@ -212,12 +88,22 @@ class FrameStream:
         threads: int = 0,
         fps: float | None = None,
         skip_still: bool = False,
+        start: DecodeState | float | None = None,
+        end_s: float | None = None,
+        keep_states: bool = False,
+        crop: Crop | None = None,
     ) -> None:
-        self.letterbox = Letterbox(info.height, info.width, input_height, input_width)
+        shown = (info.height, info.width) if crop is None else (crop.height, crop.width)
+        self.letterbox = Letterbox(*shown, input_height, input_width)
+        self._cropper = None if crop is None else Cropper(crop, info.height, info.width)
         self.decode_seconds = 0.0
         self._deadline = deadline
-        self._decoder = Decoder(info, limits, threads, fps)
-        self._stills = StillDetector() if skip_still else None
+        state = start if isinstance(start, DecodeState) else None
+        begin = start.place if isinstance(start, DecodeState) else start
+        self._decoder = Decoder(info, limits, threads, fps, begin, end_s, keep_states)
+        self._stills = StillDetector(state.still if state else None) if skip_still else None
+        self._cuts = CutDetector(state.cuts if state else None)
+        self._keep_states = keep_states
         self._queue: queue.Queue[Frame | Exception | None] = queue.Queue(queue_size)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
@@ -231,6 +117,21 @@ class FrameStream:
     def decoded(self) -> int:
         """Frames read so far, as `Decoder.decoded`."""
         return self._decoder.decoded
+
+    @property
+    def clock_restarted(self) -> bool:
+        """Whether the clock of the file has restarted since decoding began."""
+        return self._decoder.clock_restarted
+
+    @property
+    def entered(self) -> KeyAt | None:
+        """The key frame where decoding began, as `Decoder.entered`; final after the first frame."""
+        return self._decoder.entered
+
+    @property
+    def keys(self) -> list[KeyAt]:
+        """The last key frames that were read, as `Decoder.keys`; for use after the iteration."""
+        return list(self._decoder.keys)
 
     @property
     def hangs(self) -> bool:
@@ -264,8 +165,10 @@ class FrameStream:
 
         Raises:
             DecodeError: no frame was readable.
+            NothingThere: no frame lies between start and end.
+            PlaceLost: the state to go on after does not fit the file.
             DeadlineError: the deadline has passed.
-            StorageError: the file could not be read to its end.
+            StorageError: the file could not be read to its end, or has changed.
         """
         while (item := self._next()) is not None:
             if isinstance(item, Exception):
@@ -290,13 +193,16 @@ class FrameStream:
         try:
             scaler = VideoReformatter()
             started = time.perf_counter()
-            for index, time_s, picture in frames:
+            for index, time_s, whole in frames:
+                picture = whole if self._cropper is None else self._cropper.cut(whole)
                 patches = luma_patches(picture)
-                if self._stills is not None and self._stills.is_still(picture, time_s, patches):
-                    item = Frame(index, time_s, *_NO_PICTURE, still=True)
+                cut = self._cuts.is_cut(picture)
+                stills = self._stills
+                if stills is not None and stills.is_still(picture, time_s, patches, cut):
+                    item = Frame(index, time_s, *_NO_PICTURE, still=True, state=self._state())
                 else:
                     image = fit(picture, self.letterbox, scaler)
-                    item = Frame(index, time_s, image, patches)
+                    item = Frame(index, time_s, image, patches, cut=cut, state=self._state())
                 self.decode_seconds += time.perf_counter() - started
                 if not self._put(item):
                     return
@@ -309,6 +215,12 @@ class FrameStream:
             self._put(None)
         finally:
             frames.close()
+
+    def _state(self) -> DecodeState | None:
+        if not self._keep_states:
+            return None
+        still = self._stills.state() if self._stills is not None else None
+        return DecodeState(self._decoder.place(), still, self._cuts.state())
 
     def _put(self, item: Frame | Exception | None) -> bool:
         """Queue an item, waiting for room; False if the stream was closed meanwhile."""

@@ -1,15 +1,89 @@
-"""One decoded picture: upright on a canvas, and its luma."""
+"""One decoded picture: a part of it, upright on a canvas, and its luma."""
+
+from fractions import Fraction
 
 import numpy as np
+from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from model.net.letterbox import Letterbox
 from model.net.quality import sample_patches
 from pipeline.video.probe import orientation
+from pipeline.video.region import Crop
 
 # Luma of limited range, 16 to 235, on the full scale.
 _FULL_RANGE = (((np.arange(256) - 16) * 255 + 109) // 219).clip(0, 255).astype(np.uint8)
+
+
+class Cropper:
+    """Cuts a rectangle of the displayed picture out of stored pictures, without copying pixels.
+
+    A picture of another size than the header says is cut at the same shares of its sides.
+    """
+
+    def __init__(self, crop: Crop, height: int, width: int) -> None:
+        """Take the rectangle, and the size of the displayed picture in whose pixels it is."""
+        self._crop, self._size = crop, (height, width)
+        self._graph = Graph()
+        self._made_for: tuple[object, ...] = ()
+
+    def cut(self, picture: VideoFrame) -> VideoFrame:
+        """Return the part of a stored picture; it is stored the same way up."""
+        place = stored_rectangle(picture, self._crop, *self._size)
+        kind = (picture.format.name, picture.width, picture.height, picture.color_range, place)
+        if kind != self._made_for:
+            self._graph, self._made_for = _crop_graph(picture, *place), kind
+        self._graph.push(picture)
+        part = self._graph.pull()
+        assert isinstance(part, VideoFrame)
+        return part
+
+
+def _crop_graph(picture: VideoFrame, left: int, top: int, width: int, height: int) -> Graph:
+    """A filter of libav that takes such pictures and gives a part of them."""
+    graph = Graph()
+    graph.threads = 1  # a crop has no work for more, and each video has a graph
+    source = graph.add_buffer(
+        width=picture.width,
+        height=picture.height,
+        format=picture.format,
+        time_base=picture.time_base or Fraction(1, 1000),
+    )
+    # Without `exact` the part would be rounded to whole samples of colour.
+    crop = graph.add("crop", f"w={width}:h={height}:x={left}:y={top}:exact=1")
+    sink = graph.add("buffersink")
+    source.link_to(crop)
+    crop.link_to(sink)
+    graph.configure()
+    return graph
+
+
+def stored_rectangle(
+    picture: VideoFrame, crop: Crop, height: int, width: int
+) -> tuple[int, int, int, int]:
+    """Return left, top, width and height in a stored picture of a part of the displayed one.
+
+    Args:
+        picture: as stored.
+        crop: the part.
+        height, width: of the displayed picture in whose pixels the part is given.
+    """
+    turns, mirrored = orientation(picture)
+    w, h = picture.width, picture.height
+    shown = (h, w) if turns % 2 else (w, h)
+    x0, x1 = (round(x * shown[0] / width) for x in (crop.left, crop.left + crop.width))
+    y0, y1 = (round(y * shown[1] / height) for y in (crop.top, crop.top + crop.height))
+    # Undo the clockwise turns, then the mirror.
+    x0, y0, x1, y1 = (
+        (x0, y0, x1, y1),
+        (y0, h - x1, y1, h - x0),
+        (w - x1, h - y1, w - x0, h - y0),
+        (w - y1, x0, w - y0, x1),
+    )[turns]
+    if mirrored:
+        x0, x1 = w - x1, w - x0
+    return x0, y0, max(1, x1 - x0), max(1, y1 - y0)
 
 
 def fit(picture: VideoFrame, box: Letterbox, scaler: VideoReformatter) -> np.ndarray:

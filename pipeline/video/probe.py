@@ -1,5 +1,6 @@
 """Reads a video's header and first frame, and refuses what is not a video within the limits."""
 
+import io
 import struct
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from av.video.stream import VideoStream
 from pipeline.storage.errors import StorageError
 from pipeline.storage.files import ArchiveFile, content_identity, open_binary
 from pipeline.storage.identity import video_id
+from pipeline.video.errors import FileChanged
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
 
@@ -85,19 +87,27 @@ class Source:
 
 @contextmanager
 def open_video(
-    uri: str, limits: Limits = _DEFAULTS
+    uri: str, limits: Limits = _DEFAULTS, size_bytes: int | None = None
 ) -> Iterator[tuple[InputContainer, VideoStream, Source]]:
     """Open a video and choose its picture stream; pictures beyond the limits do not decode.
 
     libav gets an open file instead of a path, is limited to containers of one file, and may open
     no other file. So a playlist in the archive cannot read other files or the network.
 
+    Args:
+        uri: the file.
+        limits: bounds on pictures.
+        size_bytes: the size that the file must have; None takes any.
+
     Raises:
         ProbeError: nothing in the file can be decoded.
+        FileChanged: it has another size.
         StorageError: the file cannot be read.
     """
     with open_binary(uri) as file:
         source = Source(file, uri)
+        if size_bytes is not None:
+            _check_size(source, size_bytes)
         try:
             container = _open_container(source, limits)
         except Exception as error:
@@ -210,6 +220,21 @@ def indexed_frames(container: InputContainer, stream: VideoStream) -> int:
     if "mp4" not in container.format.name.split(","):
         return 0
     return min(stream.frames, len(stream.index_entries))
+
+
+def _check_size(source: Source, size_bytes: int) -> None:
+    """Raise FileChanged if a file has another size; leaves it at its start."""
+    try:
+        size = source.seek(0, io.SEEK_END)
+        source.seek(0)
+    except Exception:
+        source.check()
+        raise
+    if size != size_bytes:
+        raise FileChanged(
+            f"{source.name} has changed: it has {size} bytes, and had {size_bytes} when its header "
+            "was read; run again when nothing writes to it any more"
+        )
 
 
 def _open_container(source: Source, limits: Limits) -> InputContainer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import av
 from av.video.frame import VideoFrame
@@ -34,7 +35,7 @@ class TimeGrid:
         # Rounded timestamps of a video of just this rate may lie a tick before their interval.
         # A little more, because a time of just a tick too little is not exact as a float.
         self._slack_s = min(tick_s + _FLOAT_S, _ROUNDED / fps)
-        self._last = -1
+        self.last = -1  # interval of the last frame; all that decides which are taken next
 
     def cell(self, time_s: float) -> int:
         """Number of the interval that a time lies in."""
@@ -43,8 +44,23 @@ class TimeGrid:
     def takes(self, time_s: float) -> bool:
         """Whether the next frame, at this time, is taken; times must not decrease."""
         cell = self.cell(time_s)
-        taken, self._last = cell > self._last, cell
+        taken, self.last = cell > self.last, cell
         return taken
+
+
+class FilterState(NamedTuple):
+    """All that decides which packets a `PacketFilter` leaves out from a key frame on.
+
+    Attributes:
+        works, shown, newest, last_shown: as in the filter.
+        first: pairs of an interval, not before that of the key frame, and its least timestamp.
+    """
+
+    works: bool
+    shown: bool
+    newest: int | None
+    last_shown: int | None
+    first: tuple[tuple[int, int], ...]
 
 
 class PacketFilter:
@@ -73,6 +89,18 @@ class PacketFilter:
         self._newest: int | None = None
         self._last_shown: int | None = None
         self._skipped: list[int] = []  # timestamps, a heap
+
+    def state(self, pts: int) -> FilterState:
+        """State before the packet of a key frame with this timestamp."""
+        least = self._cell(pts)
+        first = tuple((cell, least_pts) for cell, least_pts in self._first.items() if cell >= least)
+        return FilterState(self._works, self._shown, self._newest, self._last_shown, first)
+
+    def restore(self, state: FilterState) -> None:
+        """Go on from a state; the next packet must be that of its key frame."""
+        self._works, self._shown, self._newest, self._last_shown, first = state
+        self._first = dict(first)
+        self._skipped = []
 
     def skips(self, packet: av.Packet) -> bool:
         """Note a packet; whether it need not be given to the decoder at all.
@@ -118,7 +146,7 @@ class PacketFilter:
             self._works = False
             return False
         self._newest = pts if self._newest is None else max(pts, self._newest)
-        cell = self._grid.cell(float((pts - self._origin) * self._tick))
+        cell = self._cell(pts)
         earliest = self._first.get(cell)
         if earliest is None or pts < earliest:
             self._first[cell] = pts
@@ -129,6 +157,9 @@ class PacketFilter:
             return False
         heapq.heappush(self._skipped, pts)
         return True
+
+    def _cell(self, pts: int) -> int:
+        return self._grid.cell(float((pts - self._origin) * self._tick))
 
     def _behind(self, pts: int, last: int | None) -> bool:
         """Whether the clock of the file has restarted, as `Clock` sees it."""

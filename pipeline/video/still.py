@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,6 +28,25 @@ _RISE, _FALL = 1.06, 0.98
 _SETTLE_S = 0.2  # a frame so soon after a change is no still frame
 
 
+@dataclass(frozen=True, slots=True)
+class StillState:
+    """All that decides what a `StillDetector` says next; nobody changes its arrays.
+
+    Attributes:
+        reference: (rows, columns) float32 cells of the last frame that was not still.
+        noise: (block rows, block columns) float32.
+        most_noise: bound on the noise of a block.
+        second: that of the last frame.
+        changed_s: time of the last change.
+    """
+
+    reference: np.ndarray
+    noise: np.ndarray
+    most_noise: float
+    second: int
+    changed_s: float
+
+
 class StillDetector:
     """Compares the frames of one video, in order, with the last one that was not still.
 
@@ -39,22 +59,33 @@ class StillDetector:
     blocks by the same amount is none: exposure and light do that.
     """
 
-    def __init__(self) -> None:
-        """Start before the first frame."""
+    def __init__(self, state: StillState | None = None) -> None:
+        """Start after the frame of a state, or before the first frame."""
         self._scaler = VideoReformatter()
-        self._reference: np.ndarray | None = None
-        self._noise = np.zeros(0, np.float32)  # of each block
-        self._most_noise = 0.0
-        self._second = -1
-        self._changed_s = -math.inf
+        self._reference = state.reference if state else None
+        self._noise = state.noise if state else np.zeros(0, np.float32)
+        self._most_noise = state.most_noise if state else 0.0
+        self._second = state.second if state else -1
+        self._changed_s = state.changed_s if state else -math.inf
 
-    def is_still(self, picture: VideoFrame, time_s: float, patches: np.ndarray) -> bool:
+    def state(self) -> StillState | None:
+        """State after the last frame; None before the first."""
+        if self._reference is None:
+            return None
+        return StillState(
+            self._reference, self._noise, self._most_noise, self._second, self._changed_s
+        )
+
+    def is_still(
+        self, picture: VideoFrame, time_s: float, patches: np.ndarray, cut: bool = False
+    ) -> bool:
         """Whether the next frame need not be encoded.
 
         Args:
             picture: as stored.
             time_s: seconds since the start of the video; must not decrease.
             patches: (8, 64, 64) uint8 luma of the picture, for the noise of the sensor.
+            cut: whether a new shot begins with it; then it is not still.
         """
         cells = self._cells(picture)
         before, self._second = self._second, math.floor(time_s)
@@ -62,7 +93,7 @@ class StillDetector:
             self._noise = np.full(_block_rms(cells).shape, _LEAST_NOISE, np.float32)
             changed = True
         else:
-            changed = self._has_changed(cells)
+            changed = self._has_changed(cells) or cut
         if changed:
             self._changed_s = time_s
         first_of_second = self._second > before
@@ -78,8 +109,9 @@ class StillDetector:
         difference -= np.median(difference[::2, ::2])
         rms = _block_rms(difference)
         changed = bool((rms > _CHANGED * self._noise).any())
-        self._noise *= np.where(rms > self._noise, np.float32(_RISE), np.float32(_FALL))
-        np.clip(self._noise, _LEAST_NOISE, self._most_noise, out=self._noise)
+        # A new array, because states share the old one.
+        noise = self._noise * np.where(rms > self._noise, np.float32(_RISE), np.float32(_FALL))
+        self._noise = np.clip(noise, _LEAST_NOISE, self._most_noise, out=noise)
         return changed
 
     def _cells(self, picture: VideoFrame) -> np.ndarray:

@@ -13,13 +13,9 @@ import pytest
 from pipeline.storage.files import StorageError, list_videos
 from pipeline.video import probe as probe_module
 from pipeline.video.by_index import read_frames
-from pipeline.video.decode import (
-    DecodeError,
-    Decoder,
-    Frame,
-    FrameStream,
-    iterate_frames,
-)
+from pipeline.video.decode import Frame, FrameStream, iterate_frames
+from pipeline.video.decoder import Decoder
+from pipeline.video.errors import DecodeError
 from pipeline.video.info import VideoInfo
 from pipeline.video.picture import stored_luma
 from pipeline.video.probe import probe
@@ -201,7 +197,7 @@ def test_not_one_frame_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(data[:start] + bytes(len(data) - start))
     with FrameStream(info, HEIGHT, WIDTH) as stream, pytest.raises(DecodeError, match="damaged"):
         list(stream)
-    path.write_text("overwritten since it was listed")
+    path.write_text("overwritten since it was listed".ljust(info.size_bytes))
     with (
         FrameStream(info, HEIGHT, WIDTH) as stream,
         pytest.raises(DecodeError, match="not a video"),

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.storage.files import list_videos
-from pipeline.video.decode import Decoder, FrameStream
+from pipeline.video.decode import FrameStream
+from pipeline.video.decoder import Decoder
 from pipeline.video.probe import probe
 from pipeline.video.sampling import PacketFilter, TimeGrid
 from tests import videos
