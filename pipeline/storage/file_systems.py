@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.storage.errors import StorageError, with_retries
+from pipeline.storage.errors import StorageError, explained, with_retries
 
 T = TypeVar("T")
 
@@ -71,26 +72,102 @@ def retried(fs: Any, call: Callable[[], T]) -> T:
     return with_retries(call, (lambda: connect(refresh=True)) if callable(connect) else None)
 
 
-def walk(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
-    """Yield the files below a folder. An unreadable folder is an error, unlike in `fs.find`."""
+def walk(
+    fs: Any,
+    folder: str,
+    enter: Callable[[str], bool] = lambda folder: True,
+    failed: Callable[[str, StorageError], object] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the files below a folder in the order of their paths.
+
+    A bucket is listed page by page, other stores folder by folder, so that no more than a page or
+    a folder is in memory. Links to folders are followed once.
+
+    Args:
+        fs: The file system.
+        folder: Path of a folder in it.
+        enter: Whether to look into a folder, by its path. A bucket has no folders: all keys come.
+        failed: Called with each unreadable folder below the first, which is left out; None: the
+            error is raised.
+    """
     if hasattr(fs, "call_s3"):
         yield from _bucket_pages(fs, folder)
         return
-    if not isinstance(fs, LocalFileSystem):
-        yield from retried(fs, lambda: fs.find(folder, detail=True)).values()
-        return
-    pending, seen = [folder], set()
-    while pending:
-        current = pending.pop()
-        real = os.path.realpath(current)
-        if real in seen:
-            continue
-        seen.add(real)
-        for entry in fs.ls(current, detail=True):
-            if entry["type"] == "directory" or (entry["islink"] and fs.isdir(entry["name"])):
-                pending.append(entry["name"])
-            elif entry["type"] == "file" or entry["islink"]:  # no pipes, sockets, devices
+    local = isinstance(fs, LocalFileSystem)
+    seen: set[str] = set()
+
+    def below(current: str) -> Iterator[dict[str, Any]]:
+        if local:
+            real = os.path.realpath(current)
+            if real in seen:
+                return
+            seen.add(real)
+        try:
+            with explained(current if local else fs.unstrip_protocol(current), "list"):
+                entries = {} if local else _entries(fs, current)
+                names = sorted(_local_names(current) if local else entries)
+        except StorageError as error:
+            if failed is None or current == folder:
+                raise
+            failed(current, error)
+            return
+        for name in names:
+            path = f"{current.rstrip('/')}/{name}"
+            if name.endswith("/"):
+                if enter(path[:-1]):
+                    yield from below(path[:-1])
+            elif not local:
+                yield entries[name]
+            elif (entry := _local_file(path)) is not None:
                 yield entry
+
+    yield from below(folder)
+
+
+def _local_names(folder: str) -> list[str]:
+    """Names in a local folder; those of folders end with a slash, so that they sort as paths do."""
+    with os.scandir(folder) as entries:
+        return [entry.name + "/" if entry.is_dir() else entry.name for entry in entries]
+
+
+def _local_file(path: str) -> dict[str, Any] | None:
+    """A file of a local disk; None for a pipe, socket or device."""
+    try:
+        status = os.stat(path)
+    except OSError:  # a broken link, or removed meanwhile: reading it will tell
+        return {"name": path, "size": 0}
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return {"name": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _entries(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
+    """As `_local_names`, of any other file system, with what it tells of each entry."""
+    found = {}
+    for entry in retried(fs, lambda: fs.ls(folder, detail=True)):
+        path = entry["name"].rstrip("/")
+        if path != folder.rstrip("/"):  # some stores list the marker of the folder itself
+            name = path.rsplit("/", 1)[-1]
+            found[name + "/" if entry["type"] == "directory" else name] = entry
+    return found
+
+
+def names(fs: Any, folder: str) -> Iterator[str]:
+    """Yield the names of files and folders in a folder, in any order; none if it is missing."""
+    if hasattr(fs, "call_s3"):
+        for entry in _bucket_pages(fs, folder, "/"):
+            yield entry["name"].rsplit("/", 1)[-1]
+        return
+    try:
+        if isinstance(fs, LocalFileSystem):
+            with os.scandir(folder) as entries:
+                yield from (entry.name for entry in entries)
+        else:
+            yield from (
+                path.rsplit("/", 1)[-1] for path in retried(fs, lambda: fs.ls(folder, detail=False))
+            )
+    except FileNotFoundError:
+        return
 
 
 class RetryingFile(io.RawIOBase):
@@ -139,17 +216,24 @@ class RetryingFile(io.RawIOBase):
         super().close()
 
 
-def _bucket_pages(fs: Any, folder: str) -> Iterator[dict[str, Any]]:
-    """Yield a bucket's objects page by page. s3fs's own listing holds all of them in memory."""
+def _bucket_pages(fs: Any, folder: str, delimiter: str = "") -> Iterator[dict[str, Any]]:
+    """Yield a bucket's objects page by page. s3fs's own listing holds all of them in memory.
+
+    With a delimiter each folder below comes once, instead of what is in it.
+    """
     bucket, prefix, _ = fs.split_path(folder)
     folder_key = f"{prefix.rstrip('/')}/" if prefix else ""
     request: dict[str, Any] = {"Bucket": bucket, "Prefix": folder_key, "MaxKeys": PAGE}
+    if delimiter:
+        request["Delimiter"] = delimiter
     while True:
         page = retried(fs, lambda: fs.call_s3("list_objects_v2", **request))
         for item in page.get("Contents", []):
             if not item["Key"].endswith("/"):  # the marker of a folder
                 name = f"{bucket}/{item['Key']}"
                 yield {"name": name, "size": item["Size"], "ETag": item.get("ETag")}
+        for below in page.get("CommonPrefixes", []):
+            yield {"name": f"{bucket}/{below['Prefix'].rstrip('/')}", "size": 0}
         if not page.get("IsTruncated"):
             return
         request["ContinuationToken"] = page["NextContinuationToken"]

@@ -9,14 +9,18 @@ import errno
 import hashlib
 import io
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import chain, takewhile
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import glob_translate
 
 from pipeline.storage import file_systems
 from pipeline.storage.errors import StorageError, already_exists, explained
@@ -46,6 +50,7 @@ class ArchiveFile:
         size: bytes.
         etag: the store's content tag; None where there is none (local disks).
         identity: its `content_identity` if it is known already.
+        modified_ns: time of the last change, in nanoseconds; None where there is an etag.
     """
 
     uri: str
@@ -53,47 +58,55 @@ class ArchiveFile:
     size: int
     etag: str | None
     identity: str | None = None
+    modified_ns: int | None = field(default=None, compare=False)
 
 
 def list_videos(
-    root: str, progress: Callable[[int], object] = lambda found: None
+    root: str,
+    failed: Callable[[str, StorageError], object] | None = None,
+    pattern: str = "**",
 ) -> Iterator[ArchiveFile]:
-    """List the videos below a folder or bucket prefix, sorted by relative path.
+    """List the videos below a folder or bucket prefix, in the order of their relative paths.
 
-    A file is a video by its extension, in upper or lower case. Links to folders are followed once.
-    If the root is a file, the archive is that one file, whatever its extension.
+    The listing goes on while its files are taken, a page of a bucket or a folder of a disk at a
+    time. A file is a video by its extension, in upper or lower case. Links to folders are followed
+    once. If the root is a file, the archive is that one file, whatever its extension.
 
     Args:
         root: A folder, a file or a URL.
-        progress: Called with the number of files seen, videos or not, as the listing goes on.
+        failed: Called with each place below the root that cannot be listed, and each name that is
+            not UTF-8; they are left out. None: the error is raised by the iterator.
+        pattern: Files by their path below the root: `*` and `?` stand for characters of a name,
+            `**` for folders.
 
     Raises:
-        StorageError: the root or a folder in it is missing or unreadable, the bucket does not
-            exist, there are no credentials, or a name is not UTF-8. Raised by this call, not by the
-            iterator.
+        StorageError: The root is missing or unreadable, the bucket does not exist, or there are no
+            credentials. Raised by this call, not by the iterator.
     """
     fs, path = resolve(root)
-    files = []
     with explained(root, "list"):
         top = retried(fs, lambda: fs.info(path))
         if top["type"] == "file":
-            files = [_archive_file(fs, top, PurePosixPath(path).name)]
-        else:
-            base = top["name"].rstrip("/") + "/"
-            for seen, entry in enumerate(walk(fs, path), start=1):
-                if PurePosixPath(entry["name"]).suffix.lower() in VIDEO_EXTENSIONS:
-                    files.append(_archive_file(fs, entry, entry["name"].removeprefix(base)))
-                if seen % file_systems.PAGE == 0:
-                    progress(seen)
-    for file in files:
-        try:
-            file.uri.encode()
-        except UnicodeEncodeError as error:
-            raise StorageError(
-                f"cannot list {root}: the file name {os.fsencode(file.relative_path)!r} is not "
-                "UTF-8, so no table could hold it; rename the file (convmv does whole folders)"
-            ) from error
-    return iter(sorted(files, key=lambda file: file.relative_path))
+            return iter([_archive_file(fs, top, PurePosixPath(path).name)])
+        found = _below(fs, root, path, top["name"].rstrip("/") + "/", failed, pattern)
+        first = next(found, None)
+    return iter(()) if first is None else chain([first], found)
+
+
+def look_up(uri: str, relative_path: str) -> ArchiveFile:
+    """A file that is not from a listing.
+
+    Raises:
+        StorageError: It is not there, or is no file.
+    """
+    fs, path = resolve(uri)
+    with explained(uri, "read"):
+        entry = retried(fs, lambda: fs.info(path))
+        if entry["type"] == "directory":
+            raise StorageError(f"cannot read {uri}: it is a folder; name the files in it")
+    if "mtime" in entry and isinstance(fs, LocalFileSystem):
+        entry["mtime_ns"] = os.stat(path).st_mtime_ns
+    return _archive_file(fs, entry, relative_path)
 
 
 def open_binary(uri: str) -> BinaryIO:
@@ -125,14 +138,22 @@ def exists(uri: str) -> bool:
 
 def list_stems(folder_uri: str, suffix: str = ".parquet") -> set[str]:
     """Return the names, without `suffix`, of the files in a folder; empty if it is missing."""
+    return set(iter_stems(folder_uri, suffix))
+
+
+def iter_stems(folder_uri: str, suffix: str = ".parquet") -> Iterator[str]:
+    """Yield the names, without `suffix`, of files and folders in a folder; none if it is missing.
+
+    Names come as they are listed, in any order, so that a folder of millions takes no memory.
+
+    Raises:
+        StorageError: The folder cannot be listed. Raised by the iterator.
+    """
     fs, path = resolve(folder_uri)
     with explained(folder_uri, "list"):
-        try:
-            entries = retried(fs, lambda: fs.ls(path, detail=False))
-        except FileNotFoundError:
-            return set()
-    names = (entry.rsplit("/", 1)[-1] for entry in entries)
-    return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
+        for name in file_systems.names(fs, path):
+            if name.endswith(suffix):
+                yield name.removesuffix(suffix)
 
 
 def remove(uri: str) -> None:
@@ -250,8 +271,48 @@ def content_identity(file: ArchiveFile) -> str:
     return f"{file.size}-{digest.hexdigest()[:32]}"
 
 
+def _below(
+    fs: Any,
+    root: str,
+    path: str,
+    base: str,
+    failed: Callable[[str, StorageError], object] | None,
+    pattern: str,
+) -> Iterator[ArchiveFile]:
+    """The videos below a folder; `base` is its name in a listing, with a slash at the end."""
+    matches = re.compile(glob_translate(pattern)).match
+    folders = list(takewhile(lambda part: part != "**", pattern.split("/")))
+    if len(folders) == pattern.count("/") + 1:  # the last part is a file's name
+        folders.pop()
+
+    def enter(folder: str) -> bool:
+        parts = folder.removeprefix(base).split("/")
+        if len(parts) > len(folders) and "**" not in pattern:
+            return False
+        return all(map(fnmatchcase, parts, folders))
+
+    with explained(root, "list"):
+        for entry in walk(fs, path, enter, failed):
+            name = entry["name"].removeprefix(base)
+            if PurePosixPath(name).suffix.lower() not in VIDEO_EXTENSIONS or not matches(name):
+                continue
+            try:
+                entry["name"].encode()
+            except UnicodeEncodeError:
+                error = StorageError(
+                    f"cannot list {root}: the file name {os.fsencode(name)!r} is not UTF-8, so no "
+                    "table could hold it; rename the file (convmv does whole folders)"
+                )
+                if failed is None:
+                    raise error from None
+                failed(repr(os.fsencode(name)), error)
+                continue
+            yield _archive_file(fs, entry, name)
+
+
 def _archive_file(fs: Any, entry: dict[str, Any], relative_path: str) -> ArchiveFile:
     local = isinstance(fs, LocalFileSystem)
     uri = entry["name"] if local else fs.unstrip_protocol(entry["name"])
     etag = entry.get("ETag") or entry.get("etag")
-    return ArchiveFile(uri, relative_path, int(entry["size"] or 0), etag and etag.strip('"'))
+    size, modified_ns = int(entry["size"] or 0), entry.get("mtime_ns")
+    return ArchiveFile(uri, relative_path, size, etag and etag.strip('"'), modified_ns=modified_ns)

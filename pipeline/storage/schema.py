@@ -78,7 +78,12 @@ _PROBE_FIELDS = [
     ("duration_s", pa.float64()),
 ]
 _FILE_FIELDS = ("video_id", "uri", "relative_path", "size_bytes")
-MANIFEST = _schema([*_PROBE_FIELDS, ("error", pa.string())], _FILE_FIELDS)
+_MANIFEST_FIELDS = [
+    ("error", pa.string()),  # why it cannot be read
+    # Hash of path, size, and etag or time of change: a file with this key is not read again.
+    ("file_key", pa.binary(16)),
+]
+MANIFEST = _schema([*_PROBE_FIELDS, *_MANIFEST_FIELDS], _FILE_FIELDS)
 
 _VIDEO_FIELDS = [
     ("status", pa.string()),  # "ok"; "partial": decoding stopped before the end
@@ -112,7 +117,8 @@ _VIDEO_FIELDS = [
     ("seam_conflicts", pa.int32()),  # pairs that a better pair excluded
     ("seam_unmatched", pa.int32()),  # tracks at a seam that go on alone
     ("rejoined", pa.int32()),  # tracks that got the id of an earlier one, see reid.max_gap_s
-    ("cut_times_s", pa.list_(pa.float64())),  # of the first frame of each new shot
+    # Of the first frame of each new shot. Parquet has "element" as the name in a list.
+    ("cut_times_s", pa.list_(pa.field("element", pa.float64()))),
     ("repairs", pa.string()),  # what was done about faults of the file or of saved states
 ]
 _VIDEO_NULLABLE = {

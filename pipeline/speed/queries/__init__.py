@@ -1,0 +1,1 @@
+"""Queries over the tables of many videos, before and after compaction."""
