@@ -27,10 +27,14 @@ from jobs.cli import (
 )
 from model.settings import flat_settings
 from pipeline.storage.errors import StorageError
+from pipeline.storage.secrets import mask_secrets
 from pipeline.tracking.config import TrackConfig
 
 if TYPE_CHECKING:
     from pipeline.runtime.stop import StopRequest
+    from pipeline.tracking.summary import RunSummary
+
+_PAGE_AT_END = 20_000  # videos up to which the page is made without being asked for
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,17 +73,16 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
         ClusterError: Ray cannot be used, or the connection was lost.
         Stopped: A signal ended the job before the first video.
     """
-    from pipeline.archive.archive import find_videos
+    from pipeline.archive.inputs import find_files
     from pipeline.runtime.mlflow_run import MlflowRun
-    from pipeline.runtime.progress import listing_bar
     from pipeline.storage import files as storage
     from pipeline.storage.run_record import claim_output
     from pipeline.tracking.run import track_archive, worker_settings
     from pipeline.tracking.summary import closing_lines
 
     output = config.output.rstrip("/")
-    with listing_bar(console) as seen:
-        files = find_videos(config.input, output, seen)
+    with console.status("looking for videos"):
+        files = find_files(config.input, output)
     stop.check()
     settings, deciding = worker_settings(config)
     conditional = storage.creates_once(output)
@@ -110,15 +113,41 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
     any_dead = bool(summary.dead or summary.dead_before)
     for line in closing_lines(output, any_dead):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if config.report and stop.signal is None:
+        _make_page(output, summary)
     if stop.signal is not None:
+        others = "" if summary.whole else " of those found so far"
         warn(
-            f"stopped by {stop.signal.name}: {summary.left} videos are left; run the same command "
-            "again to track them"
+            f"stopped by {stop.signal.name}: {summary.left} videos are left{others}; run the same "
+            "command again to track them"
         )
         return EXIT_STOPPED
-    if summary.unread:
+    if summary.unread or summary.left:
         return EXIT_FAILED
     return EXIT_DEAD_LETTERS if any_dead else EXIT_DONE
+
+
+def _make_page(output: str, summary: RunSummary) -> None:
+    """Write the page of the run. If it fails, the tables are whole all the same."""
+    from pipeline.storage import files as storage
+
+    if not summary.done and storage.exists(f"{output}/report/index.html"):
+        return
+    command = f"vsdmot report {mask_secrets(output)}"
+    if summary.found > _PAGE_AT_END:
+        console.print(f"no page yet, it would take minutes; make it with: {command}")
+        return
+    from pipeline.report.make import report_at_end
+    from pipeline.report.run_tables import NoRunError
+
+    try:
+        with console.status("making the page"):
+            lines = report_at_end(output).closing_lines()
+    except (StorageError, NoRunError) as error:
+        warn(f"no page: {error}; make it later with: {command}")
+        return
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

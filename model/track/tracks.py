@@ -4,7 +4,8 @@ Shapes: B streams, M slots, K detection queries, C classes, D width. Slots never
 keeps its slot until it ends, so every tensor has a static shape.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +64,42 @@ class TrackState:
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields by name, for saving a state between segments."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], like: "TrackState") -> "TrackState":
+        """Return a saved state, on the device of another one.
+
+        Args:
+            tensors: as of `tensors`; other names are not looked at.
+            like: a state of the same model and number of streams. It may have more slots.
+
+        Raises:
+            ValueError: a tensor is missing, or has another shape or type than those of the model.
+        """
+        slots = tensors["active"].shape[1:2] if "active" in tensors else ()
+        taken = {}
+        for name, expected in like.tensors().items():
+            shape = list(expected.shape)
+            if expected.dim() > 1 and slots and slots[0] <= shape[1]:
+                shape[1] = slots[0]
+            found = tensors.get(name)
+            if found is None or found.dtype != expected.dtype or list(found.shape) != shape:
+                there = "missing" if found is None else f"{found.dtype} {list(found.shape)}"
+                raise ValueError(
+                    f"the state of the tracks is of another model: {name} is {there}, not "
+                    f"{expected.dtype} {shape}"
+                )
+            taken[name] = found.to(expected.device)
+        return cls(**taken)
+
+    def without_tracks(self, empty: "TrackState") -> "TrackState":
+        """Return the state before the first frame of a new shot: identities go on, nothing else.
+
+        Args:
+            empty: the model's state before the first frame. The model has to make it: on a GPU its
+                work is done in an order that other threads do not keep.
+        """
+        return replace(empty, next_id=self.next_id)
 
 
 def expected_boxes(state: TrackState) -> Tensor:

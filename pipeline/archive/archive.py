@@ -1,151 +1,249 @@
-"""Videos of an archive: each header is read once and kept in the manifest of the output."""
+"""The videos of an archive, as a stream: headers are read, and those that are done left out."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Set
+import heapq
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import compress, islice
+from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.archive.dead_letters import write_dead_letter
-from pipeline.archive.plan import Unreadable, manifest_row, manifest_rows, survey
-from pipeline.storage import files as storage
+from pipeline.archive.id_set import IdSet
+from pipeline.archive.manifest import Manifest, from_manifest, manifest_row
+from pipeline.archive.survey import Surveyed, Unread, Unreadable, survey, unreadable
+from pipeline.runtime.stop import Stopped
 from pipeline.storage.errors import StorageError
 from pipeline.storage.files import ArchiveFile
-from pipeline.storage.schema import (
-    MANIFEST,
-    SCHEMA_VERSION,
-    mask_secrets,
-    rows_table,
-    table_uri,
-    to_parquet_bytes,
-)
 from pipeline.video.headers import HeaderReader
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
 
-_HEADER_DEADLINE_S = 300.0  # for one header, with slow storage and retries
+HEADER_DEADLINE_S = 300.0
+"""Seconds that one header may take, with slow storage and retries."""
+
+_BATCH = 512  # files whose headers are read before the first of their videos is handed on
+_AHEAD = 4096  # files listed ahead, of which the largest come first
+_LARGEST = 32  # of these files that come with each batch
+
+ReadHeaders = Callable[[Sequence[ArchiveFile]], Sequence[Surveyed]]
+"""Reads headers, anywhere; a value for each file in their order."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Counts:
+    """What was found in an archive so far.
+
+    Attributes:
+        files: Files that could be read, each once.
+        skipped: Of them those that earlier runs tracked or made dead letters of.
+        dead: Dead letters of this run, for files that are not videos.
+        dead_before: Dead letters among the skipped.
+        unread: Files on which storage failed.
+        whole: Whether the whole archive has been gone through.
+    """
+
+    files: int = 0
+    skipped: int = 0
+    dead: int = 0
+    dead_before: int = 0
+    unread: int = 0
+    whole: bool = False
+
+
 class Archive:
-    """The videos of an archive, and the files that are not videos or could not be read."""
-
-    videos: list[VideoInfo]
-    unreadable: list[Unreadable]
-    unread: dict[str, str]
-    """Reason why storage failed on a file, by path below the archive. The next run tries again."""
-    manifest: bytes
-    """The manifest as the bytes of its Parquet file."""
-
-    @property
-    def ids(self) -> set[str]:
-        """The ids of all files found."""
-        return {v.video_id for v in self.videos} | {u.video_id for u in self.unreadable}
-
-
-def find_videos(
-    root: str, output: str, progress: Callable[[int], object] = lambda found: None
-) -> list[ArchiveFile]:
-    """List the files of an archive, without those in the output folder.
+    """Goes through the files of an archive and yields the videos that are to be tracked.
 
     Args:
-        root: The archive.
-        output: The output folder.
-        progress: Called with the number of files seen, after every thousand.
-
-    Raises:
-        StorageError: The archive cannot be listed, or has no video.
-    """
-    # Listed local paths are absolute; URLs start as the root was given.
-    results = (output if "://" in output else os.path.abspath(output)).rstrip("/") + "/"
-    files = [
-        file for file in storage.list_videos(root, progress) if not file.uri.startswith(results)
-    ]
-    if not files:
-        raise StorageError(
-            f"no video in {mask_secrets(root)} or a folder below it; a video ends in one of "
-            f"{', '.join(sorted(storage.VIDEO_EXTENSIONS))}; check the path"
-        )
-    return files
-
-
-def read_archive(
-    files: list[ArchiveFile],
-    output: str,
-    *,
-    recorded: Set[str],
-    threads: int,
-    advance: Callable[[], None],
-    limits: Limits | None = None,
-    again: bool = False,
-    conditional: bool = True,
-) -> Archive:
-    """Read headers, write the manifest, and a dead letter for each file that is not a video.
-
-    Args:
-        files: From `find_videos`.
-        output: The output folder. Headers in the manifest of an earlier run are not read again.
-        recorded: Ids that are done or have a dead letter.
-        threads: Number of headers read at once.
-        advance: Called after each file.
+        output: The output folder. It gets the manifest, and a dead letter for each file that is
+            not a video.
+        manifest: Of this run.
+        done: Ids of videos that are done.
+        dead: Ids that have a dead letter.
+        read: Reads headers.
+        unread: Called with the path of each file that storage failed on, and the reason.
         limits: Bounds on a video.
-        again: Whether to retry headers that could not be read before.
         conditional: Whether the output can refuse to create a file that exists.
-
-    Raises:
-        StorageError: No file can be read, or the output cannot be written.
     """
-    limits = limits or Limits()
-    uri = table_uri(output, "manifest", "manifest")
-    known = manifest_rows(_stored(uri)) if storage.exists(uri) else {}
-    if again:
-        known = {key: row for key, row in known.items() if row["error"] is None}
-    videos, unreadable, rows = [], [], []
-    failures: list[StorageError] = []
-    unread: dict[str, str] = {}
 
-    def failed(file: ArchiveFile, error: StorageError) -> None:
-        failures.append(error)
-        unread[file.relative_path] = str(error)
-        advance()
+    def __init__(
+        self,
+        output: str,
+        manifest: Manifest,
+        *,
+        done: IdSet,
+        dead: IdSet,
+        read: ReadHeaders,
+        unread: Callable[[str, str], object],
+        limits: Limits | None = None,
+        conditional: bool = True,
+    ) -> None:
+        """Start with nothing found."""
+        self.counts = Counts()
+        self._output, self._manifest, self._read, self._unread = output, manifest, read, unread
+        self._done, self._dead = done, dead
+        self._limits, self._conditional = limits or Limits(), conditional
+        self._seen = IdSet()
+        self._failure = ""
 
-    with HeaderReader(threads, limits, _HEADER_DEADLINE_S) as reader:
-        for item in survey(files, known, threads, reader.probe, failed):
-            advance()
-            rows.append(manifest_row(item))
-            refusal = limits.refusal(item) if isinstance(item, VideoInfo) else None
-            if isinstance(item, Unreadable):
-                unreadable.append(item)
-            elif refusal is not None:  # read by an earlier run with wider limits
-                error = f"refused: {refusal}"
-                unreadable.append(
-                    Unreadable(item.video_id, item.uri, item.relative_path, item.size_bytes, error)
-                )
+    def videos(
+        self,
+        files: Iterable[ArchiveFile | Unread],
+        finished: Callable[[BinaryIO], object] = lambda manifest: None,
+    ) -> Iterator[VideoInfo]:
+        """The videos that are not done, roughly in the order of the files.
+
+        Large files come early, because a long video at the end would leave workers idle. After
+        the last file the manifest is written.
+
+        Args:
+            files: From `find_files`.
+            finished: Called at the end with the manifest, open for reading.
+
+        Raises:
+            StorageError: No file can be read, or the output cannot be written.
+        """
+        for batch in _large_ones_early(files):
+            yield from self._batch(batch)
+        if self._failure and not self.counts.files:
+            raise StorageError(self._failure)
+        manifest = self._manifest.publish()
+        self.counts.whole = True
+        finished(manifest)
+
+    def _batch(self, files: Sequence[ArchiveFile | Unread]) -> Iterator[VideoInfo]:
+        for file in files:
+            if isinstance(file, Unread):
+                self._left_out(file)
+        there = [file for file in files if not isinstance(file, Unread)]
+        known, rows = self._manifest.look_up(there)
+        yield from self._known(list(compress(there, known)), rows)
+        yield from self._unknown(list(compress(there, ~known)))
+
+    def _known(self, files: Sequence[ArchiveFile], rows: pa.Table) -> Iterator[VideoInfo]:
+        """Videos of files whose header an earlier run has read."""
+        # Most files of a second run are done. Of them no more than the id is looked at.
+        ids = rows["video_id"].to_pylist()
+        new = self._seen.add(ids)
+        self._manifest.keep(rows.filter(pa.array(new)))
+        to_do = new & ~self._recorded(ids, new)
+        values = rows.filter(pa.array(to_do)).to_pylist()
+        for file, row in zip(compress(files, to_do), values, strict=True):
+            yield from self._video(file, from_manifest(file, row))
+
+    def _unknown(self, files: Sequence[ArchiveFile]) -> Iterator[VideoInfo]:
+        """Videos of files whose header has to be read."""
+        found = []
+        for file, item in zip(files, self._read(files) if files else (), strict=True):
+            if isinstance(item, Unread):
+                self._left_out(item)
             else:
-                videos.append(item)
-    if failures and not rows:
-        raise failures[0]
-    for dead in unreadable:
-        if dead.video_id not in recorded:
-            write_dead_letter(
-                output,
-                video_id=dead.video_id,
-                uri=dead.uri,
-                relative_path=dead.relative_path,
-                stage="probe",
-                kind=dead.kind,
-                message=dead.error,
-                conditional=conditional,
-            )
-    manifest = to_parquet_bytes(rows_table(rows, MANIFEST))
-    storage.write_atomic(uri, manifest)
-    return Archive(videos, unreadable, unread, manifest)
+                found.append((file, item))
+        ids = [item.video_id for _, item in found]
+        new = self._seen.add(ids)
+        to_do = new & ~self._recorded(ids, new)
+        for pair in compress(found, to_do):
+            yield from self._video(*pair)
+        self._manifest.add([manifest_row(*pair) for pair in compress(found, new)])
+
+    def _recorded(self, ids: Sequence[str], new: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Count files; returns which are done or have a dead letter."""
+        dead = self._dead.has(ids)
+        recorded = dead | self._done.has(ids)
+        self.counts.files += int(new.sum())
+        self.counts.skipped += int((new & recorded).sum())
+        self.counts.dead_before += int((new & dead).sum())
+        return recorded
+
+    def _video(self, file: ArchiveFile, item: VideoInfo | Unreadable) -> Iterator[VideoInfo]:
+        """The video of a file, or a dead letter."""
+        refusal = self._limits.refusal(item) if isinstance(item, VideoInfo) else None
+        if refusal is not None:  # read by an earlier run with wider limits
+            item = unreadable(file, item.video_id, f"refused: {refusal}")
+        if isinstance(item, VideoInfo):
+            yield item
+            return
+        self.counts.dead += 1
+        write_dead_letter(
+            self._output,
+            video_id=item.video_id,
+            uri=item.uri,
+            relative_path=item.relative_path,
+            stage="probe",
+            kind=item.kind,
+            message=item.error,
+            conditional=self._conditional,
+        )
+
+    def _left_out(self, file: Unread) -> None:
+        self._failure = self._failure or file.reason
+        self.counts.unread += 1
+        self._unread(file.relative_path, file.reason)
 
 
-def _stored(uri: str) -> pa.Table:
-    table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
-    stored = (table.schema.metadata or {}).get(b"schema_version", b"").decode()
-    return table if stored == str(SCHEMA_VERSION) else table.slice(0, 0)
+class HeaderPlace:
+    """Where headers are read: first on this machine, then by a cluster once there is one."""
+
+    def __init__(self, read: ReadHeaders) -> None:
+        """Begin with this place."""
+        self._read = read
+
+    def __call__(self, files: Sequence[ArchiveFile]) -> Sequence[Surveyed]:
+        """Read headers; a value for each file in their order."""
+        return self._read(files)
+
+    def moved(self, read: ReadHeaders) -> ReadHeaders:
+        """Read the next headers in another place; returns the place before."""
+        before, self._read = self._read, read
+        return before
+
+
+@contextmanager
+def read_here(threads: int, limits: Limits) -> Iterator[ReadHeaders]:
+    """Reads headers on this machine, in a process that a bad file may crash.
+
+    A thread that still reads when the body ends gets `Stopped`.
+
+    Args:
+        threads: Headers read at once.
+        limits: Bounds on a video.
+    """
+    over = threading.Event()
+
+    with HeaderReader(threads, limits, HEADER_DEADLINE_S) as reader:
+
+        def probe(file: ArchiveFile) -> VideoInfo:
+            if over.is_set():
+                raise Stopped("headers are not wanted any more")
+            return reader.probe(file)
+
+        try:
+            yield lambda files: list(survey(files, threads, probe))
+        finally:
+            over.set()
+
+
+def _large_ones_early(
+    files: Iterable[ArchiveFile | Unread],
+) -> Iterator[list[ArchiveFile | Unread]]:
+    """The files in batches, nearly in their order: large ones come before smaller ones."""
+
+    def size(index: int) -> int:
+        file = waiting[index]
+        return 0 if isinstance(file, Unread) else file.size
+
+    remaining = iter(files)
+    waiting = list(islice(remaining, _AHEAD))
+    while waiting:
+        first = min(_BATCH, len(waiting))
+        large = heapq.nlargest(_LARGEST, range(first, len(waiting)), key=size)
+        batch = {*range(first), *large}
+        yield [waiting[index] for index in sorted(batch)]
+        waiting = [file for index, file in enumerate(waiting) if index not in batch]
+        waiting += islice(remaining, _AHEAD - len(waiting))

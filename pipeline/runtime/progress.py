@@ -50,10 +50,20 @@ class FrameCounter:
         """All notices but the first `start`."""
         return self._notices[start:]
 
+    def forget(self, video_id: str) -> None:
+        """Forget which frames are those of a finished video; they stay counted."""
+        for name in [name for name in self._by_video if video_of(name) == video_id]:
+            del self._by_video[name]
+
     def latest(self, count: int) -> dict[str, int]:
         """The videos that reported last, the latest at the end, and their frames so far."""
         names = list(self._by_video)[-count:]
         return {name: self._by_video[name] for name in names}
+
+
+def video_of(name: str) -> str:
+    """Id of the video that a count is for; the name of a window follows after a space."""
+    return name.partition(" ")[0]
 
 
 class RemoteReport:
@@ -81,17 +91,14 @@ class RunDisplay:
 
     Args:
         console: Console to print to.
-        videos: Number of videos of this run.
-        frames: Number of their frames by the headers.
         tick: Called about every ten seconds while the counts change.
     """
 
-    def __init__(
-        self, console: Console, videos: int, frames: int, tick: Callable[[RunDisplay], None]
-    ) -> None:
+    def __init__(self, console: Console, tick: Callable[[RunDisplay], None]) -> None:
         """Start at 0 videos and frames."""
         self._console, self._tick = console, tick
-        self._videos, self._frames = videos, frames
+        self._videos = self._frames = 0
+        self._more = ""
         self._videos_done = self._finished_frames = self._frames_done = 0
         self._started = self._last_news = time.monotonic()
         self._bar: Progress | None = None
@@ -135,6 +142,23 @@ class RunDisplay:
         """Frames a second since the start."""
         return self._frames_done / max(time.monotonic() - self._started, 1e-9)
 
+    @property
+    def finished_frames(self) -> int:
+        """Frames of the finished videos."""
+        return self._finished_frames
+
+    def expect(self, videos: int, frames: int, more: bool = False) -> None:
+        """Add videos that are to be tracked.
+
+        Args:
+            videos: Their number.
+            frames: Number of their frames by the headers.
+            more: Whether others will follow.
+        """
+        self._videos += videos
+        self._frames += frames
+        self._more = " so far" if more else ""
+
     def frames_at(self, total: int) -> None:
         """Set the number of frames tracked by all workers."""
         self._frames_done = max(total, self._finished_frames)
@@ -153,7 +177,7 @@ class RunDisplay:
         self._draw()
 
     def _title(self) -> str:
-        return f"{self._videos_done}/{self._videos} videos"
+        return f"{self._videos_done}/{self._videos} videos{self._more}"
 
     def _draw(self, last: bool = False) -> None:
         total = max(self._frames, self._frames_done)
@@ -181,18 +205,21 @@ class RunDisplay:
 
 
 @contextmanager
-def listing_bar(console: Console) -> Iterator[Callable[[int], None]]:
-    """Show the number of listed files; yields a function to call with that number."""
-    columns = (TextColumn("listing"), TextColumn("{task.completed:.0f} files"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("listing", total=None)
-        yield lambda seen: progress.update(task, completed=seen)
+def waiting_line(console: Console, files: Callable[[], int]) -> Iterator[Callable[[], None]]:
+    """Show how many files were gone through; yields a function to call several times a second.
 
+    Args:
+        console: Console to print to.
+        files: Gives their number.
+    """
+    last = [time.monotonic()]
+    with console.status("going through the archive") as status:
 
-@contextmanager
-def header_bar(console: Console, files: int) -> Iterator[Callable[[], None]]:
-    """Show the number of headers read; yields a function to call after each."""
-    columns = (TextColumn("headers"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("headers", total=files)
-        yield lambda: progress.advance(task)
+        def update() -> None:
+            text = f"going through the archive: {files()} files so far"
+            status.update(text)
+            if not console.is_terminal and time.monotonic() - last[0] > _NEWS_EVERY_S:
+                last[0] = time.monotonic()
+                console.print(text)
+
+        yield update

@@ -11,13 +11,34 @@ _Some = Annotated[int, Range(1)]
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """Sizes of a pool of workers.
+
+    Attributes:
+        least: Least size, at least 1.
+        start: Size at the start.
+        most: Greatest size; None: as many as there is room for.
+    """
+
+    least: int
+    start: int
+    most: int | None
+
+    def at_most(self, size: int) -> Pool:
+        """This pool with at most so many workers."""
+        most = size if self.most is None else min(self.most, size)
+        return Pool(min(self.least, most), min(self.start, most), most)
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """Where the work runs. None of it changes results.
 
     Attributes:
         address: Ray cluster to join, e.g. ray://head:10001 or auto; empty starts one here.
         workers: processes that share the work; 0: no Ray, all in this process. track and eval
-            take null too: one a GPU, else one a CPU (eval: one less), fewer if memory is short.
+            take null too: one a GPU, else one a CPU (eval: one less), fewer if memory is short;
+            in a cluster that track joins, more as machines join and fewer as they go. track,
             train and distill take [min, max] too: as many as there is room for.
         streams: track alone: videos that a worker tracks at the same time; null: on a GPU as many
             as a short measurement finds best, on a CPU one.
@@ -48,6 +69,23 @@ class ClusterConfig:
                 "0 or more, or null"
             )
         return self.workers
+
+    def greatest(self) -> int | None:
+        """Greatest number of workers, None for as many as there are GPUs or CPUs."""
+        return self.workers[1] if isinstance(self.workers, tuple) else self.workers
+
+    def pool(self, room: int) -> Pool:
+        """Sizes of a pool of workers.
+
+        Args:
+            room: Workers that the cluster has room for now.
+        """
+        if isinstance(self.workers, tuple):
+            least, most = self.workers
+            return Pool(least, min(most, max(least, room)), most)
+        if self.workers is None:
+            return Pool(1, room, None)
+        return Pool(self.workers, self.workers, self.workers)
 
     def least_and_most(self) -> tuple[int, int]:
         """Least and greatest number of workers.

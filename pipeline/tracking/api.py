@@ -17,7 +17,7 @@ from pipeline.inference.runtime import Runtime
 from pipeline.storage.files import list_videos
 from pipeline.tracking.tables import WindowRows
 from pipeline.tracking.track_video import Spent, TrackSettings, open_runtime, tracked_windows
-from pipeline.video.decode import DecodeError
+from pipeline.video.errors import DecodeError
 from pipeline.video.info import VideoInfo
 from pipeline.video.probe import ProbeError, probe
 

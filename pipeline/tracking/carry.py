@@ -46,7 +46,8 @@ def with_carried(
     frames = {name: values[source] for name, values in _joined([k.frames for k in known]).items()}
     index = np.array([frame.index for frame in window], np.int64)
     time_s = np.array([frame.time_s for frame in window], np.float64)
-    frames |= {"frame_index": index, "time_s": time_s, "encoded": ~still}
+    cut = frames["cut"] & ~still
+    frames |= {"frame_index": index, "time_s": time_s, "encoded": ~still, "cut": cut}
 
     counts = np.concatenate([k.frames["num_tracks"] for k in known])
     first = (np.cumsum(counts) - counts)[source]

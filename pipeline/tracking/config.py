@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from model.settings import NotEmpty, Range, Share, check
 from pipeline.runtime.settings import ClusterConfig, MlflowConfig
 from pipeline.video.limits import Limits
+from pipeline.video.only import OnlyConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class SplitConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        if 2 * self.overlap_s > self.seconds:
+        if self.mode in ("auto", "parallel") and 2 * self.overlap_s > self.seconds:
             raise ValueError(
                 f"overlap_s: {self.overlap_s} is more than half of a window (split.seconds is "
                 f"{self.seconds}); make windows longer or the overlap shorter"
@@ -139,15 +140,19 @@ class TrackConfig:
     """Settings of `vsdmot track`.
 
     Attributes:
-        input: archive: a folder, one file, or a URL such as s3://bucket/2024/.
+        input: archive: a folder, one file, a URL such as s3://bucket/2024/; a pattern such as
+            /cams/*/2024-0?/*.mp4; or @list.parquet, @list.csv, @list.txt: the paths in column uri
+            or path, or one a line, relative ones below the list's folder.
         output: folder or URL for the tables.
         weights: the student's checkpoint: a path or a URL.
         low_quality_below: frames of lower quality count in low_quality_share.
+        report: write a page to look at, report/index.html in the output, at the end.
         retry_dead_letters: try the dead letters of earlier runs again.
         probe_threads: number of headers read at the same time.
         tracker: thresholds of tracks.
         sample: which frames are tracked.
         still: what is done about stretches in which nothing moves.
+        only: what is tracked of a video, and who gets rows.
         split: how a long video is tracked.
         reid: people who come back.
         model: what computes the student.
@@ -166,11 +171,13 @@ class TrackConfig:
     output: Annotated[str, NotEmpty()]
     weights: Annotated[str, NotEmpty()] = "weights/vsdmot-nano.safetensors"
     low_quality_below: Share = 0.5
+    report: bool = True
     retry_dead_letters: bool = False
     probe_threads: Annotated[int, Range(1, 256)] = 16
     tracker: TrackerConfig = TrackerConfig()
     sample: SampleConfig = SampleConfig()
     still: StillConfig = StillConfig()
+    only: OnlyConfig = OnlyConfig()
     split: SplitConfig = SplitConfig()
     reid: ReidConfig = ReidConfig()
     model: RuntimeConfig = RuntimeConfig()
@@ -181,4 +188,3 @@ class TrackConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        self.cluster.number()  # a range is refused

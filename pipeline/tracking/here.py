@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from itertools import islice
 
 from pipeline.archive.plan import Segment
 from pipeline.inference.stream_plan import StreamPlan
@@ -16,7 +17,7 @@ from pipeline.tracking.worker import SegmentResult, VideoTracker
 
 
 def run_in_process(
-    segments: Sequence[Segment],
+    segments: Iterable[Segment],
     settings: TrackSettings,
     plan: StreamPlan,
     display: RunDisplay,
@@ -27,7 +28,7 @@ def run_in_process(
     """Track in this process, as many videos at once as the plan says; yields each result.
 
     Args:
-        segments: Segments in this order.
+        segments: Segments in this order, taken as they are needed.
         settings: Settings of the worker.
         plan: How videos share the student.
         display: Gets the number of frames after each window.
@@ -62,18 +63,20 @@ def run_in_process(
             stop.check()
             current.append(segment.info.relative_path)
             try:
-                return worker.track(segment.info)
+                return worker.track(segment)
             finally:
                 current.remove(segment.info.relative_path)
 
         for result in _in_threads(track, segments, plan.streams, leaving):
             yield result
+            if result.outcome != "part":
+                counter.forget(result.video_id)
             finished += 1
 
 
 def _in_threads(
     track: Callable[[Segment], SegmentResult],
-    segments: Sequence[Segment],
+    segments: Iterable[Segment],
     threads: int,
     leaving: threading.Event,
 ) -> Iterator[SegmentResult]:
@@ -89,9 +92,14 @@ def _in_threads(
         yield from map(track, segments)
         return
     with ThreadPoolExecutor(threads, "video") as pool:
-        open_calls: set[Future[SegmentResult]] = {pool.submit(track, s) for s in segments}
+        remaining = iter(segments)
+        open_calls: set[Future[SegmentResult]] = set()
         try:
-            while open_calls:
+            while True:
+                more = islice(remaining, threads - len(open_calls))
+                open_calls |= {pool.submit(track, segment) for segment in more}
+                if not open_calls:
+                    return
                 done, open_calls = wait(open_calls, return_when=FIRST_COMPLETED)
                 for call in done:
                     yield call.result()

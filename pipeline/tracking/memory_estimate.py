@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from model.net.config import ModelConfig
+from pipeline.inference.runtime import takes_openvino
+from pipeline.runtime.settings import Pool
 from pipeline.storage.schema import FRAMES, TRACKS
 from pipeline.tracking.spool import GROUP_ROWS
+from pipeline.tracking.track_video import TrackSettings
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits, frames_guessed
 
@@ -24,7 +27,7 @@ _OPENVINO_BYTES = 100
 _DECODED_FRAMES = 24  # reference frames and frame threads of a decoder
 _BYTES_PIXEL = 3  # 4:2:0 with more than eight bits; larger formats are rare
 _TRACKS_FRAME = 20  # mean people per frame of a video
-_ROW_COPIES = 3  # columns, their Arrow table, the encoded row group
+_ROW_COPIES = 4  # columns, those of a saved part, their Arrow table, the encoded row group
 _FIXED_WIDTH = 8  # bytes of a value in a column; text is dictionary-encoded
 _SUMMARY = 16  # bytes per frame: quality, its copy for percentiles, a counter for a new track
 
@@ -121,6 +124,56 @@ def check_memory(need: MemoryEstimate, actors: int, on_gpu: bool) -> None:
             "cluster.streams, decode.window or decode.queue_size; if 'decoder' is the largest "
             "part, lower limits.max_pixels to refuse the largest pictures"
         )
+
+
+@dataclass
+class RunMemory:
+    """The RAM of a run on this machine.
+
+    Attributes:
+        model: Config of the student.
+        settings: Settings of the workers.
+    """
+
+    model: ModelConfig
+    settings: TrackSettings
+    _granted: int | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether encoding takes GPU memory, which is not checked, instead of RAM."""
+        return self.settings.device != "cpu"
+
+    def estimate(self, videos: Iterable[VideoInfo], streams: int) -> MemoryEstimate:
+        """Estimate for one actor that tracks some of these videos, `streams` at once."""
+        s = self.settings
+        in_openvino = takes_openvino(s.runtime, s.device)
+        return estimate(self.model, s.window, s.queue_size, videos, s.limits, streams, in_openvino)
+
+    def fitting_streams(self, videos: Sequence[VideoInfo], most: int, actors: int) -> int:
+        """As many videos at once as fit into this machine's RAM; see the function."""
+        return fitting_streams(lambda n: self.estimate(videos, n), most, actors, self.on_gpu)
+
+    def fitting_actors(self, need: MemoryEstimate, pool: Pool) -> int:
+        """Number of actors of a pool that fit into this machine's RAM.
+
+        Free RAM is looked at by the first call. Later chunks of an archive get the same, because
+        actors of the chunk before may not have left theirs yet; they are not refused.
+
+        Args:
+            need: Estimate for one actor.
+            pool: Sizes that are wanted.
+
+        Raises:
+            MemoryRefused: The least size does not fit.
+        """
+        each = _in_ram(need, self.on_gpu)
+        if self._granted is not None:
+            return max(1, min(pool.start, self._granted // each))
+        actors = max(pool.least, fitting_actors(need, pool.start, self.on_gpu))
+        check_memory(need, actors, self.on_gpu)
+        self._granted = actors * each
+        return actors
 
 
 def fitting_actors(need: MemoryEstimate, most: int, on_gpu: bool) -> int:

@@ -19,13 +19,13 @@ from pipeline.inference.runtime import RuntimeUnavailable
 from pipeline.inference.stream_plan import ONE_AT_A_TIME, StreamPlan
 from pipeline.runtime import ray_cluster
 from pipeline.runtime.machine import usable_cores
-from pipeline.runtime.progress import FrameCounter, RemoteReport, RunDisplay
-from pipeline.runtime.settings import ClusterConfig
+from pipeline.runtime.progress import FrameCounter, RemoteReport, RunDisplay, video_of
+from pipeline.runtime.settings import ClusterConfig, Pool
 from pipeline.runtime.stop import ClusterError, StopRequest, guarded
 from pipeline.storage.errors import StorageError, describe_error
 from pipeline.tracking.sharing import stream_plan
 from pipeline.tracking.track_video import TrackSettings
-from pipeline.tracking.worker import SegmentResult, VideoTracker, pack_info, unpack_results
+from pipeline.tracking.worker import SegmentResult, VideoTracker, pack_segment, unpack_results
 
 _POLL_S = 0.5
 _NAMED = 8  # videos named in the message of a stalled run
@@ -45,18 +45,21 @@ def run_on_ray(
     segments: Sequence[Segment],
     settings: TrackSettings,
     display: RunDisplay,
-    workers: int,
+    pool: Pool,
     stop: StopRequest,
     watchdog_s: float,
     plan: StreamPlan = ONE_AT_A_TIME,
 ) -> Iterator[SegmentResult]:
     """Track on the connected Ray cluster; yields results in any order.
 
+    Machines that join the cluster get work if the pool may grow. Those that go cost the segments
+    under way there, which are tracked again elsewhere.
+
     Args:
         segments: Segments in this order, at least one.
         settings: Settings of the workers.
         display: Gets the number of frames twice a second.
-        workers: Number of actors.
+        pool: Number of actors.
         stop: Checked several times a second.
         watchdog_s: Seconds without a new frame or video after which the run ends.
         plan: How the videos of an actor share its student.
@@ -72,7 +75,7 @@ def run_on_ray(
     report = RemoteReport(counter)
     # One row per block, so an error or a dead node costs one video.
     rows = ray.data.from_items(
-        [pack_info(segment.info) for segment in segments], override_num_blocks=len(segments)
+        [pack_segment(segment) for segment in segments], override_num_blocks=len(segments)
     )
     results = rows.map_batches(
         VideoTracker,
@@ -89,7 +92,9 @@ def run_on_ray(
         # As many tasks in flight as an actor has threads: a further one would wait behind a long
         # video while other actors are idle.
         compute=ActorPoolStrategy(
-            size=min(workers, len(segments)),
+            min_size=pool.least,
+            initial_size=pool.start,
+            max_size=pool.most,
             max_tasks_in_flight_per_actor=plan.streams,
             max_concurrent_calls_per_actor=plan.streams,
             enable_true_multi_threading=plan.streams > 1,
@@ -98,6 +103,7 @@ def run_on_ray(
         num_cpus=None if on_gpu else 1,
     )
     open_videos = {segment.video_id: segment.info.relative_path for segment in segments}
+    before = display.finished_frames
 
     def found() -> Iterator[SegmentResult]:
         try:
@@ -118,10 +124,11 @@ def run_on_ray(
     def waiting_for() -> str:
         return _named(open_videos, counter)
 
-    with _frames_polled(counter, display):
+    with _frames_polled(counter, display, before):
         stop.listen()
         for result in guarded(found(), stop, lambda: display.frames_done, watchdog_s, waiting_for):
-            open_videos.pop(result.video_id, None)
+            if result.outcome != "part":
+                open_videos.pop(result.video_id, None)
             yield result
 
 
@@ -174,6 +181,9 @@ def _configure_ray_data() -> None:
     context.execution_no_progress_timeout_s = -1  # the last long video may take long
     context.max_errored_blocks = 0  # bad videos are results; other errors end the run
     context.max_consecutive_actor_init_deaths = 3
+    # A pool grows when all its actors are busy. Ray's default is above what one task at a time for
+    # each actor can reach.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(
         logging.ERROR
@@ -186,15 +196,21 @@ def _named(videos: Mapping[str, str], counter: Any) -> str:
         latest: dict[str, int] = ray.get(counter.latest.remote(_NAMED * 4), timeout=5)
     except (GetTimeoutError, RayError):
         latest = {}
-    under_way = [f"{videos[v]} (at frame {n})" for v, n in latest.items() if v in videos]
-    others = [path for video_id, path in videos.items() if video_id not in latest]
+    under_way = [
+        f"{videos[video_of(name)]} (at frame {n})"
+        for name, n in latest.items()
+        if video_of(name) in videos
+    ]
+    begun = set(map(video_of, latest))
+    others = [path for video_id, path in videos.items() if video_id not in begun]
     names = (under_way[::-1] + others)[:_NAMED]
     more = len(videos) - len(names)
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
 
 @contextmanager
-def _frames_polled(counter: Any, display: RunDisplay) -> Iterator[None]:
+def _frames_polled(counter: Any, display: RunDisplay, before: int) -> Iterator[None]:
+    """Show the frames of a counter, added to those of the videos before."""
     stop = threading.Event()
 
     def poll() -> None:
@@ -202,7 +218,7 @@ def _frames_polled(counter: Any, display: RunDisplay) -> Iterator[None]:
         while not stop.wait(_POLL_S):
             try:
                 total: int = ray.get(counter.total.remote(), timeout=5)
-                display.frames_at(total)
+                display.frames_at(before + total)
                 notices: list[str] = ray.get(counter.notices.remote(said), timeout=5)
                 for text in notices:
                     display.say(text)

@@ -22,6 +22,7 @@ Picture = tuple[int, float, Array]
 """Frame index, time in seconds, RGB uint8 (H, W, 3) as displayed."""
 
 _TIME_BASE = Fraction(1, 90_000)
+_SAME_S = 1e-6  # two times that differ by less are of one frame
 _TRAIL_FRAMES = 40
 _SHEET_COLUMNS, _SHEET_ROWS, _SHEET_WIDTH = 4, 3, 400
 
@@ -86,7 +87,8 @@ class _Artist:
         self._corners = np.stack([x, y, x + w, y + h], axis=1)
         quality = frames["quality"].to_pylist()
         self._quality = dict(zip(frames["frame_index"].to_pylist(), quality, strict=True))
-        self._last = max(self._quality, default=-1)
+        self._first, self._last = min(self._quality, default=0), max(self._quality, default=-1)
+        self._first_s = min(frames["time_s"].to_pylist(), default=0.0)
         # Tables of earlier versions lack the column: all their frames were encoded.
         encoded = frames["encoded"].to_pylist() if "encoded" in frames.column_names else []
         self._still = {i for i, fresh in zip(self._quality, encoded, strict=False) if not fresh}
@@ -94,7 +96,14 @@ class _Artist:
 
     def drawn(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
         """The tracked frames with all annotations, as BGR."""
-        for index, time_s, picture in pictures:
+        before: int | None = None  # frames before the first one that was tracked
+        for number, time_s, picture in pictures:
+            if before is None:
+                if time_s < self._first_s - _SAME_S:
+                    continue
+                # With only.start_s the tables count frames from there.
+                before = number - self._first
+            index = number - before
             if index > self._last:
                 return
             if index not in self._quality:

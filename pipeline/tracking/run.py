@@ -1,30 +1,43 @@
 """Track an archive: the driver's part, from the list of files to the summary.
 
+The archive is a stream: while some thousand videos are tracked, the headers of the next ones are
+read. So memory does not grow with the archive, and the first video is tracked early.
+
 It imports torch, which is slow, so `jobs.track` imports it after it has checked the settings.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 
-from model.track.checkpoint import file_sha256, read_metadata
-from pipeline.archive.archive import read_archive
+from model.track.checkpoint import CheckpointError, file_sha256, read_metadata
+from pipeline.archive.ahead import Ahead
+from pipeline.archive.archive import Archive, HeaderPlace, read_here
 from pipeline.archive.dead_letters import settle
-from pipeline.archive.plan import Segment, expected_frames, plan
-from pipeline.inference.runtime import check_runtime, takes_openvino
+from pipeline.archive.id_set import IdSet
+from pipeline.archive.manifest import Manifest
+from pipeline.archive.plan import Mode, Segment, Split, expected_frames, plan, told
+from pipeline.archive.survey import Unread
+from pipeline.inference.runtime import check_runtime
 from pipeline.inference.stream_plan import StreamPlan
 from pipeline.runtime.mlflow_run import MlflowRun
-from pipeline.runtime.progress import RunDisplay, header_bar
+from pipeline.runtime.progress import RunDisplay, waiting_line
+from pipeline.runtime.settings import Pool
 from pipeline.runtime.stop import Stopped, StopRequest
 from pipeline.storage import files as storage
+from pipeline.storage.compacted import compacted_ids
 from pipeline.storage.errors import StorageError
 from pipeline.storage.files import ArchiveFile
 from pipeline.storage.run_record import Plain, config_hash, record_runtime
@@ -32,17 +45,17 @@ from pipeline.storage.schema import table_uri
 from pipeline.tracking.attempts import Ledger, new_run
 from pipeline.tracking.config import TrackConfig
 from pipeline.tracking.here import run_in_process
-from pipeline.tracking.memory_estimate import (
-    MemoryEstimate,
-    check_memory,
-    estimate,
-    fitting_actors,
-    fitting_streams,
-)
+from pipeline.tracking.memory_estimate import RunMemory
+from pipeline.tracking.parts import PartFolder, clear_parts
 from pipeline.tracking.sharing import stream_plan
 from pipeline.tracking.summary import RunSummary
 from pipeline.tracking.track_video import TrackSettings, local_weights
 from pipeline.tracking.worker import SegmentResult
+from pipeline.video.info import VideoInfo
+from pipeline.video.only import OnlyConfig, tracked_picture
+
+_FIRST = 256  # videos of the first chunk, so that tracking begins early
+_CHUNK = 4096  # videos of each other chunk, and greatest number that wait with their headers
 
 
 def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain]]:
@@ -67,7 +80,22 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
         **{f"tracker.{name}": value for name, value in effective.items()},
         "sample.fps": fps,
         "still.skip": config.still.skip,
+        "reid.max_gap_s": float(config.reid.max_gap_s),
     }
+    if config.split.mode in ("auto", "parallel"):
+        # Modes `video` and `resume` give the same rows; `parallel` has seams.
+        deciding |= {
+            "split.mode": config.split.mode,
+            "split.seconds": float(config.split.seconds),
+            "split.overlap_s": float(config.split.overlap_s),
+        }
+    deciding |= _given(config.only)
+    unknown = sorted(set(config.only.classes) - set(model.classes))
+    if unknown:
+        raise CheckpointError(
+            f"only.classes: {config.weights} has no class {', '.join(unknown)}; it has "
+            f"{', '.join(model.classes)}"
+        )
     if config.model.precision == "fast":  # exact results are those of every runtime
         deciding["model.precision"] = "fast"
     settings = TrackSettings(
@@ -82,6 +110,10 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
         low_quality_below=config.low_quality_below,
         sample_fps=fps,
         skip_still=config.still.skip == "auto",
+        only=config.only,
+        split_seconds=float(config.split.seconds),
+        overlap_s=float(config.split.overlap_s),
+        max_gap_s=float(config.reid.max_gap_s),
         limits=config.limits,
         run=new_run(),
         in_process=config.cluster.workers == 0,
@@ -90,16 +122,27 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
     return settings, deciding
 
 
+def _given(only: OnlyConfig) -> dict[str, Plain]:
+    """The settings of what is tracked that are not the defaults, as plain values."""
+    given: dict[str, Plain] = {}
+    for name, default in asdict(OnlyConfig()).items():
+        value = getattr(only, name)
+        if value != default:
+            text = name in ("region", "classes")
+            given[f"only.{name}"] = json.dumps(value) if text else float(value)
+    return given
+
+
 def track_archive(
     config: TrackConfig,
-    files: list[ArchiveFile],
+    files: Iterator[ArchiveFile | Unread],
     settings: TrackSettings,
     log: MlflowRun | None,
     stop: StopRequest,
     console: Console,
     warn: Callable[[str], None],
 ) -> RunSummary:
-    """Read the headers, then track the videos that are not done; a signal ends it early.
+    """Read headers and track the videos that are not done, as a stream; a signal ends it early.
 
     Args:
         config: Settings of the job.
@@ -112,155 +155,244 @@ def track_archive(
 
     Raises:
         MemoryRefused: The actors do not fit into the RAM of this machine.
-        StorageError: The output, or a worker's temporary folder, cannot be written.
+        StorageError: The output, or a worker's temporary folder, cannot be written; or no file of
+            the archive can be read.
         StalledError: There was no progress for `limits.watchdog_s`.
         ClusterError: Ray cannot be used, or was lost.
         Stopped: A signal asked for the end before tracking began.
     """
+
+    def finished(manifest: BinaryIO) -> None:
+        if log is not None:
+            manifest.seek(0)
+            log.file("manifest.parquet", manifest.read())
+
     done, dead = _finished(settings.output, config.retry_dead_letters)
-    with header_bar(console, len(files)) as advance:
-
-        def read() -> None:
-            advance()
-            stop.check()
-
-        archive = read_archive(
-            files,
+    again = config.retry_dead_letters
+    with (
+        Manifest(settings.output, settings.run, again) as manifest,
+        read_here(config.probe_threads, settings.limits) as here,
+    ):
+        headers = HeaderPlace(here)
+        archive = Archive(
             settings.output,
-            recorded=done | dead,
-            threads=config.probe_threads,
-            advance=read,
+            manifest,
+            done=done,
+            dead=dead,
+            read=headers,
+            unread=lambda path, reason: warn(f"{path}: {reason}"),
             limits=settings.limits,
-            again=config.retry_dead_letters,
             conditional=settings.conditional,
         )
-    for path, reason in archive.unread.items():
-        warn(f"{path}: {reason}")
-    if log is not None:
-        log.file("manifest.parquet", archive.manifest)
-    segments = plan(archive.videos, done | dead)
-    summary = RunSummary(
-        found=len(archive.ids) + len(archive.unread),
-        skipped=len(archive.ids & (done | dead)),
-        dead_before=len(archive.ids & dead),
-        dead=sum(item.video_id not in done | dead for item in archive.unreadable),
-        unread=len(archive.unread),
-        planned=len(segments),
-    )
-    if not segments:
-        return summary
-    frames = {s.video_id: expected_frames(s.info) or 0 for s in segments}
+        begun = _begun(settings.output, done, dead)
+        videos = Ahead(archive.videos(files, finished), _CHUNK)
+        run = _Run(config, settings, headers, archive, videos, begun, log, stop, console, warn)
+        try:
+            run.track()
+        finally:
+            videos.leave()
+    return run.summary
 
-    def tick(display: RunDisplay) -> None:
-        if log is not None:
-            log.metrics(
+
+def _finished(output: str, retry: bool) -> tuple[IdSet, IdSet]:
+    """Ids of finished videos and of dead letters; with `retry` dead letters are removed."""
+    done = IdSet(chain(storage.iter_stems(f"{output}/videos"), compacted_ids(output)))
+    dead = IdSet()
+    for video_id in storage.iter_stems(f"{output}/dead_letters"):
+        if video_id in done:  # a run was killed before it removed the dead letter
+            settle(output, video_id)
+        elif retry:
+            Ledger(output, "", False).forget([video_id])
+            storage.remove(table_uri(output, "dead_letters", video_id))
+        else:
+            dead.add([video_id])
+    return done, dead
+
+
+def _begun(output: str, done: IdSet, dead: IdSet) -> dict[str, Mode]:
+    """Modes of the videos that earlier runs began, by id; parts of finished ones are removed."""
+    begun: dict[str, Mode] = {}
+    over = []
+    for video_id in storage.iter_stems(f"{output}/parts", ""):
+        if video_id in done or video_id in dead:
+            over.append(video_id)
+        elif names := PartFolder(output, video_id, "", "").names():
+            windows = any(name.startswith("w") for name in names)
+            begun[video_id] = "parallel" if windows else "resume"
+    clear_parts(output, over)
+    return begun
+
+
+@dataclass
+class _Run:
+    """The tracking of the videos of an archive, chunk by chunk."""
+
+    config: TrackConfig
+    settings: TrackSettings
+    headers: HeaderPlace
+    archive: Archive
+    videos: Ahead[VideoInfo]
+    begun: dict[str, Mode]
+    log: MlflowRun | None
+    stop: StopRequest
+    console: Console
+    warn: Callable[[str], None]
+    summary: RunSummary = field(default_factory=RunSummary)
+    open_videos: dict[str, int] = field(default_factory=dict)
+    """Videos of the present chunk that have no result, and their frames by the header."""
+    said: set[str] = field(default_factory=set)
+
+    def track(self) -> None:
+        """Track all videos; a signal ends it early."""
+        with waiting_line(self.console, lambda: self.archive.counts.files) as wait:
+            first = self._take(_FIRST, wait)
+        self._count()
+        if not first:
+            return
+        started = time.monotonic()
+        runtimes: set[str] = set()
+        try:
+            with RunDisplay(self.console, self._tick) as display:
+                for result in self._results(first, display):
+                    if result.outcome == "unwritten":
+                        raise StorageError(result.message)
+                    if result.runtime and result.runtime not in runtimes:
+                        runtimes.add(result.runtime)
+                        record_runtime(self.settings.output, result.runtime)
+                        self._say(f"the model runs in {result.runtime}")
+                    self._add(result, display)
+        except Stopped:
+            # Attempts that this signal has ended do not count against their videos.
+            ledger = Ledger(self.settings.output, self.settings.run, self.settings.in_process)
+            ledger.forget(self.open_videos, self.settings.run)
+        finally:
+            self._count()
+            self.summary.wall_s = time.monotonic() - started
+
+    def _add(self, result: SegmentResult, display: RunDisplay) -> None:
+        """Count a result. A video that was tracked in windows is counted once."""
+        if result.outcome == "part":
+            self.summary.windows += 1
+        elif result.video_id in self.open_videos:
+            self.summary.add(result)
+            display.video_finished(self.open_videos.pop(result.video_id), result.frames)
+            if result.outcome in ("dead", "unread"):
+                self.warn(f"{result.video_id}: {result.message}")
+
+    def _results(self, first: list[VideoInfo], display: RunDisplay) -> Iterator[SegmentResult]:
+        config = self.config
+        with local_weights(self.settings.weights) as path:
+            model = read_metadata(path).model
+        settings = replace(self.settings, first_picture=tracked_picture(config.only, first[0]))
+
+        def chosen(plan: StreamPlan, actors: int) -> StreamPlan:
+            """The plan, with fewer videos where RAM is short and their number was left open."""
+            if config.cluster.streams is None and plan.streams > 1 and not config.cluster.address:
+                most = min(plan.streams, -(-len(first) // actors))
+                plan = replace(plan, streams=memory.fitting_streams(first, most, actors))
+            if plan.reason:
+                display.say(f"{plan.reason}; {plan.streams} videos at once")
+            return plan
+
+        watchdog_s = config.limits.watchdog_s
+        if config.cluster.workers == 0:
+            settings = replace(settings, device="cuda" if torch.cuda.is_available() else "cpu")
+            memory = RunMemory(model, settings)
+            streams = chosen(stream_plan(settings, config.cluster), 1)
+            self._fitting(memory, first, streams, Pool(1, 1, 1))
+            every = chain.from_iterable(
+                self._planned(videos, 1, display) for videos in self._chunks(first)
+            )
+            yield from run_in_process(
+                every, settings, streams, display, self.stop, watchdog_s, _give_up
+            )
+            return
+        # Imported here, because Ray takes seconds to import and not all runs need it.
+        from pipeline.archive.on_ray import read_on_ray
+        from pipeline.tracking.on_ray import cluster_actors, connected, plan_on_ray, run_on_ray
+
+        with connected(config.cluster.address, config.cluster.greatest()):
+            gpus, most = cluster_actors(config.cluster.greatest(), config.cluster.gpu_share)
+            settings = replace(settings, device="cuda" if gpus else "cpu")
+            memory = RunMemory(model, settings)
+            streams = chosen(plan_on_ray(settings, config.cluster), min(most, len(first)))
+            here = self.headers.moved(
+                partial(read_on_ray, threads=config.probe_threads, limits=settings.limits)
+            )
+            for videos in self._chunks(first):
+                pool = config.cluster.pool(cluster_actors(None, config.cluster.gpu_share)[1])
+                segments = self._planned(videos, pool.start, display)
+                pool = pool.at_most(len(segments))
+                if not config.cluster.address:  # a cluster of our own does not grow
+                    actors = self._fitting(memory, videos, streams, pool)
+                    pool = Pool(actors, actors, actors)
+                yield from run_on_ray(
+                    segments, settings, display, pool, self.stop, watchdog_s, streams
+                )
+            self.headers.moved(here)
+
+    def _chunks(self, first: list[VideoInfo]) -> Iterator[list[VideoInfo]]:
+        """The first videos, then the others, some thousand at a time."""
+        videos = first
+        while videos:
+            yield videos
+            videos = self._take(_CHUNK)
+
+    def _take(self, count: int, waiting: Callable[[], object] = lambda: None) -> list[VideoInfo]:
+        def check() -> None:
+            self.stop.check()
+            waiting()
+
+        return self.videos.take(count, check)
+
+    def _planned(self, videos: list[VideoInfo], workers: int, display: RunDisplay) -> list[Segment]:
+        """Segments of a chunk, which is counted and told of."""
+        wanted = self.config.split
+        split = Split(wanted.mode, wanted.seconds, workers, self.config.only.whole_videos)
+        segments, ways = plan(videos, split, self.begun)
+        for line in told(ways.values(), split):
+            self._say(line)
+        frames = {video.video_id: expected_frames(video) or 0 for video in videos}
+        self.open_videos.update(frames)
+        self.summary.planned += len(videos)
+        self.summary.ways.update(way.mode for way in ways.values())
+        display.expect(len(videos), sum(frames.values()), more=not self.archive.counts.whole)
+        return segments
+
+    def _fitting(
+        self, memory: RunMemory, videos: list[VideoInfo], streams: StreamPlan, pool: Pool
+    ) -> int:
+        """Actors that fit into RAM; tells of them."""
+        need = memory.estimate(videos, streams.streams)
+        actors = memory.fitting_actors(need, pool)
+        if actors < pool.start:
+            self._say(f"memory is short: {actors} actors instead of {pool.start}")
+        self._say(f"{actors} actors, each at most {need}")
+        return actors
+
+    def _count(self) -> None:
+        """Take over what was found in the archive so far."""
+        counts, summary = self.archive.counts, self.summary
+        summary.found = counts.files + counts.unread
+        summary.whole = counts.whole
+        summary.skipped, summary.dead_before = counts.skipped, counts.dead_before
+        summary.dead_headers, summary.unread_files = counts.dead, counts.unread
+
+    def _tick(self, display: RunDisplay) -> None:
+        if self.log is not None:
+            self.log.metrics(
                 {
-                    "videos_done": summary.done,
+                    "videos_done": self.summary.done,
                     "frames": display.frames_done,
                     "frames_per_second": display.rate,
                 },
                 step=display.frames_done,
             )
 
-    started = time.monotonic()
-    runtimes: set[str] = set()
-    open_videos = dict.fromkeys(s.video_id for s in segments)
-    try:
-        with RunDisplay(console, len(segments), sum(frames.values()), tick) as display:
-            for result in _results(config, segments, settings, display, stop, console):
-                if result.outcome == "unwritten":
-                    raise StorageError(result.message)
-                del open_videos[result.video_id]
-                if result.runtime and result.runtime not in runtimes:
-                    runtimes.add(result.runtime)
-                    record_runtime(settings.output, result.runtime)
-                    said = f"the model runs in {result.runtime}"
-                    console.print(said, soft_wrap=True, highlight=False, markup=False)
-                summary.add(result)
-                display.video_finished(frames[result.video_id], result.frames)
-                if result.outcome in ("dead", "unread"):
-                    warn(f"{result.video_id}: {result.message}")
-    except Stopped:
-        # Attempts that this signal has ended do not count against their videos.
-        ledger = Ledger(settings.output, settings.run, settings.in_process)
-        ledger.forget(open_videos, settings.run)
-    summary.wall_s = time.monotonic() - started
-    return summary
-
-
-def _finished(output: str, retry: bool) -> tuple[set[str], set[str]]:
-    """Ids of finished videos and of dead letters; with `retry` dead letters are removed."""
-    done, dead = (storage.list_stems(f"{output}/{t}") for t in ("videos", "dead_letters"))
-    for video_id in done & dead:  # a run was killed before it removed the dead letter
-        settle(output, video_id)
-    dead -= done
-    if retry:
-        Ledger(output, "", False).forget(dead)
-        for video_id in dead:
-            storage.remove(table_uri(output, "dead_letters", video_id))
-        dead = set()
-    return done, dead
-
-
-def _results(
-    config: TrackConfig,
-    segments: list[Segment],
-    settings: TrackSettings,
-    display: RunDisplay,
-    stop: StopRequest,
-    console: Console,
-) -> Iterator[SegmentResult]:
-    workers, watchdog_s = config.cluster.number(), config.limits.watchdog_s
-    with local_weights(settings.weights) as path:
-        model = read_metadata(path).model
-    videos = [segment.info for segment in segments]
-    settings = replace(settings, first_picture=(videos[0].height, videos[0].width))
-
-    def estimated(streams: int) -> MemoryEstimate:
-        window, queue_size = settings.window, settings.queue_size
-        in_openvino = takes_openvino(settings.runtime, settings.device)
-        return estimate(model, window, queue_size, videos, settings.limits, streams, in_openvino)
-
-    def chosen(plan: StreamPlan, actors: int) -> StreamPlan:
-        """The plan, with fewer videos where RAM is short and their number was left open."""
-        if config.cluster.streams is None and plan.streams > 1 and not config.cluster.address:
-            most = min(plan.streams, -(-len(segments) // actors))
-            streams = fitting_streams(estimated, most, actors, settings.device != "cpu")
-            plan = replace(plan, streams=streams)
-        if plan.reason:
-            display.say(f"{plan.reason}; {plan.streams} videos at once")
-        return plan
-
-    if workers == 0:
-        settings = replace(settings, device="cuda" if torch.cuda.is_available() else "cpu")
-        on_gpu = settings.device != "cpu"
-        plan = chosen(stream_plan(settings, config.cluster), 1)
-        _check_memory(estimated(plan.streams), 1, on_gpu, console)
-        yield from run_in_process(segments, settings, plan, display, stop, watchdog_s, _give_up)
-        return
-    # Imported here, because Ray takes seconds to import and not all runs need it.
-    from pipeline.tracking.on_ray import cluster_actors, connected, plan_on_ray, run_on_ray
-
-    with connected(config.cluster.address, workers):
-        gpus, most = cluster_actors(workers, config.cluster.gpu_share)
-        actors = most = min(most, len(segments))
-        settings = replace(settings, device="cuda" if gpus else "cpu")
-        plan = chosen(plan_on_ray(settings, config.cluster), actors)
-        need = estimated(plan.streams)
-        if not config.cluster.address:
-            if workers is None:
-                actors = fitting_actors(need, most, gpus > 0)
-            if actors < most:
-                console.print(
-                    f"memory is short: {actors} actors instead of {most}", highlight=False
-                )
-            _check_memory(need, actors, gpus > 0, console)
-        yield from run_on_ray(segments, settings, display, actors, stop, watchdog_s, plan)
-
-
-def _check_memory(need: MemoryEstimate, actors: int, on_gpu: bool, console: Console) -> None:
-    console.print(f"{actors} actors, each at most {need}", soft_wrap=True, highlight=False)
-    check_memory(need, actors, on_gpu)
+    def _say(self, text: str) -> None:
+        if text not in self.said:
+            self.said.add(text)
+            self.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _give_up(message: str) -> None:

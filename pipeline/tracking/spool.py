@@ -18,6 +18,9 @@ GROUP_ROWS = 131_072
 """Rows of a row group, the unit that is held in RAM and read at once."""
 
 
+_BATCH_ROWS = 32_768  # rows read back at once
+
+
 class SpoolError(StorageError):
     """The rows of a video cannot be written to this machine's temporary folder."""
 
@@ -47,7 +50,7 @@ class TableSpool:
             if field.name != "video_id"
         }
         self._filled = 0
-        with self._explained():
+        with spooling(self._video_id):
             temporary = tempfile.TemporaryFile(prefix="vsdmot-")  # noqa: SIM115, see __exit__
             self._file = cast(BinaryIO, temporary)
             self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
@@ -91,7 +94,7 @@ class TableSpool:
         """
         if self._filled:
             self._flush()
-        with self._explained():
+        with spooling(self._video_id):
             self._writer.close()
             self._file.flush()
             self._file.seek(0)
@@ -105,17 +108,29 @@ class TableSpool:
             if field.name != "video_id"
         ]
         group = pa.Table.from_arrays([ids, *columns], schema=self._schema)
-        with self._explained():
+        with spooling(self._video_id):
             self._writer.write_table(group, row_group_size=self._size)
         self._filled = 0
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            where = tempfile.tempdir or "a temporary folder"
-            raise SpoolError(
-                f"cannot keep the rows of {self._video_id} in {where}: {error.strerror or error}; "
-                "free some space there, or set TMPDIR of the workers to a folder on another disk"
-            ) from error
+
+@contextmanager
+def spooling(video_id: str) -> Iterator[None]:
+    """Raise errors of this machine's temporary folder as SpoolError, with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        where = tempfile.tempdir or "a temporary folder"
+        raise SpoolError(
+            f"cannot keep the rows of {video_id} in {where}: {error.strerror or error}; "
+            "free some space there, or set TMPDIR of the workers to a folder on another disk"
+        ) from error
+
+
+def stored_rows(file: BinaryIO) -> Iterator[dict[str, np.ndarray]]:
+    """Rows of a finished table, by column and without `video_id`, some thousands at once."""
+    for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS):
+        yield {
+            name: column.to_numpy(zero_copy_only=False)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            if name != "video_id"
+        }

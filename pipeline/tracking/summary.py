@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from pipeline.storage.compacted import MERGED
 from pipeline.storage.secrets import mask_secrets
-from pipeline.tracking.worker import SegmentResult
+
+if TYPE_CHECKING:
+    from pipeline.tracking.worker import SegmentResult
 
 STAGES = ("decode", "encode", "step", "write")
 
@@ -20,25 +25,34 @@ class RunSummary:
 
     Attributes:
         found: Files found in the archive.
+        whole: Whether the whole archive was gone through.
         skipped: Videos that earlier runs tracked or made dead letters of.
-        dead: Dead letters of this run.
+        dead_headers, dead_videos: Dead letters of this run, for headers and while tracking.
         dead_before: Dead letters among the skipped.
         done, partial: Videos tracked by this run, and those of them that are not whole.
+        ways: Videos by the mode in which they are tracked.
+        windows: Windows tracked apart, without the last one of each video.
         frames, frames_encoded: Frames read, and those of them that were encoded.
-        unread: Videos on which storage failed; the next run tries them again.
+        unread_files, unread_videos: Those on which storage failed before and while they were
+            tracked; the next run tries them again.
         planned, finished: Videos that this run had to track, and those that have a result.
         seconds: Seconds of the workers by stage. "decode" is how long the model waited for frames.
         decode_busy_s: Seconds in which decode threads worked, in parallel to the model.
         wall_s: Seconds of the tracking, start of the workers included.
     """
 
-    found: int
+    found: int = 0
+    whole: bool = False
     skipped: int = 0
-    dead: int = 0
+    dead_headers: int = 0
+    dead_videos: int = 0
     dead_before: int = 0
     done: int = 0
     partial: int = 0
-    unread: int = 0
+    ways: Counter[str] = field(default_factory=Counter)
+    windows: int = 0
+    unread_files: int = 0
+    unread_videos: int = 0
     planned: int = 0
     finished: int = 0
     frames: int = 0
@@ -53,10 +67,10 @@ class RunSummary:
         """Count one result."""
         self.finished += 1
         if result.outcome == "dead":
-            self.dead += 1
+            self.dead_videos += 1
             return
         if result.outcome == "unread":
-            self.unread += 1
+            self.unread_videos += 1
             return
         self.done += 1
         self.partial += result.outcome == "partial"
@@ -69,6 +83,16 @@ class RunSummary:
         self.seconds["encode"] += result.encode_s
         self.seconds["step"] += result.step_s
         self.seconds["write"] += result.write_s
+
+    @property
+    def dead(self) -> int:
+        """Dead letters of this run."""
+        return self.dead_headers + self.dead_videos
+
+    @property
+    def unread(self) -> int:
+        """Files on which storage failed."""
+        return self.unread_files + self.unread_videos
 
     @property
     def left(self) -> int:
@@ -108,7 +132,8 @@ class RunSummary:
         table.add_column(no_wrap=True)
         table.add_column()
         done = f"{self.done}" + (f" ({self.partial} partial)" if self.partial else "")
-        table.add_row("videos done", f"{done} of {self.found} found")
+        so_far = "" if self.whole else " so far"
+        table.add_row("videos done", f"{done} of {self.found} found{so_far}")
         table.add_row("skipped, done before", str(self.skipped))
         before = f" (and {self.dead_before} before)" if self.dead_before else ""
         table.add_row("dead letters", f"{self.dead}{before}")
@@ -116,6 +141,9 @@ class RunSummary:
             table.add_row("not read, storage failed", f"{self.unread}: run again")
         if self.left:
             table.add_row("left", f"{self.left}: run again")
+        if set(self.ways) - {"video"}:
+            ways = ", ".join(f"{count} {mode}" for mode, count in sorted(self.ways.items()))
+            table.add_row("split.mode", ways)
         table.add_row("frames, tracks", f"{self.frames}, {self.num_tracks}")
         if self.frames_encoded < self.frames:
             share = 100 * self.frames_encoded / self.frames
@@ -136,6 +164,18 @@ class RunSummary:
 def closing_lines(output: str, dead_letters: bool) -> list[str]:
     """The folder of the results, and three example queries."""
     root = mask_secrets(output).rstrip("/")
+    first = f"results in {root}: tracks/ frames/ videos/ dead_letters/ manifest/ run.json"
+    return [first, *query_lines(output, dead_letters)]
+
+
+def query_lines(output: str, dead_letters: bool = False) -> list[str]:
+    """Three example queries, which read the tables compacted or not.
+
+    Args:
+        output: The output of vsdmot track.
+        dead_letters: Whether one of them shows the dead letters.
+    """
+    root = mask_secrets(output).rstrip("/")
     queries = [
         ("videos", ".project('relative_path, num_tracks, quality_mean').order('quality_mean')"),
         ("tracks", ".aggregate('video_id, track_id, min(time_s), max(time_s), count(*)')"),
@@ -143,12 +183,20 @@ def closing_lines(output: str, dead_letters: bool) -> list[str]:
         if dead_letters
         else ("frames", ".project('video_id, time_s, quality, num_tracks').order('quality')"),
     ]
-    lines = [f"results in {root}: tracks/ frames/ videos/ dead_letters/ manifest/ run.json"]
+    lines = []
     for table, query in queries:
-        files = repr(f"{root}/{table}/*.parquet")
-        code = f"import duckdb; duckdb.read_parquet({files}){query}.show()"
+        code = f"import duckdb; duckdb.read_parquet({_files(root, table)}){query}.show()"
+        if table in MERGED:
+            code = f"from pipeline.storage.reading import table_files; {code}"
         lines.append(f'{_python()} -c "{code}"')
     return lines
+
+
+def _files(root: str, table: str) -> str:
+    """Python code for the files of a table; `table_files` also finds those that are compacted."""
+    if table in MERGED:
+        return f"table_files({root!r}, {table!r})"
+    return repr(f"{root}/{table}/*.parquet")
 
 
 def _python() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,9 +15,10 @@ from model.net.letterbox import Letterbox
 from model.net.quality import STATISTICS
 from model.track.frames import FrameResult, TrackableWindow
 from pipeline.storage.schema import FRAMES, TRACKS
-from pipeline.tracking.spool import TableSpool
+from pipeline.tracking.spool import TableSpool, stored_rows
 from pipeline.video.decode import Frame
 from pipeline.video.info import VideoInfo
+from pipeline.video.only import ALL, Wanted
 
 Columns = dict[str, np.ndarray]
 
@@ -48,6 +49,7 @@ class VideoTables:
         """
         self._info = info
         self._quality = array("f")
+        self._cut_times_s = array("d")
         self._encoded = 0
         self._lengths = np.zeros(0, np.int32)  # of each track, by its id
         self._first_s = self._last_s = 0.0
@@ -68,18 +70,45 @@ class VideoTables:
         Raises:
             SpoolError: The temporary folder is full.
         """
-        times = window.frames["time_s"]
-        if not self._quality:
-            self._first_s = float(times[0])
-        self._last_s = float(times[-1])
-        self._encoded += int(window.frames["encoded"].sum())
-        self._quality.frombytes(window.frames["quality"].astype(np.float32).tobytes())
-        ids, counts = np.unique(window.tracks["track_id"], return_counts=True)
+        self.add_tracks(window.tracks)
+        self.add_frames(window.frames)
+
+    def add_tracks(self, rows: Columns) -> None:
+        """Append rows to `tracks`; errors as of `add`."""
+        ids, counts = np.unique(rows["track_id"], return_counts=True)
         if len(ids) and ids[-1] >= len(self._lengths):
             self._lengths.resize(int(ids[-1]) * 5 // 4 + 1, refcheck=False)
         self._lengths[ids] += counts
-        self.tracks.add(window.tracks)
-        self.frames.add(window.frames)
+        self.tracks.add(rows)
+
+    def add_frames(self, rows: Columns) -> None:
+        """Append rows to `frames`, at least one; errors as of `add`."""
+        times = rows["time_s"]
+        if not self._quality:
+            self._first_s = float(times[0])
+        self._last_s = float(times[-1])
+        self._encoded += int(rows["encoded"].sum())
+        self._quality.frombytes(rows["quality"].astype(np.float32).tobytes())
+        self._cut_times_s.extend(times[rows["cut"]].tolist())
+        self.frames.add(rows)
+
+    def relabel(self, ids: Mapping[int, int]) -> None:
+        """Give tracks the ids of others, which must not be in the same frames; close `tracks`.
+
+        Args:
+            ids: New id by old id; other tracks keep theirs.
+
+        Raises:
+            SpoolError: The temporary folder is full.
+        """
+        new_ids = np.arange(len(self._lengths), dtype=np.int64)
+        new_ids[list(ids)] = list(ids.values())
+        relabelled = self._open.enter_context(TableSpool(TRACKS, self._info.video_id))
+        for rows in whole_frames(stored_rows(self.tracks.finished())):
+            relabelled.add(with_ids(rows, new_ids[rows["track_id"]]))
+        self.tracks = relabelled
+        lengths, self._lengths = self._lengths, np.zeros_like(self._lengths)
+        np.add.at(self._lengths, new_ids, lengths)
 
     def summary(self, low_quality_below: float, measured: Mapping[str, Any]) -> dict[str, Any]:
         """The video's row of `videos`; needs at least one window.
@@ -108,6 +137,7 @@ class VideoTables:
             "quality_p50": p50,
             "quality_p95": p95,
             "low_quality_share": float((quality < low_quality_below).mean()),
+            "cut_times_s": list(self._cut_times_s),
             "frames_per_second": fields["frames_decoded"] / max(elapsed_s, 1e-9),
             **fields,
         }
@@ -121,12 +151,35 @@ class VideoTables:
         return 1 / self._info.fps if self._info.fps else 0.0
 
 
+def whole_frames(batches: Iterable[Columns]) -> Iterator[Columns]:
+    """Rows of `tracks`, in batches that hold all rows of each of their frames."""
+    kept: Columns | None = None
+    for batch in batches:
+        rows = batch if kept is None else {k: np.concatenate([kept[k], batch[k]]) for k in batch}
+        index = rows["frame_index"]
+        if not len(index):
+            continue
+        last = int(np.searchsorted(index, index[-1]))  # where the last frame begins
+        if last:
+            yield {name: values[:last] for name, values in rows.items()}
+        kept = {name: values[last:] for name, values in rows.items()}
+    if kept is not None:
+        yield kept
+
+
+def with_ids(rows: Columns, track_id: np.ndarray) -> Columns:
+    """Rows of `tracks` of whole frames with other ids, sorted by frame and id."""
+    order = np.lexsort((track_id, rows["frame_index"]))
+    return {name: values[order] for name, values in (rows | {"track_id": track_id}).items()}
+
+
 def window_rows(
     window: Sequence[Frame],
     encoded: TrackableWindow,
     results: Sequence[FrameResult],
     letterbox: Letterbox,
     classes: Sequence[str],
+    wanted: Wanted = ALL,
 ) -> WindowRows:
     """Rows of one window of a video, with boxes in source pixels; empty boxes are dropped.
 
@@ -134,8 +187,9 @@ def window_rows(
         window: N frames.
         encoded: The same frames, encoded.
         results: Results of the N frames, each of batch size 1.
-        letterbox: Map between canvas and frame.
+        letterbox: Map between canvas and the part of the frame that is tracked.
         classes: Class names by label.
+        wanted: That part, and which boxes become rows.
     """
     # Slots of all frames in one row; their number may change from frame to frame.
     row = np.repeat(np.arange(len(results)), [r.track_id.shape[1] for r in results])
@@ -146,10 +200,12 @@ def window_rows(
     shown = np.flatnonzero(track_id >= 0)
     shown = shown[np.lexsort((track_id[shown], row[shown]))]
     canvas = _joined([r.boxes[0] for r in results])
-    boxes = letterbox.to_source(canvas[shown]).astype(np.float32)
+    boxes = wanted.in_source(letterbox.to_source(canvas[shown])).astype(np.float32)
     size = boxes[:, 2:] - boxes[:, :2]
-    inside = (size > 0).all(axis=1)  # clipping makes a box in the padding empty
-    shown, boxes, size = shown[inside], boxes[inside], size[inside]
+    class_name = np.array(classes, object)[_joined([r.labels[0] for r in results])[shown]]
+    # Clipping makes a box in the padding empty.
+    kept = (size > 0).all(axis=1) & wanted.keeps(boxes, class_name)
+    shown, boxes, size, class_name = shown[kept], boxes[kept], size[kept], class_name[kept]
     row = row[shown]
     tracks = {
         "frame_index": index[row],
@@ -160,7 +216,7 @@ def window_rows(
         "w": size[:, 0],
         "h": size[:, 1],
         "score": _joined([r.scores[0] for r in results])[shown],
-        "class_name": np.array(classes, object)[_joined([r.labels[0] for r in results])[shown]],
+        "class_name": class_name,
         "semantic_weight": _joined([r.semantic_weight[0] for r in results])[shown],
     }
     statistics = encoded.statistics.float().cpu().numpy()
@@ -172,7 +228,7 @@ def window_rows(
         "semantic_weight": _joined([r.frame_weight for r in results]),
         "num_tracks": np.bincount(row, minlength=len(window)).astype(np.int32),
         "encoded": np.ones(len(window), bool),
-        "cut": np.zeros(len(window), bool),
+        "cut": np.array([frame.cut for frame in window]),
     }
     return WindowRows(tracks, frames)
 

@@ -1,14 +1,14 @@
-"""Track one video: decode ▸ encode ▸ step ▸ tables."""
+"""Track the frames of one video: decode ▸ encode ▸ step ▸ rows."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from model.net.config import ModelConfig
 from model.net.letterbox import Letterbox
 from model.track.checkpoint import CheckpointError, file_sha256, read_metadata
 from model.track.rules import TrackRules
-from model.version import code_version
 from pipeline.inference.runtime import (
     Opened,
     PrecisionChoice,
@@ -26,12 +25,15 @@ from pipeline.inference.runtime import (
     RuntimeChoice,
     open_model,
 )
+from pipeline.inference.shots import track_shots
 from pipeline.storage import files as storage
 from pipeline.tracking.carry import last_frame, next_window, with_carried
-from pipeline.tracking.tables import VideoTables, WindowRows, window_rows
+from pipeline.tracking.resume import PassState, Spent
+from pipeline.tracking.tables import WindowRows, window_rows
 from pipeline.video.decode import Frame, FrameStream
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
+from pipeline.video.only import OnlyConfig, Wanted, stretch
 
 if TYPE_CHECKING:
     from model.track.tracker import Tracker
@@ -56,6 +58,10 @@ class TrackSettings:
         birth_threshold, keep_threshold, miss_tolerance: None takes the value of the checkpoint.
         sample_fps: Frames tracked a second of video; None tracks all.
         skip_still: Whether frames that show nothing new are carried instead of encoded.
+        only: What is tracked of a video, and who gets rows.
+        split_seconds: Seconds of video between two saved places.
+        overlap_s: Seconds of video that two windows share.
+        max_gap_s: Longest absence after which a person gets the old id; 0: never.
         device: "cpu" or "cuda".
         runtime, precision: What the student runs in; see `open_model`.
         first_picture: Height and width of the first video, for which the model is made ready.
@@ -78,6 +84,10 @@ class TrackSettings:
     miss_tolerance: int | None = None
     sample_fps: float | None = None
     skip_still: bool = True
+    only: OnlyConfig = OnlyConfig()
+    split_seconds: float = 600.0
+    overlap_s: float = 4.0
+    max_gap_s: float = 0.0
     device: str = "cpu"
     runtime: RuntimeChoice = "auto"
     precision: PrecisionChoice = "exact"
@@ -163,34 +173,17 @@ def _with_thresholds(config: ModelConfig, settings: TrackSettings) -> ModelConfi
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
-@dataclass(slots=True)
-class Spent:
-    """Seconds that tracking a video has taken so far, and how far decoding came.
-
-    Attributes:
-        decode_wait_s: Seconds in which the model waited for frames.
-        decode_busy_s: Seconds in which the decode thread worked.
-        encode_s, step_s: Seconds of encoding and stepping.
-        frames_decoded: Frames read, also those that sampling leaves out.
-        error: The reason why decoding stopped before the end of the video; None if it did not.
-    """
-
-    decode_wait_s: float = 0.0
-    decode_busy_s: float = 0.0
-    encode_s: float = 0.0
-    step_s: float = 0.0
-    frames_decoded: int = 0
-    error: str | None = None
-
-
 def tracked_windows(
     tracker: Runtime,
     info: VideoInfo,
     settings: TrackSettings,
     spent: Spent,
     deadline: float | None = None,
+    place: PassState | None = None,
+    end_s: float | None = None,
+    keep_places: bool = False,
 ) -> Generator[WindowRows]:
-    """Track one whole video from its start; yields the rows of one window of frames after another.
+    """Track one video; yields the rows of one window of frames after another.
 
     A thread decodes ahead of the model. `window` frames are encoded as one batch, then stepped one
     by one; still frames between them are carried. The thread ends with the iterator, so an iterator
@@ -200,21 +193,27 @@ def tracked_windows(
         tracker: On the settings' device.
         info: The video.
         settings: What is not about weights and output is used.
-        spent: Updated after each window; `error`, `frames_decoded` and `decode_busy_s` are set at
-            the end.
+        spent: Updated after each window; `error` and `frames_decoded` are set at the end.
         deadline: Value of `time.monotonic` after which no frame is waited for.
+        place: Where to begin; updated after each window. None begins at the start.
+        end_s: Seconds of video at which to end; None is the end of the video.
+        keep_places: Whether places are to be such that decoding can go on from them.
 
     Raises:
-        DecodeError: No frame could be read.
+        DecodeError: No frame could be read, or the settings want none of the video.
+        PlaceLost: The file has no such place any more.
         DeadlineError: The deadline has passed.
         StorageError: The video could not be read to its end.
     """
     config = tracker.config
     device = torch.device(settings.device)
-    state = tracker.initial_state(1)
-    canvas = config.canvas_for(info.height, info.width)
+    place = place or PassState()
+    state = tracker.initial_state(1) if place.tracks is None else place.tracks
+    wanted = Wanted.of(settings.only, info)
+    start, end_s = stretch(settings.only, place.decoding, end_s)
+    canvas = config.canvas_for(*wanted.picture(info))
     rules = sampled_rules(config, info, settings.sample_fps)
-    last: WindowRows | None = None
+    last, busy_s = place.last, spent.decode_busy_s
     with FrameStream(
         info,
         *canvas,
@@ -224,6 +223,10 @@ def tracked_windows(
         settings.decode_threads,
         settings.sample_fps,
         settings.skip_still,
+        start=start,
+        end_s=end_s,
+        keep_states=keep_places,
+        crop=wanted.crop,
     ) as stream:
         frames = iter(stream)
         while True:
@@ -244,13 +247,22 @@ def tracked_windows(
                         torch.cuda.synchronize(device)  # otherwise encoding is timed as stepping
                     spent.encode_s += time.perf_counter() - mark
                     mark = time.perf_counter()
-                    results, state = tracker.track(encoded, state, rules)
-                    rows = window_rows(fresh, encoded, results, box, config.classes)
+                    cuts = [frame.cut for frame in fresh]
+                    results, state = track_shots(tracker, encoded, cuts, state, rules)
+                    rows = window_rows(fresh, encoded, results, box, config.classes, wanted)
                     spent.step_s += time.perf_counter() - mark
             before, last = last, last if rows is None else last_frame(rows)
-            yield with_carried(window, rows, before)
-        spent.error, spent.decode_busy_s = stream.error, stream.decode_seconds
+            whole = with_carried(window, rows, before)
+            if place.looks is not None:
+                place.looks.add(whole.tracks, state if fresh else None)
+            place.decoding, place.tracks, place.last = window[-1].state, state, last
+            place.frames, place.last_s = window[-1].index + 1, window[-1].time_s
+            spent.decode_busy_s = busy_s + stream.decode_seconds
+            yield whole
+        spent.error, spent.decode_busy_s = stream.error, busy_s + stream.decode_seconds
         spent.frames_decoded = stream.decoded
+        place.clock_restarted, place.entered = stream.clock_restarted, stream.entered
+        place.keys = stream.keys
 
 
 def sampled_rules(config: ModelConfig, info: VideoInfo, fps: float | None) -> TrackRules | None:
@@ -269,46 +281,6 @@ def sampled_rules(config: ModelConfig, info: VideoInfo, fps: float | None) -> Tr
         return None
     tolerance = max(1, round(config.miss_tolerance * fps / info.fps))
     return replace(TrackRules.of(config), miss_tolerance=tolerance)
-
-
-def track_video(
-    tracker: Runtime,
-    info: VideoInfo,
-    settings: TrackSettings,
-    tables: VideoTables,
-    report: Report | None = None,
-) -> dict[str, Any]:
-    """Track one whole video into its tables, without publishing; returns its row of `videos`.
-
-    Raises:
-        DecodeError: No frame could be read.
-        DeadlineError: It took longer than `settings.limits` allows.
-        StorageError: The video could not be read to its end.
-        SpoolError: The rows cannot be written to this machine's temporary folder.
-    """
-    spent, write_s = Spent(), 0.0
-    started = time.perf_counter()
-    deadline = time.monotonic() + settings.limits.deadline_s(info)
-    with closing(tracked_windows(tracker, info, settings, spent, deadline)) as windows:
-        for rows in windows:
-            mark = time.perf_counter()
-            tables.add(rows)
-            write_s += time.perf_counter() - mark
-            if report is not None:
-                report(info.video_id, int(rows.frames["frame_index"][-1]) + 1)
-    return tables.summary(
-        settings.low_quality_below,
-        {
-            "status": "partial" if spent.error else "ok",
-            **asdict(spent),
-            "write_s": write_s,
-            "elapsed_s": time.perf_counter() - started,
-            "model_sha256": settings.model_sha256,
-            "config_hash": settings.config_hash,
-            "code_version": code_version(),
-            "segments": 1,
-        },
-    )
 
 
 def batch_window(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,18 +15,30 @@ import torch
 
 from model.track.checkpoint import CheckpointError
 from pipeline.archive.dead_letters import settle, write_dead_letter
+from pipeline.archive.plan import Segment
 from pipeline.inference.stream_batcher import DeviceLost
 from pipeline.inference.stream_plan import ONE_AT_A_TIME, StreamPlan
+from pipeline.runtime.places import Places
+from pipeline.stitching.stitch import ChainBroken
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError, describe_error
 from pipeline.storage.schema import VIDEOS, rows_table, table_uri, to_parquet_bytes
 from pipeline.tracking.attempts import Ledger
-from pipeline.tracking.places import Places
+from pipeline.tracking.parts import OutputError, PartFolder
+from pipeline.tracking.resume import Saves
 from pipeline.tracking.sharing import open_shared
 from pipeline.tracking.spool import SpoolError
 from pipeline.tracking.tables import VideoTables
-from pipeline.tracking.track_video import Report, TrackSettings, track_video
-from pipeline.video.decode import DeadlineError, DecodeError
+from pipeline.tracking.track_video import Report, TrackSettings
+from pipeline.tracking.whole_video import track_video
+from pipeline.tracking.windows import (
+    WindowLost,
+    committed_windows,
+    join_windows,
+    track_window,
+    window_name,
+)
+from pipeline.video.errors import DeadlineError, DecodeError, PlaceLost
 from pipeline.video.info import VideoInfo
 
 _LOAD_ATTEMPTS = 3
@@ -38,9 +50,10 @@ class SegmentResult:
     """The result of a segment, which goes back to the driver.
 
     Attributes:
-        outcome: "ok", "partial", "dead" (a dead letter), "unread" (storage failed while the video
-            was read; the next run tries again) or "unwritten" (the output or the temporary folder
-            cannot be written, or the GPU failed, so the run has to end).
+        outcome: "ok", "partial", "dead" (a dead letter), "part" (a window is done, others of its
+            video are not), "unread" (storage failed while the video was read; the next run tries
+            again) or "unwritten" (the output or the temporary folder cannot be written, or the GPU
+            failed, so the run has to end).
         message: The reason; "" for "ok".
         frames, frames_encoded: Frames read, and those of them that were encoded.
         runtime: What the student ran in; "" if it did not run for this result.
@@ -82,7 +95,7 @@ class VideoTracker:
         # run must give the same rows as an undisturbed one. Actors give parallelism.
         torch.set_num_threads(1)
         self.settings = settings
-        self.report = report
+        self.report, self.notice = report, notice
         self._plan, self._places = plan, Places()
         for attempt in range(1, _LOAD_ATTEMPTS + 1):
             try:
@@ -94,18 +107,21 @@ class VideoTracker:
                 time.sleep(_LOAD_PAUSE_S * attempt)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Track the video of a one-row batch; see `pack_info` and `unpack_results`."""
-        return pa.Table.from_pylist(
-            [asdict(self.track(VideoInfo(**json.loads(row)))) for row in batch["info"].to_pylist()]
-        )
+        """Track the segment of a one-row batch; see `pack_segment` and `unpack_results`."""
+        segments = map(unpack_segment, batch["segment"].to_pylist())
+        return pa.Table.from_pylist([asdict(self.track(segment)) for segment in segments])
 
-    def track(self, info: VideoInfo) -> SegmentResult:
-        """Track a video and publish its tables or a dead letter, unless it has either already."""
+    def track(self, segment: Segment) -> SegmentResult:
+        """Track a video or a window of one, unless the video has a row or a dead letter already.
+
+        A video is published, with its row or a dead letter. A window becomes a part, and the last
+        one of a video publishes it.
+        """
         try:
-            earlier = self._earlier(info)  # after a crash this call may be a repetition
-            return earlier or self._attempt(info)
+            earlier = self._earlier(segment.info)  # after a crash this call may be a repetition
+            return earlier or self._attempt(segment)
         except StorageError as error:
-            return SegmentResult(info.video_id, "unwritten", str(error))
+            return SegmentResult(segment.video_id, "unwritten", str(error))
         except _Hangs as hung:
             if not self.settings.in_process:
                 # A thread in libav cannot be ended, only its process, after the other videos of
@@ -114,74 +130,183 @@ class VideoTracker:
                     os._exit(1)
             return hung.result
 
-    def _attempt(self, info: VideoInfo) -> SegmentResult:
-        """Track a video and record the attempt, unless the video has killed too many workers."""
-        settings = self.settings
+    def _attempt(self, segment: Segment) -> SegmentResult:
+        """Track a segment and record the attempt, unless it has killed too many workers."""
+        settings, video_id = self.settings, segment.video_id
+        window = window_name(segment.window) if segment.window else ""
         ledger = Ledger(settings.output, settings.run, settings.in_process)
-        before = ledger.entries(info.video_id)
+        before = ledger.entries(video_id, window)
         deaths = ledger.deaths(before)
         if deaths >= settings.limits.max_attempts:
             message = (
-                f"it has killed its worker {deaths} times (limits.max_attempts is "
+                f"{window or 'it'} has killed its worker {deaths} times (limits.max_attempts is "
                 f"{settings.limits.max_attempts}), so it was not opened again"
             )
-            return self._dead_letter(info, "poison", message, deaths)
-        # A video whose worker died may have killed it, so it is not tried beside others again.
+            return self._dead_letter(segment, "poison", message, deaths)
+        # What may have killed a worker is not tried beside others again.
         alone = bool(before) or self._plan.streams == 1
+
+        def forget() -> None:
+            ledger.clear(video_id, before)
+            before.clear()
+
         with self._places.alone() if alone else self._places.beside():
-            attempt = ledger.begin(info.video_id, alone)
+            attempt = ledger.begin(video_id, alone, window)
             try:
                 with self.student.model.stream():
-                    result = self._track(info, deaths + 1)
+                    result = self._track(segment, forget, lambda: ledger.deaths(before) + 1)
             finally:
-                ledger.end(info.video_id, attempt)
-        if before:
-            ledger.forget([info.video_id])
+                ledger.end(video_id, attempt)
+        forget()
         return result
 
-    def _track(self, info: VideoInfo, attempts: int) -> SegmentResult:
-        with VideoTables(info) as tables:
-            try:
-                row = track_video(
-                    self.student.model, info, self.student.settings, tables, self.report
-                )
-            except SpoolError:  # other videos would fail in the same way
-                raise
-            except StorageError as error:  # the video may be good, so no dead letter
-                return SegmentResult(info.video_id, "unread", str(error))
-            except DecodeError as error:
-                return self._dead_letter(info, "input", str(error), attempts)
-            except DeadlineError as error:
-                result = self._dead_letter(
-                    info, "deadline", self._out_of_time(info, error), attempts
-                )
-                if error.hangs:
-                    raise _Hangs(result) from error
-                return result
-            except DeviceLost as error:
-                if self.settings.in_process:
-                    return SegmentResult(info.video_id, "unwritten", str(error))
-                os._exit(1)  # as after a crash, Ray starts a new process
-            except (Exception, SystemExit) as error:  # SystemExit would end the worker
-                return self._dead_letter(info, "poison", describe_error(error), attempts)
-            return self._publish(info, tables, row)
+    def _track(
+        self, segment: Segment, saved: Callable[[], None], attempts: Callable[[], int]
+    ) -> SegmentResult:
+        """Track a segment; what goes wrong becomes a result.
 
-    def _publish(self, info: VideoInfo, tables: VideoTables, row: dict[str, Any]) -> SegmentResult:
-        output = self.settings.output
+        Args:
+            segment: A video or window.
+            saved: Called after each saved part.
+            attempts: Number of attempts since the last saved part, with this one.
+        """
+        info = segment.info
+        try:
+            if segment.window is not None:
+                return self._track_window(segment, segment.window, saved)
+            return self._track_video(segment, saved)
+        except (SpoolError, OutputError):  # other videos would fail in the same way
+            raise
+        except StorageError as error:  # the video may be good, so no dead letter
+            return SegmentResult(info.video_id, "unread", str(error))
+        except DecodeError as error:
+            return self._dead_letter(segment, "input", str(error), attempts())
+        except DeadlineError as error:
+            result = self._dead_letter(segment, "deadline", str(error), attempts())
+            if error.hangs:
+                raise _Hangs(result) from error
+            return result
+        except DeviceLost as error:
+            if self.settings.in_process:
+                return SegmentResult(info.video_id, "unwritten", str(error))
+            os._exit(1)  # as after a crash, Ray starts a new process
+        except (Exception, SystemExit) as error:  # SystemExit would end the worker
+            return self._dead_letter(segment, "poison", describe_error(error), attempts())
+
+    def _track_video(
+        self, segment: Segment, saved: Callable[[], None], repairs: Sequence[str] = ()
+    ) -> SegmentResult:
+        """Track a video in one pass and publish it.
+
+        Args:
+            segment: The video. In all modes but `video` the pass saves its state.
+            saved: As of `_track`.
+            repairs: What has gone wrong before, for the video's row.
+        """
+        info, settings, model = segment.info, self.student.settings, self.student.model
+        if segment.mode == "video":
+            with VideoTables(info) as tables:
+                row = track_video(model, info, settings, tables, self.report)
+                return self._publish(segment, tables, row)
+        below, reason = None, None
+        while True:
+            saves = Saves(self._parts(info), settings.split_seconds, saved, self.notice)
+            with saves, VideoTables(info) as tables:
+                place = saves.restore(model, tables, below, reason)
+                # Its parts are gone if another run has finished it in the meantime.
+                if place.repairs and (earlier := self._earlier(info)):
+                    return earlier
+                place.repairs += [text for text in repairs if text not in place.repairs]
+                below = saves.number - 1
+                try:
+                    row = track_video(model, info, settings, tables, self.report, place, saves.add)
+                except PlaceLost as error:
+                    if below < 0:
+                        raise
+                    reason = str(error)
+                    continue
+                return self._publish(segment, tables, row)
+
+    def _track_window(
+        self, segment: Segment, window: tuple[int, int], saved: Callable[[], None]
+    ) -> SegmentResult:
+        """Track a window; with the last one of its video, join them and publish the video.
+
+        Two workers may find all windows there, and both join them, with the same rows.
+        """
+        info, folder = segment.info, self._parts(segment.info)
+        index, count = window
+        if index not in committed_windows(folder, count):
+            self._make_part(info, window)
+            saved()
+        if len(committed_windows(folder, count)) < count:
+            earlier = self._earlier(info)  # another run may have finished it in the meantime
+            if earlier is not None:
+                folder.clear()
+            return earlier or SegmentResult(info.video_id, "part", "", runtime=self.student.runtime)
+        repairs: list[str] = []
+        while True:
+            try:
+                with VideoTables(info) as tables:
+                    settings, model = self.student.settings, self.student.model
+                    row, seams = join_windows(model, info, settings, folder, count, tables, repairs)
+                    return self._publish(segment, tables, row, seams)
+            except WindowLost as lost:
+                # Its parts are gone if another worker has finished the video in the meantime.
+                if earlier := self._earlier(info):
+                    return earlier
+                if len(repairs) == 2 * count:
+                    raise StorageError(f"parts of {info.video_id} do not stay: {lost}") from lost
+                repairs.append(f"window {lost.index} was tracked again ({lost})")
+                self.notice(f"{info.video_id}: {repairs[-1]}")
+                self._make_part(info, (lost.index, count))
+            except ChainBroken as error:
+                repairs.append(f"tracked in one pass, because its windows do not fit: {error}")
+                self.notice(f"{info.video_id}: {repairs[-1]}")
+                return self._track_video(replace(segment, mode="resume"), saved, repairs)
+
+    def _make_part(self, info: VideoInfo, window: tuple[int, int]) -> None:
+        name = f"{info.video_id} {window_name(window)}"
+
+        def report(frames: int) -> None:
+            if self.report is not None:
+                self.report(name, frames)
+
+        settings, model = self.student.settings, self.student.model
+        track_window(model, info, settings, self._parts(info), window, report)
+
+    def _publish(
+        self,
+        segment: Segment,
+        tables: VideoTables,
+        row: dict[str, Any],
+        seams: pa.Table | None = None,
+    ) -> SegmentResult:
+        """Publish a video: its rows, then its row in `videos`; then its parts are removed."""
+        output, info = self.settings.output, segment.info
         mark = time.perf_counter()
         for table, spool in (("tracks", tables.tracks), ("frames", tables.frames)):
             storage.publish(table_uri(output, table, info.video_id), spool.finished())
+        if seams is not None:
+            uri = table_uri(output, "seams", info.video_id)
+            storage.write_atomic(uri, to_parquet_bytes(seams))
         row["write_s"] += time.perf_counter() - mark
         commit = table_uri(output, "videos", info.video_id)
         data = to_parquet_bytes(rows_table([row], VIDEOS))
         storage.create_if_absent(commit, data, self.settings.conditional)
-        settle(output, info.video_id)
+        self._settle(segment)
         return replace(_result(row), runtime=self.student.runtime)
 
+    def _settle(self, segment: Segment) -> None:
+        """Remove what is of no use beside the row or dead letter of a video."""
+        settle(self.settings.output, segment.video_id)
+        if segment.mode != "video":
+            self._parts(segment.info).clear()
+
     def _dead_letter(
-        self, info: VideoInfo, kind: str, message: str, attempts: int
+        self, segment: Segment, kind: str, message: str, attempts: int
     ) -> SegmentResult:
-        output = self.settings.output
+        output, info = self.settings.output, segment.info
         write_dead_letter(
             output,
             video_id=info.video_id,
@@ -193,8 +318,7 @@ class VideoTracker:
             attempts=attempts,
             conditional=self.settings.conditional,
         )
-        # Another run may have tracked it in the meantime.
-        settle(output, info.video_id)
+        self._settle(segment)  # another run may have tracked it in the meantime
         return self._earlier(info) or SegmentResult(info.video_id, "dead", message)
 
     def _earlier(self, info: VideoInfo) -> SegmentResult | None:
@@ -209,12 +333,9 @@ class VideoTracker:
                 )
         return None
 
-    def _out_of_time(self, info: VideoInfo, error: DeadlineError) -> str:
-        seconds = self.settings.limits.deadline_s(info)
-        return (
-            f"{error}: {seconds:.0f} s are allowed for its length (limits.deadline_base_s, "
-            "limits.deadline_frame_s)"
-        )
+    def _parts(self, info: VideoInfo) -> PartFolder:
+        s = self.settings
+        return PartFolder(s.output, info.video_id, s.model_sha256, s.config_hash)
 
 
 class _Hangs(Exception):
@@ -225,9 +346,16 @@ class _Hangs(Exception):
         self.result = result
 
 
-def pack_info(info: VideoInfo) -> dict[str, str]:
-    """A video as a row for Ray Data. As JSON, because null columns would differ between blocks."""
-    return {"info": json.dumps(asdict(info))}
+def pack_segment(segment: Segment) -> dict[str, str]:
+    """A segment as a row for Ray Data. As JSON: null columns would differ between blocks."""
+    return {"segment": json.dumps(asdict(segment))}
+
+
+def unpack_segment(row: str) -> Segment:
+    """The segment of a row of `pack_segment`."""
+    values = json.loads(row)
+    window = values["window"]
+    return Segment(VideoInfo(**values["info"]), values["mode"], tuple(window) if window else None)
 
 
 def unpack_results(batch: pa.Table) -> Iterator[SegmentResult]:

@@ -55,7 +55,7 @@ def command(archive, weights):
     """The job's arguments for an output."""
 
     def make(output, *more, source=archive):
-        fixed = f"weights={weights}", "mlflow.enabled=false", "cluster.workers=0"
+        fixed = f"weights={weights}", "mlflow.enabled=false", "report=false", "cluster.workers=0"
         return [f"input={source}", f"output={output}", *fixed, *more]
 
     return make

@@ -23,3 +23,12 @@ def serve(connection, threads, limits):
 
 
 REAL = headers._serve
+
+
+def read_in_a_worker(files, threads, limits):
+    """As the task of `archive.on_ray`, with such a reader; runs in a process of Ray."""
+    from pipeline.archive import on_ray
+
+    headers._serve = serve
+    on_ray.HEADER_DEADLINE_S = 5.0
+    return on_ray._read(files, threads, limits)

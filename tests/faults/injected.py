@@ -39,15 +39,20 @@ def probe_here():
 
 def kill_at_write(number):
     """SIGKILL this process just before its n-th change of the output."""
+    kill_at("", number)
+
+
+def kill_at(words, number=1):
+    """SIGKILL this process just before its n-th change of a file whose name has these words."""
     probe_here()
     seen = [0]
 
     def wrap(change):
-        def changed(*arguments, **options):
-            seen[0] += 1
-            if seen[0] == number:
+        def changed(uri, *arguments, **options):
+            seen[0] += words in uri
+            if words in uri and seen[0] == number:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return change(*arguments, **options)
+            return change(uri, *arguments, **options)
 
         return changed
 
@@ -122,6 +127,13 @@ def slow(seconds):
         return real(*arguments)
 
     track.window_rows = window_rows
+
+
+def slow_workers():
+    """Workers of a run on Ray that take their time."""
+    from pipeline.tracking import on_ray
+
+    on_ray.VideoTracker = SlowTracker
 
 
 def disk_full(after):

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage import files as storage
+from pipeline.storage.compacted import MERGED, newest_commit
 
 KEYS = {
     "tracks": ("video_id", "frame_index", "track_id"),
@@ -34,10 +35,14 @@ class Outcome:
 
 def rows(output: str, table: str) -> list[dict]:
     """Every row of a table, by listing and reading as anyone would."""
+    stems = sorted(storage.list_stems(f"{output}/{table}"))
+    files = [f"{output}/{table}/{stem}.parquet" for stem in stems]
+    commit = newest_commit(output)
+    if commit is not None and table in MERGED:
+        files += [each.uri(output, table) for each in commit.sets]
     found = []
-    for stem in sorted(storage.list_stems(f"{output}/{table}")):
-        data = storage.read_bytes(f"{output}/{table}/{stem}.parquet")
-        found += pq.read_table(pa.BufferReader(data)).to_pylist()
+    for uri in files:
+        found += pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist()
     return found
 
 

@@ -1,5 +1,7 @@
 """A real S3 server with a proxy in front that fails requests: every video once, or one error."""
 
+import signal
+
 import pytest
 from s3fs import S3FileSystem
 
@@ -199,12 +201,66 @@ def test_header_is_read_without_the_whole_file(proxied, bucket, tmp_path, monkey
     assert 0 < sum(sent) < 6_000_000
 
 
-def test_listing_streams_and_tells_how_far_it_is(proxied, bucket, monkeypatch):
+def test_names_in_a_folder_are_those_of_files_and_folders(proxied, bucket, monkeypatch):
+    monkeypatch.setattr(file_systems, "PAGE", 2)
+    for key in ("a/0.json", "a/1.json", "a.json", "b/deep/0.json", "c.json"):
+        bucket.put_object(Bucket="cams", Key=f"names/{key}", Body=b"x")
+    assert storage.list_stems("s3://cams/names", "") == {"a", "a.json", "b", "c.json"}
+    assert storage.list_stems("s3://cams/names", ".json") == {"a", "c"}
+    assert storage.list_stems("s3://cams/none") == set()
+
+
+def test_listing_comes_page_by_page(proxied, bucket, monkeypatch):
     monkeypatch.setattr(file_systems, "PAGE", 10)
     odd = ["../up.mp4", "a//b.mp4", "/root.mp4", "CON.mp4", "x\u202ey.mp4", "folder.mp4/"]
     for key in odd + [f"{number:05}.txt" for number in range(20)]:
         bucket.put_object(Bucket="cams", Key=f"many/{key}", Body=b"x")
-    seen = []
-    found = [file.relative_path for file in storage.list_videos("s3://cams/many/", seen.append)]
-    assert seen == [10, 20]
+    pages, answer = [], proxied._answer
+
+    def counted(request, *arguments, **options):
+        if "list-type=2" in request.path and "max-keys=10" in request.path:
+            pages.append(request.path)
+        answer(request, *arguments, **options)
+
+    monkeypatch.setattr(proxied, "_answer", counted)
+    files = storage.list_videos("s3://cams/many/")
+    found = [next(files).relative_path]
+    assert len(pages) == 1
+    found += [file.relative_path for file in files]
+    assert len(pages) == 3
     assert found == sorted(odd[:-1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", ["resume", "parallel"])
+def test_parts_in_a_bucket(
+    drivers, command, server, bucket, environment, holds, stopwatch, tmp_path, mode
+):
+    """Killed before a part is whole, in a bucket that fails one request in ten."""
+    from tests.faults import invariant
+
+    path = write_video(tmp_path / "long.mp4", frames=120)
+    split = f"split.mode={mode}", "split.seconds=1", "split.overlap_s=0.4"
+    undisturbed = command(tmp_path / "undisturbed", *split, source=path)
+    code, said = drivers.run(undisturbed, ("probe_here", ()))
+    assert code == 0, said
+    expected = invariant.read(str(tmp_path / "undisturbed"))
+
+    proxy = FaultyProxy(server, 1, 0.1)
+    argv = command(f"s3://cams/parts-{mode}", *split, source=path)
+    words = "2.state" if mode == "resume" else "w2of4.json"
+    code, said = drivers.run(argv, ("kill_at", (words,)), **environment(proxy.url))
+    assert code == -signal.SIGKILL, said
+    started = stopwatch()
+    code, said = drivers.run(argv, ("probe_here", ()), **environment(proxy.url))
+    proxy.close()
+    assert code == 0, said
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for item in bucket.list_objects_v2(Bucket="cams", Prefix=f"parts-{mode}/")["Contents"]:
+        copy = folder / item["Key"].partition("/")[2]
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        bucket.download_file("cams", item["Key"], str(copy))
+    assert not (folder / "parts").exists()
+    holds(folder, f"SIGKILL before {words}, 1 request in 10", stopwatch() - started, expected)

@@ -16,7 +16,8 @@ from pipeline.storage.files import list_videos
 from pipeline.storage.identity import video_id
 from pipeline.storage.schema import TABLES, table_uri
 from pipeline.storage.secrets import mask_secrets, secret_values
-from pipeline.video.decode import DecodeError, Decoder
+from pipeline.video.decoder import Decoder
+from pipeline.video.errors import DecodeError
 from pipeline.video.limits import Limits
 from pipeline.video.probe import ProbeError, probe
 from tests.faults import invariant

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.archive.dead_letters import settle, write_dead_letter
-from pipeline.archive.plan import survey
+from pipeline.archive.survey import survey
 from pipeline.storage import files as storage
 from pipeline.storage.schema import table_uri
 from pipeline.tracking.attempts import Ledger
@@ -143,7 +143,7 @@ def test_header_that_kills_its_reader(tmp_path, monkeypatch):
         write_video(tmp_path / f"{name}.mp4", frames=3)
     files = list(storage.list_videos(str(tmp_path)))
     with HeaderReader(4, Limits(), 5.0) as reader:
-        found = {item.relative_path: item for item in survey(files, {}, 4, reader.probe)}
+        found = {item.relative_path: item for item in survey(files, 4, reader.probe)}
     assert found["crash.mp4"].kind == "poison"
     assert "ended its process (SIGSEGV)" in found["crash.mp4"].error
     assert found["hang.mp4"].kind == "deadline"

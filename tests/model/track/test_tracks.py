@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -161,3 +162,51 @@ def test_each_stream_of_a_batch_may_have_its_own_rules():
             assert torch.equal(together.track_id[one], alone[b].track_id)
         different = different or not torch.equal(alone[0].track_id, alone[1].track_id)
     assert different
+
+
+def test_a_state_is_read_back_with_as_few_slots_as_it_has():
+    like = TrackState.empty(1, slots=8, dim=4, classes=1)
+    saved = replace(
+        TrackState.empty(1, slots=5, dim=4, classes=1),
+        track_id=torch.arange(5)[None],
+        quality=torch.tensor([0.25]),
+    )
+    found = TrackState.from_tensors(saved.tensors(), like)
+    assert all(torch.equal(found.tensors()[name], x) for name, x in saved.tensors().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"content": torch.zeros(1, 5, 6)}, r"content is torch.float32 \[1, 5, 6\], not .*5, 4\]"),
+        ({"misses": torch.zeros(1, 5)}, "misses is torch.float32"),
+        ({"boxes": None}, "boxes is missing"),
+        ({"active": None}, "of another model"),
+        ({"next_id": torch.ones(2, dtype=torch.long)}, r"next_id is torch.int64 \[2\]"),
+    ],
+)
+def test_a_state_of_another_model_is_refused(changes, words):
+    tensors = TrackState.empty(1, slots=5, dim=4, classes=1).tensors() | changes
+    given = {name: x for name, x in tensors.items() if x is not None}
+    with pytest.raises(ValueError, match=words):
+        TrackState.from_tensors(given, TrackState.empty(1, slots=8, dim=4, classes=1))
+
+
+def test_more_slots_than_the_model_has_are_refused():
+    tensors = TrackState.empty(1, slots=9, dim=4, classes=1).tensors()
+    with pytest.raises(ValueError, match="of another model"):
+        TrackState.from_tensors(tensors, TrackState.empty(1, slots=8, dim=4, classes=1))
+
+
+def test_a_new_shot_keeps_identities_alone():
+    state = replace(
+        TrackState.empty(1, slots=3, dim=4, classes=1),
+        content=torch.ones(1, 3, 4),
+        track_id=torch.tensor([[4, 7, -1]]),
+        active=torch.tensor([[True, True, False]]),
+        next_id=torch.tensor([8]),
+        quality=torch.tensor([0.5]),
+    )
+    after = state.without_tracks(TrackState.empty(1, 3, 4, 1))
+    expected = replace(TrackState.empty(1, 3, 4, 1), next_id=torch.tensor([8]))
+    assert all(torch.equal(after.tensors()[n], x) for n, x in expected.tensors().items())

@@ -1,18 +1,13 @@
-"""Probing an archive and planning the work."""
+"""The plan: the order of videos, and how each of them is tracked."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.archive.archive import find_videos, read_archive
-from pipeline.archive.plan import Unreadable, expected_frames, plan, survey
-from pipeline.storage import files as storage
-from pipeline.storage.files import ArchiveFile, StorageError, list_stems
+from pipeline.archive.plan import Split, expected_frames, plan, told, window_count
 from pipeline.video.info import VideoInfo
-from pipeline.video.probe import ProbeError
-from tests.videos import write_empty, write_text, write_video
 
 INFO = VideoInfo(
     video_id="a",
@@ -37,10 +32,21 @@ def info(name, frames, **changes):
     return replace(INFO, video_id=name, frames_expected=frames, **changes)
 
 
-def test_longest_first_unknown_before_all_done_dropped():
-    infos = [info("a", 5), info("b", 50), info("c", None, duration_s=None), info("d", 500)]
+WHOLE = Split("video")
+
+
+def ids(segments):
+    return [segment.video_id for segment in segments]
+
+
+def planned(infos, split=WHOLE, begun=None):
+    return plan(infos, split, begun)[0]
+
+
+def test_longest_first_and_those_of_unknown_length_before():
+    infos = [info("a", 5), info("b", 50), info("c", None, duration_s=None)]
     infos.append(info("e", None, duration_s=4.0))
-    assert [s.video_id for s in plan(infos, {"d"})] == ["c", "e", "b", "a"]
+    assert ids(planned(infos)) == ["c", "e", "b", "a"]
     assert expected_frames(infos[-1]) == 100
 
 
@@ -49,157 +55,97 @@ NAMES = st.text("abcdef0123456789", min_size=1, max_size=4)
 ARCHIVES = st.dictionaries(NAMES, LENGTHS, max_size=30).map(
     lambda found: [info(name, frames, duration_s=None) for name, frames in found.items()]
 )
+SPLITS = st.builds(
+    Split,
+    mode=st.sampled_from(["auto", "video", "resume", "parallel"]),
+    seconds=st.floats(1, 1e5),
+    workers=st.integers(1, 64),
+)
 
 
-def ids(segments):
-    return [segment.video_id for segment in segments]
-
-
-@given(ARCHIVES, st.sets(NAMES))
-def test_each_video_is_planned_once_unless_it_is_done(infos, done):
-    planned = ids(plan(infos, done))
-    assert len(planned) == len(set(planned))
-    assert set(planned) == {i.video_id for i in infos} - done
+@given(ARCHIVES, SPLITS)
+def test_each_video_is_planned_once_with_all_its_windows(infos, split):
+    segments, ways = plan(infos, split)
+    assert set(ways) == {i.video_id for i in infos}
+    for one in infos:
+        way = ways[one.video_id]
+        windows = [s.window for s in segments if s.video_id == one.video_id]
+        if way.mode == "parallel":
+            count = window_count(one, split.seconds)
+            assert count == way.windows > 1
+            assert windows == [(index, count) for index in range(count)]
+        else:
+            assert windows == [None]
 
 
 @given(ARCHIVES)
 def test_longest_first_and_what_may_be_longest_before(infos):
-    lengths = [expected_frames(segment.info) for segment in plan(infos, set())]
+    lengths = [expected_frames(segment.info) for segment in planned(infos)]
     known = [length for length in lengths if length is not None]
     assert lengths == [None] * (len(lengths) - len(known)) + sorted(known, reverse=True)
 
 
-@given(ARCHIVES, st.randoms(use_true_random=False))
-def test_plan_does_not_depend_on_the_order_of_the_listing(infos, chance):
+@given(ARCHIVES, SPLITS, st.randoms(use_true_random=False))
+def test_plan_does_not_depend_on_the_order_of_the_listing(infos, split, chance):
     shuffled = list(infos)
     chance.shuffle(shuffled)
-    assert plan(shuffled, set()) == plan(infos, set())
+    assert plan(shuffled, split) == plan(infos, split)
 
 
 @given(ARCHIVES, st.data())
 def test_run_that_goes_on_keeps_the_order(infos, data):
     """Whatever part is done, the rest comes as it would have come."""
-    whole = ids(plan(infos, set()))
+    whole = ids(planned(infos))
     done = data.draw(st.sets(st.sampled_from(whole))) if whole else set()
-    assert ids(plan(infos, done)) == [name for name in whole if name not in done]
+    rest = [one for one in infos if one.video_id not in done]
+    assert ids(planned(rest)) == [name for name in whole if name not in done]
 
 
-@settings(max_examples=40)
-@given(
-    st.lists(st.sampled_from(["good", "bad", "unread"]), max_size=70),
-    st.integers(1, 5),
+def minutes(name, length):
+    return info(name, round(length * 1500), duration_s=length * 60.0)
+
+
+@pytest.mark.parametrize(
+    ("video", "split", "mode", "windows", "why"),
+    [
+        (minutes("a", 19), Split(), "video", 1, "shorter than two windows"),
+        (minutes("a", 21), Split(), "resume", 1, "no longer than the fair share"),
+        (minutes("a", 21), Split(workers=2), "parallel", 2, "longer than the fair share"),
+        (minutes("a", 49), Split(workers=2), "parallel", 4, "longer than the fair share"),
+        (info("a", None, duration_s=None), Split(workers=8), "resume", 1, "tells no length"),
+        (minutes("a", 90), Split("video", workers=8), "video", 1, "split.mode=video"),
+        (minutes("a", 1), Split("resume"), "resume", 1, "split.mode=resume"),
+        (minutes("a", 20), Split("parallel"), "parallel", 2, "split.mode=parallel"),
+        (minutes("a", 19), Split("parallel"), "resume", 1, "too short for two windows"),
+        (info("a", 3000, fps=None, duration_s=None), Split("parallel"), "resume", 1, "no length"),
+    ],
 )
-def test_survey_gives_one_value_a_file_in_its_order(kinds, threads):
-    """Its etag stands for the content, so no file has to be there."""
-    listing = [ArchiveFile(f"/{n}.mp4", f"{n}.mp4", 1, str(n)) for n in range(len(kinds))]
-    unread = []
+def test_mode_by_length_and_workers(video, split, mode, windows, why):
+    way = plan([video], split)[1]["a"]
+    assert (way.mode, way.windows) == (mode, windows)
+    assert why in way.reason
+    (line,) = told([way], split)
+    assert line.startswith("1 video in") and f"({mode}): " in line and why in line
 
-    def probe(file):
-        kind = kinds[int(file.etag)]
-        if kind == "bad":
-            raise ProbeError("no picture track")
-        if kind == "unread":
-            raise StorageError("connection lost")
-        return replace(INFO, video_id=file.relative_path, relative_path=file.relative_path)
 
-    found = list(survey(listing, {}, threads, probe, lambda file, _: unread.append(file)))
-    seen = [(item.relative_path, isinstance(item, Unreadable)) for item in found]
-    expected = [
-        (file.relative_path, kind == "bad")
-        for file, kind in zip(listing, kinds, strict=True)
-        if kind != "unread"
+def test_a_video_longer_than_the_fair_share_is_split_and_others_are_not():
+    split = Split(workers=4)
+    ways = plan([minutes("long", 600), *(minutes(str(n), 30) for n in range(10))], split)[1]
+    assert ways["long"].mode == "parallel" and ways["long"].windows == 60
+    assert {ways[str(n)].mode for n in range(10)} == {"resume"}
+    assert [line.split(":")[0] for line in told(ways.values(), split)] == [
+        "1 video in windows at the same time, 60 windows (parallel)",
+        "10 videos in one pass that saves its state every 600 s of video (resume)",
     ]
-    assert seen == expected
-    lost = {file.relative_path for file in unread}
-    assert lost == {f"{n}.mp4" for n, kind in enumerate(kinds) if kind == "unread"}
-    assert len(unread) == len(lost)
 
 
-def files(tmp_path, count):
-    made = []
-    for number in range(count):
-        path = tmp_path / f"{number:03}.mp4"
-        path.write_bytes(b"x" * (number + 1))
-        made.append(ArchiveFile(str(path), path.name, number + 1, None))
-    return made
-
-
-def test_survey_keeps_order_and_turns_bad_files_into_values(tmp_path):
-    def probe(file):
-        if file.relative_path == "001.mp4":
-            raise ProbeError("no picture track")
-        return replace(INFO, video_id=file.relative_path)
-
-    found = list(survey(files(tmp_path, 50), {}, 2, probe))
-    assert isinstance(found[1], Unreadable)
-    assert found[1].error == "no picture track"
-    assert [f.video_id for f in found[2:]] == [f"{n:03}.mp4" for n in range(2, 50)]
-
-
-def test_survey_does_not_bury_what_storage_lost(tmp_path):
-    def probe(file):
-        raise StorageError("connection lost")
-
-    with pytest.raises(StorageError, match="connection lost"):
-        list(survey(files(tmp_path, 1), {}, 2, probe))
-
-
-def test_known_headers_are_not_read_again(tmp_path):
-    def probe(file):
-        raise AssertionError("probed twice")
-
-    made = files(tmp_path, 2)
-    first = list(survey(made, {}, 1, lambda f: _probe_by_id(f)))
-    known = {i.video_id: asdict(i) | {"error": None, "uri": "masked"} for i in first}
-    again = list(survey(made, known, 1, probe))
-    assert again == first
-
-
-def test_a_new_file_is_read_once_for_its_identity(tmp_path, monkeypatch):
-    made = [write_video(tmp_path / f"{n}.mp4", frames=2) for n in range(3)]
-    opened = []
-
-    def counted(uri):
-        opened.append(uri)
-        return open(uri, "rb")
-
-    monkeypatch.setattr(storage, "open_binary", counted)
-    found = list(survey(storage.list_videos(str(tmp_path)), {}, 1))
-    assert all(isinstance(item, VideoInfo) for item in found)
-    assert sorted(opened) == sorted(map(str, made))
-
-
-def _probe_by_id(file):
-    from pipeline.storage.files import content_identity
-    from pipeline.storage.identity import video_id
-
-    identifier = video_id(file.relative_path, content_identity(file))
-    return replace(INFO, video_id=identifier, uri=file.uri, relative_path=file.relative_path)
-
-
-def test_archive_leaves_manifest_and_dead_letters(tmp_path):
-    archive = tmp_path / "in"
-    archive.mkdir()
-    write_video(archive / "good.mp4", frames=4)
-    write_text(archive / "text.mp4")
-    write_empty(archive / "zero.mp4")
-    output = str(archive / "out")
-    for _ in range(2):
-        read = read_archive(
-            find_videos(str(archive), output),
-            output,
-            recorded=set(),
-            threads=2,
-            advance=lambda: None,
-        )
-        assert [v.relative_path for v in read.videos] == ["good.mp4"]
-        assert list_stems(f"{output}/dead_letters") == {u.video_id for u in read.unreadable}
-        assert len(read.ids) == 3
-    # Results inside the archive, overlays for one, are no part of it.
-    write_video(archive / "out" / "overlay.mp4", frames=2)
-    assert len(find_videos(str(archive), output)) == 3
-
-
-def test_no_video_names_the_folder(tmp_path):
-    with pytest.raises(StorageError, match="no video in"):
-        find_videos(str(tmp_path), str(tmp_path / "out"))
+def test_a_video_goes_on_in_the_mode_it_was_begun_in():
+    long = minutes("a", 60)
+    for begun in ("resume", "parallel"):
+        for split in (Split(workers=1), Split(workers=8), Split(begun)):
+            segments, ways = plan([long], split, {"a": begun})
+            assert ways["a"].mode == begun
+            assert len(segments) == (6 if begun == "parallel" else 1)
+    assert plan([long], Split("parallel"), {"a": "resume"})[1]["a"].mode == "resume"
+    for mode in ("video", "resume"):  # rows of these modes have no seams
+        assert plan([long], Split(mode), {"a": "parallel"})[1]["a"].mode == mode

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pipeline.runtime.places import Places
 from pipeline.tracking.attempts import Ledger
-from pipeline.tracking.places import Places
 
 
 def test_one_is_alone_and_the_others_are_beside_each_other():

@@ -5,11 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from model.net.config import SIZES
 from pipeline.runtime import machine
+from pipeline.runtime.settings import Pool
 from pipeline.storage.files import list_videos
 from pipeline.tracking import memory_estimate as memory
 from pipeline.tracking import on_ray
-from pipeline.video.decode import Decoder
+from pipeline.tracking.track_video import TrackSettings
+from pipeline.video.decoder import Decoder
 from pipeline.video.probe import probe
 from tests.videos import write_video
 
@@ -66,6 +69,25 @@ def test_short_memory_makes_actors_fewer_but_never_none(monkeypatch):
         memory.check_memory(need, 4, on_gpu=False)
     monkeypatch.setattr(memory, "machine_memory", lambda: 50)
     assert memory.fitting_actors(need, 8, on_gpu=False) == 1
+
+
+def test_later_chunks_get_the_memory_of_the_first_one(monkeypatch):
+    def need(size):
+        return memory.MemoryEstimate(process=size, encode=0, queue=0, decoder=0, rows=0)
+
+    run = memory.RunMemory(SIZES["nano"], TrackSettings("", device="cpu"))
+    monkeypatch.setattr(memory, "machine_memory", lambda: 350)
+    assert run.fitting_actors(need(100), Pool(1, 8, None)) == 3
+    # Actors of the first chunk still have it, so that free memory says nothing.
+    monkeypatch.setattr(memory, "machine_memory", lambda: 0)
+    assert run.fitting_actors(need(100), Pool(1, 8, None)) == 3
+    assert run.fitting_actors(need(150), Pool(1, 8, None)) == 2
+    assert run.fitting_actors(need(999), Pool(1, 8, None)) == 1
+    assert run.fitting_actors(need(10), Pool(1, 2, None)) == 2
+    other = memory.RunMemory(SIZES["nano"], TrackSettings("", device="cpu"))
+    monkeypatch.setattr(memory, "machine_memory", lambda: 350)
+    with pytest.raises(memory.MemoryRefused, match="4 actors need"):
+        other.fitting_actors(need(100), Pool(4, 4, 4))
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ from pipeline.tracking.track_video import (
     TrackSettings,
     open_tracker,
     sampled_rules,
-    track_video,
 )
+from pipeline.tracking.whole_video import track_video
 from pipeline.video.decode import Frame
 from pipeline.video.probe import probe
 from tests import videos
-from tests.pipeline.tracking.test_plan import INFO
+from tests.pipeline.archive.test_plan import INFO
 from tests.tiny import TINY
 
 EMPTY = np.empty((0, 0, 3), np.uint8)
@@ -43,6 +43,7 @@ def rows_of(frames, people):
     tracks |= {"frame_index": index[row], "track_id": 1000 * index[row] + number}
     columns = {name: np.zeros(len(frames), np.float32) for name in FRAMES.names[1:]}
     columns |= {"frame_index": index, "num_tracks": counts, "quality": index / 1000}
+    columns |= {"cut": np.zeros(len(frames), bool)}
     return WindowRows(tracks, columns)
 
 
@@ -170,7 +171,7 @@ def test_window_does_not_change_what_is_carried(archive, weights):
 def test_job_samples_and_skips_and_says_so(archive, weights, tmp_path, capsys):
     def run(*settings):
         words = [str(archive), str(tmp_path / "out"), f"weights={weights}"]
-        fixed = ["cluster.workers=0", "mlflow.enabled=false", "model.runtime=torch"]
+        fixed = ["cluster.workers=0", "mlflow.enabled=false", "report=false", "model.runtime=torch"]
         return track_job([*words, *fixed, *settings])
 
     assert run("sample.fps=10", "still.skip=auto") == 0

@@ -36,7 +36,7 @@ def tables(count: int, quality: float = 0.8, boxes: bool = True) -> tuple[pa.Tab
         {
             "video_id": "v", "frame_index": t, "time_s": t / 10, "quality": quality,
             "sharpness": 0.0, "noise": 0.0, "blockiness": 0.0, "luma": 0.0, "contrast": 0.0,
-            "semantic_weight": 0.5, "num_tracks": 1, "encoded": True,
+            "semantic_weight": 0.5, "num_tracks": 1, "encoded": True, "cut": False,
         }
         for t in range(count)
     ]  # fmt: skip
@@ -53,6 +53,18 @@ def decoded(path) -> tuple[list[np.ndarray], list[float]]:
         assert container.streams.video[0].codec_context.name == "h264"
         frames = list(container.decode(video=0))
     return [f.to_ndarray(format="rgb24") for f in frames], [float(f.time) for f in frames]
+
+
+def test_tables_that_begin_in_mid_video_are_drawn_on_their_frames(tmp_path):
+    """With only.start_s frames of the tables count from the first one that was tracked."""
+    video, sheet = tmp_path / "a.mp4", tmp_path / "a.png"
+    tracks, frames = (
+        table.set_column(2, "time_s", pa.array([t + 0.7 for t in table["time_s"].to_pylist()]))
+        for table in tables(5)
+    )
+    overlay = render(pictures(20), tracks, frames, video, sheet)
+    assert (overlay.frames, overlay.boxes) == (5, 5)
+    np.testing.assert_allclose(decoded(video)[1], np.arange(7, 12) / 10, atol=2e-3)
 
 
 def test_boxes_tails_and_bar_are_drawn_and_times_kept(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from model.settings import build
+from pipeline.archive.plan import Segment
 from pipeline.inference.batched_model import BatchedModel
 from pipeline.inference.stream_batcher import DeviceLost, OneAtATime, StreamBatcher
 from pipeline.inference.stream_plan import ONE_AT_A_TIME, StreamPlan
@@ -90,7 +91,7 @@ def test_a_lost_gpu_ends_the_run_and_blames_no_video(settings, tmp_path, monkeyp
 
     worker = VideoTracker(replace(settings, in_process=True))
     monkeypatch.setattr(worker_module, "track_video", track_video)
-    result = worker.track(video)
+    result = worker.track(Segment(video))
     assert (result.outcome, result.message[:14]) == ("unwritten", "the GPU failed")
     assert list_stems(f"{settings.output}/dead_letters") == set()
 
@@ -101,7 +102,7 @@ def test_videos_in_one_batch_have_the_rows_of_each_alone(settings, tmp_path, mon
     videos = [probe(next(list_videos(str(path)))) for path in files]
     alone = replace(settings, output=str(tmp_path / "alone"))
     one = VideoTracker(alone)
-    assert {one.track(video).outcome for video in videos} == {"ok"}
+    assert {one.track(Segment(video)).outcome for video in videos} == {"ok"}
 
     def joined(settings, plan, notice):
         model = BatchedModel(open_tracker(settings), plan.rows, plan.frames, "fp32")
@@ -110,7 +111,7 @@ def test_videos_in_one_batch_have_the_rows_of_each_alone(settings, tmp_path, mon
     monkeypatch.setattr(worker_module, "open_shared", joined)
     many = VideoTracker(settings, plan=StreamPlan(streams=3, rows=2, frames=16))
     with ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(many.track, videos))
+        results = list(pool.map(many.track, map(Segment, videos)))
     assert [(r.outcome, r.runtime) for r in results] == [("ok", "batched")] * 4
     for video in videos:
         found, wanted = (

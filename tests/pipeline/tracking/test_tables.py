@@ -17,7 +17,7 @@ from pipeline.tracking import spool
 from pipeline.tracking.spool import SpoolError, TableSpool
 from pipeline.tracking.tables import VideoTables, WindowRows
 from pipeline.video.limits import Limits
-from tests.pipeline.tracking.test_plan import INFO, info
+from tests.pipeline.archive.test_plan import INFO, info
 
 PEOPLE = 20
 GROUP = 2048
@@ -34,6 +34,7 @@ def windows(frames, size=256):
         tracks |= {"track_id": index[row] // 100 * PEOPLE + person}
         tracks |= {"class_name": np.full(len(row), "person", object)}
         frame = {name: np.zeros(len(index), np.float32) for name in FRAMES.names[1:]}
+        frame |= {"cut": np.zeros(len(index), bool)}
         frame |= {"frame_index": index, "time_s": index / 25}
         frame |= {"encoded": index % 3 == 0}
         frame |= {"quality": (index * 7919 % 1000 / 1000).astype(np.float32)}
@@ -97,6 +98,26 @@ def test_row_of_a_video_is_exact_over_row_groups(monkeypatch):
     assert row["low_quality_share"] == (quality < 0.5).mean()
     assert row["video_s"] == pytest.approx(1050 / 25)
     assert row["frames_per_second"] == 525
+
+
+def test_tracks_get_the_ids_of_others(monkeypatch):
+    """People of the first hundred frames come back, and rows stay sorted by frame and id."""
+    monkeypatch.setattr(spool, "GROUP_ROWS", GROUP)
+    monkeypatch.setattr(spool, "_BATCH_ROWS", 77)  # batches end within frames
+    ids = {PEOPLE + person: PEOPLE - 1 - person for person in range(PEOPLE)}
+    with VideoTables(INFO) as tables:
+        for window in windows(300):
+            tables.add(window)
+        before = tables.summary(0.5, {"frames_decoded": 300, "elapsed_s": 1.0})
+        tables.relabel(ids)
+        row = tables.summary(0.5, {"frames_decoded": 300, "elapsed_s": 1.0})
+        tracks = pq.read_table(tables.tracks.finished()).to_pandas()
+    assert (before["num_tracks"], row["num_tracks"]) == (3 * PEOPLE, 2 * PEOPLE)
+    assert row["track_length_max"] == 200
+    assert set(tracks.track_id) == {*range(PEOPLE), *range(2 * PEOPLE, 3 * PEOPLE)}
+    order = tracks[["frame_index", "track_id"]]
+    assert len(order) == 300 * PEOPLE and not order.duplicated().any()
+    assert order.equals(order.sort_values(["frame_index", "track_id"], ignore_index=True))
 
 
 @settings(max_examples=30)

@@ -11,12 +11,14 @@ import torch
 from model.net.letterbox import Letterbox
 from model.track.checkpoint import CheckpointError, CheckpointMetadata, save_tracker
 from model.track.frames import FrameResult
+from pipeline.archive.plan import Segment
 from pipeline.storage import schema
 from pipeline.storage.files import StorageError, list_stems, list_videos, read_bytes, write_atomic
 from pipeline.tracking import spool
 from pipeline.tracking import worker as worker_module
 from pipeline.tracking.tables import VideoTables, window_rows
-from pipeline.tracking.track_video import TrackSettings, open_tracker, track_video
+from pipeline.tracking.track_video import TrackSettings, open_tracker
+from pipeline.tracking.whole_video import track_video
 from pipeline.tracking.worker import VideoTracker
 from pipeline.video.decode import Frame
 from pipeline.video.probe import probe
@@ -89,7 +91,7 @@ def test_thresholds_override_the_checkpoint(settings, video, tmp_path):
     assert len(tracked(video, eager)[0]) > 0
     _, _, row = tracked(video, quiet)
     assert (row["num_tracks"], row["track_length_max"]) == (0, None)
-    result = VideoTracker(quiet).track(video)  # no track is a result, too
+    result = VideoTracker(quiet).track(Segment(video))  # no track is a result, too
     assert (result.outcome, result.num_tracks) == ("ok", 0)
 
 
@@ -120,14 +122,14 @@ def test_worker_publishes_once(settings, video):
     # As left by a worker that died before its commit row.
     write_atomic(schema.table_uri(settings.output, "tracks", video.video_id), b"half")
     worker = VideoTracker(settings)
-    first = worker.track(video)
+    first = worker.track(Segment(video))
     path = schema.table_uri(settings.output, "videos", video.video_id)
     before = pq.read_table(path)
     assert before.schema.equals(schema.VIDEOS, check_metadata=True)
     assert before.to_pylist()[0]["write_s"] > 0
     tracks = pq.read_table(schema.table_uri(settings.output, "tracks", video.video_id))
     assert tracks.to_pandas().track_id.nunique() == first.num_tracks
-    assert worker.track(video) == first
+    assert worker.track(Segment(video)) == first
     assert pq.read_table(path).equals(before)
 
 
@@ -135,7 +137,7 @@ def test_same_video_gives_the_same_bytes(settings, video):
     """A repetition after a crash overwrites rows with their like; a reader never sees a mixture."""
 
     def published(output):
-        VideoTracker(replace(settings, output=output)).track(video)
+        VideoTracker(replace(settings, output=output)).track(Segment(video))
         return [
             read_bytes(schema.table_uri(output, table, video.video_id))
             for table in ("tracks", "frames")
@@ -147,7 +149,7 @@ def test_same_video_gives_the_same_bytes(settings, video):
 def test_full_temporary_disk_is_no_fault_of_the_video(settings, video, monkeypatch):
     full = Path("/dev/full")
     monkeypatch.setattr(spool.tempfile, "TemporaryFile", lambda **_: full.open("w+b"))
-    result = VideoTracker(settings).track(video)
+    result = VideoTracker(settings).track(Segment(video))
     assert result.outcome == "unwritten"
     assert "No space left on device; free some space there, or set TMPDIR" in result.message
     assert list_stems(f"{settings.output}/dead_letters") == set()
@@ -157,7 +159,7 @@ def test_full_temporary_disk_is_no_fault_of_the_video(settings, video, monkeypat
 def test_truncated_video_is_partial(settings, tmp_path):
     options = {"movflags": "faststart"}
     path = cut(write_video(tmp_path / "cut.mp4", frames=40, container_options=options), 0.6)
-    result = VideoTracker(settings).track(info_of(path))
+    result = VideoTracker(settings).track(Segment(info_of(path)))
     row = pq.read_table(f"{settings.output}/videos/{result.video_id}.parquet").to_pylist()[0]
     assert result.outcome == row["status"] == "partial"
     assert 0 < row["frames_decoded"] < row["frames_expected"] == 40
@@ -171,7 +173,7 @@ def test_what_a_video_raises_becomes_a_dead_letter(settings, video, monkeypatch,
 
     worker = VideoTracker(settings)
     monkeypatch.setattr(worker_module, "track_video", broken)
-    assert worker.track(video).outcome == "dead"
+    assert worker.track(Segment(video)).outcome == "dead"
     row = pq.read_table(f"{settings.output}/dead_letters/{video.video_id}.parquet").to_pylist()[0]
     assert (row["stage"], row["kind"], row["attempts"]) == ("track", "poison", 1)
     assert row["message"].startswith(f"{type(error).__name__}: {error} (at ")
@@ -185,7 +187,7 @@ def test_storage_failing_is_no_fault_of_the_video(settings, video, monkeypatch):
 
     worker = VideoTracker(settings)
     monkeypatch.setattr(worker_module, "track_video", unreachable)
-    assert worker.track(video).outcome == "unread"
+    assert worker.track(Segment(video)).outcome == "unread"
     assert list_stems(f"{settings.output}/dead_letters") == set()
 
 
