@@ -1,0 +1,186 @@
+"""The page of one video, in a folder of its own: data as scripts, crops, a copy where needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import av
+import numpy as np
+
+from pipeline.report import crops
+from pipeline.report.config import ReportConfig
+from pipeline.report.frame_rows import Array, FrameRows, best_view, curves, low_stretches
+from pipeline.report.html import render
+from pipeline.report.playable import playable
+from pipeline.report.scripts import (
+    assigned,
+    bars_value,
+    boxes_script,
+    curves_value,
+    rounded,
+    tracks_value,
+)
+from pipeline.report.source_pictures import pictures_at
+from pipeline.report.track_sums import TrackSums
+from pipeline.report.video_tables import VideoRows
+from pipeline.storage.errors import StorageError
+from pipeline.storage.files import write_atomic
+from pipeline.storage.secrets import mask_secrets
+from pipeline.video.errors import DecodeError
+from pipeline.video.info import VideoInfo
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPage:
+    """A page that was written.
+
+    Attributes:
+        video_id: of its video; its folder has this name.
+        still: whether there is a `still.jpg` in it.
+        crops, tracks: pictures of tracks, and tracks.
+    """
+
+    video_id: str
+    still: bool
+    crops: int
+    tracks: int
+
+
+def write_video_page(
+    row: Mapping[str, Any],
+    folder: str,
+    config: ReportConfig,
+    low_quality_below: float,
+    deadline: float | None,
+    neighbours: Mapping[str, str | None],
+) -> VideoPage:
+    """Write the page of a video.
+
+    Args:
+        row: its row in `videos`.
+        folder: folder or URL of the page.
+        config: settings of the report.
+        low_quality_below: frames of lower quality are marked.
+        deadline: end of the time for pictures and copies, by `time.monotonic`; None for no end.
+        neighbours: ids of the videos `before` and `after` it among the pages, for links.
+
+    Raises:
+        StorageError: a table cannot be read, or the folder cannot be written.
+    """
+    info = VideoInfo(**{field.name: row[field.name] for field in fields(VideoInfo)})
+    rows = VideoRows(config.output.rstrip("/"), info.video_id)
+    frames, tracks = rows.frames, rows.tracks
+    view = best_view(frames)
+    starts, boxes, ids = [], np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    for number, chunk in enumerate(rows.chunks()):
+        script = boxes_script(number, chunk, info.width, info.height)
+        write_atomic(f"{folder}/boxes-{number}.js", script)
+        starts.append(float(chunk.time_s[0]))
+        place = np.flatnonzero(chunk.time_s == frames.time_s[view])
+        if len(place):
+            shown = slice(chunk.first[place[0]], chunk.first[place[0] + 1])
+            boxes, ids = chunk.boxes[shown], chunk.track_id[shown]
+    played = playable(info, folder, config.player, deadline)
+    pictures = _Pictures(info, folder, frames, tracks, config.crops, deadline)
+    pictures.write(view, boxes, ids)
+    stretches = low_stretches(frames, low_quality_below)
+    value = {
+        "duration": round(frames.end_s, 3),
+        "interval": round(frames.interval_s, 5),
+        "width": info.width,
+        "height": info.height,
+        "source": played.source,
+        "offset": played.offset_s,
+        "view": round(float(frames.time_s[view]), 3),
+        "lowBelow": low_quality_below,
+        "low": [[round(a, 3), round(b, 3)] for a, b in stretches],
+        "cuts": rounded(np.array(row.get("cut_times_s") or [])),
+        "curves": curves_value(curves(frames)),
+        "tracks": tracks_value(tracks, frames, pictures.tiles),
+        "bars": bars_value(tracks, frames),
+        "chunks": starts,
+        "tile": [crops.TILE_WIDTH, crops.TILE_HEIGHT, crops.COLUMNS, crops.ROWS],
+        "palette": crops.PALETTE,
+    }
+    write_atomic(f"{folder}/data.js", assigned("video", value))
+    count = len(tracks.ids)
+    step_s, arrivals = tracks.arrivals()
+    page = render(
+        "video.html", row=row, note=played.note, plays=played.source is not None, tracks=count,
+        crops=len(pictures.tiles), pictures_note=pictures.note, low=stretches,
+        low_below=low_quality_below, neighbours=neighbours, step_s=step_s, arrivals=arrivals,
+    )  # fmt: skip
+    write_atomic(f"{folder}/index.html", page)
+    return VideoPage(info.video_id, pictures.still, len(pictures.tiles), count)
+
+
+class _Pictures:
+    """The still and the crops of a video, from one pass over the frames that they need.
+
+    Attributes:
+        tiles: place of a track's crop on the sheets, by id.
+        still: whether a still was written.
+        note: why pictures are missing; empty if none is.
+    """
+
+    def __init__(
+        self,
+        info: VideoInfo,
+        folder: str,
+        frames: FrameRows,
+        tracks: TrackSums,
+        most: int,
+        deadline: float | None,
+    ) -> None:
+        self.tiles: dict[int, int] = {}
+        self.still = False
+        self.note = ""
+        self._info, self._folder = info, folder
+        self._frames, self._tracks, self._deadline = frames, tracks, deadline
+        ids = tracks.ids
+        longest = ids[np.argsort(-tracks.rows[ids], kind="stable")][:most]
+        # Time order: then each sheet is full before the next one is begun.
+        self._wanted = longest[np.argsort(tracks.best_frame[longest], kind="stable")]
+        if len(ids) > most:
+            self.note = f"Pictures of the {most} tracks seen longest."
+
+    def write(self, view: int, boxes: Array, ids: Array) -> None:
+        """Write still and sheets.
+
+        Args:
+            view: position of the still's frame.
+            boxes, ids: (N, 4) and (N,), what to draw on it.
+        """
+        tracks, time_s = self._tracks, self._frames.time_s
+        by_time: dict[float, list[int]] = {float(time_s[view]): []}
+        for number in self._wanted.tolist():
+            by_time.setdefault(float(time_s[tracks.best_frame[number]]), []).append(number)
+        times = sorted(by_time)
+        # The still first: it is wanted most where time is short.
+        sheet: list[Any] = []
+        sheets = 0
+        try:
+            for _, picture in pictures_at(self._info, [float(time_s[view])]):
+                write_atomic(f"{self._folder}/still.jpg", crops.still(picture, boxes, ids))
+                self.still = True
+            for now, picture in pictures_at(self._info, times):
+                if self._deadline is not None and time.monotonic() > self._deadline:
+                    self.note = "Pictures of some tracks are missing: the time given was used up."
+                    break
+                for number in by_time[now]:
+                    per_sheet = crops.COLUMNS * crops.ROWS
+                    self.tiles[number] = sheets * per_sheet + len(sheet)
+                    sheet.append(crops.crop(picture, tracks.best_box[number].tolist()))
+                    if len(sheet) == per_sheet:
+                        self._write_sheet(sheets, sheet)
+                        sheet, sheets = [], sheets + 1
+        except (DecodeError, StorageError, av.FFmpegError) as error:
+            self.note = f"Pictures of tracks are missing: {mask_secrets(str(error))}"
+        if sheet:
+            self._write_sheet(sheets, sheet)
+
+    def _write_sheet(self, number: int, tiles: list[Any]) -> None:
+        write_atomic(f"{self._folder}/crops-{number}.jpg", crops.sheet(tiles))
