@@ -29,7 +29,7 @@ BENCH_KEYS := detector="$$VSDMOT_DATA/weights/yolox_nano_416.onnx" \
 export INPUT OUTPUT VIDEO SHARDS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup track test test-slow test-faults lint format pack distill train kit kit-back measure eval eval-smoke export bench bench-gpu render lock
+.PHONY: help setup track test test-slow test-faults lint format pack distill train kit kit-back measure eval eval-smoke compact export bench bench-gpu render lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,7 +127,7 @@ kit-back: .venv/.stamp ## join what came back of it: INPUT=folder OUTPUT=file.sa
 	  echo "kit-back: give both: make kit-back INPUT=folder OUTPUT=file.safetensors" >&2; exit 1; }
 	@$(RUN) jobs.kit_back input="$$INPUT" output="$$OUTPUT" $(ARGS)
 
-measure: .venv/.stamp ## what the student knows: DATA=folder ARGS=what=detection, degraded, semantics, quality or still
+measure: .venv/.stamp ## what the student knows: DATA=folder ARGS=what=detection, degraded, semantics, quality, still or cuts
 	@$(RUN) jobs.measure $(if $(DATA),$(VAL_KEYS) stills="$(STILLS)") $(ARGS)
 
 # Every cell is computed once: what is there stays, what is missing is computed.
@@ -137,6 +137,10 @@ eval: .venv/.stamp ## the benchmark: DATA=folder; without, on drawn sequences
 eval-smoke: .venv/.stamp ## the benchmark in small, on drawn sequences
 	@$(RUN) jobs.eval frames=8 output=runs/eval-smoke degradations=[noise] severities=[5] \
 	  "trackers=[student,student:gate_off,bytetrack]" cluster.workers=0 $(ARGS)
+
+compact: .venv/.stamp ## merge the tables of tracked videos into large files: OUTPUT=/my/out
+	@test -n "$$OUTPUT" || { echo "compact: give it: make compact OUTPUT=/my/out" >&2; exit 1; }
+	@$(RUN) jobs.compact output="$$OUTPUT" $(ARGS)
 
 # With ARGS=format=onnx, openvino or torch, INPUT is weights, and the tracker itself is written.
 export: .venv/.stamp ## a run of make track or eval as MOTChallenge files: INPUT=run OUTPUT=folder

@@ -17,7 +17,9 @@ from pipeline.speed.config import ScalingConfig
 if TYPE_CHECKING:
     from pipeline.video.info import VideoInfo
 
-Name = Literal["student", "path", "still", "teacher", "job", "memory", "scaling"]
+Name = Literal[
+    "student", "path", "still", "teacher", "job", "memory", "inputs", "queries", "scaling"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,16 @@ class BenchConfig:
         measures: what is measured. student: size and time by module. path: the path from file to
             rows on one core, by runtime and precision, and against YOLOX and ByteTrack. still: a
             fixed camera, mostly quiet. teacher: against a ViT-B/32 on every frame. job: the
-            job on Ray. memory: of a minute and an hour. scaling: where GPUs saturate, by a model.
+            job on Ray. memory: of a minute and an hour. inputs: the driver's RAM and time by the
+            number of files, on a disk and on S3. queries: the tables of many videos in
+            DuckDB, before and after vsdmot compact. scaling: where GPUs saturate, by a model.
         detector: YOLOX in ONNX for the comparisons; empty leaves them out.
         still: a short video of a fixed camera, of which the quiet one is made; empty takes video.
         still_s: its length in seconds.
         frames: greatest number of frames of a reading.
         repeats: turns of a measure; a job has at most two.
+        videos: number of made videos whose tables are queried.
+        inputs: greatest number of files for the driver, up to 10,000 of them on S3.
         scaling: what the model of the schedule takes as given.
     """
 
@@ -48,13 +54,15 @@ class BenchConfig:
     weights: Annotated[str, NotEmpty()] = "weights/vsdmot-nano.safetensors"
     output: Annotated[str, NotEmpty()] = "runs/bench"
     measures: tuple[Name, ...] = (
-        "student", "path", "still", "teacher", "job", "memory", "scaling"
+        "student", "path", "still", "teacher", "job", "memory", "inputs", "queries", "scaling"
     )  # fmt: skip
     detector: str = ""
     still: str = ""
     still_s: Annotated[float, Range(1)] = 40.0
     frames: Annotated[int, Range(8)] = 48
     repeats: Annotated[int, Range(1)] = 3
+    videos: Annotated[int, Range(1)] = 1000
+    inputs: Annotated[int, Range(1)] = 3000
     scaling: ScalingConfig = ScalingConfig()
 
     def __post_init__(self) -> None:
@@ -74,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.storage.files import StorageError
     from pipeline.trackers.detectors import DetectorError
     from pipeline.trackers.peers import PeerError
-    from pipeline.video.decode import DecodeError
+    from pipeline.video.errors import DecodeError
     from pipeline.video.probe import ProbeError
 
     try:
@@ -125,6 +133,8 @@ def run(config: BenchConfig) -> int:
         frames=config.frames,
         repeats=config.repeats,
         still_s=config.still_s,
+        videos=config.videos,
+        inputs=config.inputs,
     )
     target = f"{config.output.rstrip('/')}/bench.json"
     measures = _measures_before(target)

@@ -47,6 +47,22 @@ COMMANDS = {
         "vsdmot render /my/tracks bikes.mp4",
         ("output", "video"),
     ),
+    "compact": Command(
+        "compact",
+        "pipeline.compaction.config:CompactConfig",
+        "Merge the tables of finished videos into few large files.",
+        "vsdmot compact /my/tracks",
+        ("output",),
+        ("partition", "file_mb"),
+    ),
+    "report": Command(
+        "report",
+        "pipeline.report.config:ReportConfig",
+        "Write a page on a run, to look at in a browser.",
+        "vsdmot report /my/tracks",
+        ("output",),
+        ("report", "pages", "player", "price_per_hour"),
+    ),
     "export": Command(
         "export",
         "jobs.export:ExportConfig",

@@ -14,8 +14,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported after the settings are checked, because torch takes seconds to import.
     import torch
 
+    from jobs.measure_cuts import run_cuts
     from jobs.measure_degraded import run_degraded
     from jobs.measure_detection import run_detection
+    from jobs.measure_long import run_long
     from jobs.measure_robustness import run_robustness
     from jobs.measure_still import run_still
     from model.allocator import keep_large_blocks
@@ -30,7 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(config.threads)
     keep_large_blocks()
     try:
-        runs = {"detection": run_detection, "still": run_still, "degraded": run_robustness}
+        runs = {
+            "detection": run_detection,
+            "still": run_still,
+            "cuts": run_cuts,
+            "degraded": run_robustness,
+            "split": run_long,
+            "reid": run_long,
+            "looks": run_long,
+        }
         return runs.get(config.what, run_degraded)(config)
     except (
         CheckpointError,

@@ -30,7 +30,7 @@ from pipeline.datasets.mot import MotError, find_sequences, read_sequence
 from pipeline.degrade.kinds import SEVERITIES
 from pipeline.storage.files import StorageError, list_videos
 from pipeline.teachers.load import load_teacher
-from pipeline.video.decode import DecodeError
+from pipeline.video.errors import DecodeError
 from pipeline.video.probe import ProbeError, probe
 
 

@@ -1,5 +1,6 @@
 """The settings of `vsdmot measure`."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -27,8 +28,9 @@ class MeasureConfig:
         pictures: for detection: number of stills of split train, evenly by source; null: as many
             as split val has. For degraded: greatest number of stills that are degraded, evenly by
             source, and of poor ones; null: all.
-        stride: for detection and degraded: distance between the measured frames of a sequence, in
-            frames; 1 measures all; null is 4 for detection, 10 for degraded.
+        stride: for detection, degraded and cuts: distance between the measured frames of a
+            sequence, in frames; 1 measures all; null is 4 for detection, 10 for degraded, 1 for
+            cuts.
         students: for detection and degraded: further students, NAME@WEIGHTS each.
         detectors: for detection and degraded: detectors of other projects, NAME@FILE each: a YOLOX
             .onnx or an OpenVINO SSD .xml.
@@ -39,16 +41,20 @@ class MeasureConfig:
             semantics (map and scene vector), the encoder's map of one stride, or all its maps.
         control: for degraded: what all others are compared with, NAME or NAME:GATE; empty: the
             student of weights, with the first of the gates.
-        severities: for degraded: severities of the degradations.
+        severities: for degraded and cuts: severities of the degradations.
         poor: for degraded: sources of stills that are of real poor footage; they are shown as they
             are, in rows of their own. Of a source without stills of split val, those of split
             train are taken.
+        minutes: for split: length of the recording that is made of the sequences.
+        windows: for split: numbers of windows.
+        overlap_s: for split: seconds of video that two windows share.
+        gaps_s: for reid: values of reid.max_gap_s.
         frames: for semantics and quality: number of frames of each sequence, in groups of four
             successive frames. For still: number of frames of each sequence that quiet video is made
-            of, five times as many.
+            of, five times as many. For cuts: number of frames of each sequence that are degraded.
         apart: names of sequences that are left out of the rows over all sequences; degraded shows
-            them as they are.
-        kinds: for semantics, quality and degraded: kinds of degradation.
+            them as they are; cuts leaves them out of what is strung together.
+        kinds: for semantics, quality, degraded and cuts: kinds of degradation.
         teacher: for semantics: teacher.model of the distillation of the student.
         pretrained: for semantics: teacher.pretrained of the distillation of the student.
         device: device of the student.
@@ -61,11 +67,26 @@ class MeasureConfig:
         "other detectors. semantics: similarity of its features on degraded frames to the "
         "teacher's features on clean frames. quality: rank correlation of its quality with the "
         "severity of degradations. still: scores with and without still.skip, on the sequences "
-        "and on mostly quiet video made of them. degraded: AP50 of students under degradations, on "
-        "the same pixels, with intervals of their differences."
+        "and on mostly quiet video made of them. cuts: shot cuts found in the sequences, where "
+        "there is none, and where stretches of them are strung together. degraded: AP50 of "
+        "students under degradations, on the same pixels, with intervals of their differences. "
+        "split: what tracking in windows "
+        "costs, on a long recording made of the sequences. reid: who keeps the id after an "
+        "absence, on the sequences with a black stretch in each. looks: whether its memory of "
+        "tracks tells people apart."
     )
 
-    what: Literal["detection", "semantics", "quality", "still", "degraded"]
+    what: Literal[
+        "detection",
+        "semantics",
+        "quality",
+        "still",
+        "cuts",
+        "degraded",
+        "split",
+        "reid",
+        "looks",
+    ]
     data: str
     weights: str = "weights/vsdmot-nano.safetensors"
     output: str = "runs/measure"
@@ -79,6 +100,10 @@ class MeasureConfig:
     control: str = ""
     severities: Annotated[tuple[Severity, ...], NotEmpty()] = (3, 5)
     poor: tuple[str, ...] = ()
+    minutes: Annotated[float, Range(0, math.inf, above=True, below=True)] = 20.0
+    windows: Annotated[tuple[Annotated[int, Range(2)], ...], NotEmpty()] = (2, 4, 8)
+    overlap_s: Annotated[float, Range(0, math.inf, above=True, below=True)] = 4.0
+    gaps_s: Annotated[tuple[Annotated[float, Range(0)], ...], NotEmpty()] = (0.0, 5.0, 30.0)
     frames: Annotated[int, Range(1)] = 12
     apart: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = KINDS

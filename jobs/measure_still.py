@@ -17,7 +17,7 @@ from pipeline.datasets.boxes import Boxes
 from pipeline.datasets.mot import MotError, Sequence, find_sequences, read_sequence
 from pipeline.storage.errors import StorageError
 from pipeline.tracking.track_video import TrackSettings, open_runtime
-from pipeline.video.decode import DecodeError
+from pipeline.video.errors import DecodeError
 from pipeline.video.probe import ProbeError
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import io
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -11,15 +10,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, fail, load_config
 from model.settings import check
-from pipeline.storage.files import StorageError, list_stems, read_bytes, write_atomic
-from pipeline.storage.schema import table_uri
+from pipeline.storage.files import StorageError, write_atomic
+from pipeline.storage.reading import read_batches, read_video
 from pipeline.video.info import VideoInfo
 
 _LISTED = 8
@@ -99,7 +96,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(RenderConfig, argv)
     # Imported after the settings are checked, because torch takes seconds to import.
-    from pipeline.video.decode import DecodeError, iterate_frames
+    from pipeline.video.decode import iterate_frames
+    from pipeline.video.errors import DecodeError
 
     try:
         # Imported here, because only drawing needs the package supervision.
@@ -114,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         row = find_video(config.video, _videos(config.output))
         name = row["video_id"]
         info = VideoInfo(**{field.name: row[field.name] for field in fields(VideoInfo)})
-        tracks, frames = (_read(config.output, table, name) for table in ("tracks", "frames"))
+        tracks, frames = (read_video(config.output, t, name) for t in ("tracks", "frames"))
         folder = (config.overlays or f"{config.output.rstrip('/')}/overlays").rstrip("/")
         with tempfile.TemporaryDirectory() as scratch:
             video, sheet = Path(scratch) / f"{name}.mp4", Path(scratch) / f"{name}.png"
@@ -134,17 +132,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _videos(output: str) -> list[dict[str, Any]]:
     """Read all rows of the table `videos`."""
-    stems = sorted(list_stems(f"{output.rstrip('/')}/videos"))
-    if not stems:
+    rows = [row for batch in read_batches(output, "videos") for row in batch.to_pylist()]
+    if not rows:
         raise VideoNotFoundError(
-            f"{output}: no videos/*.parquet here; track an archive into it first: "
+            f"{output}: no video is tracked here; track an archive into it first: "
             f"vsdmot track INPUT {output}"
         )
-    return [row for stem in stems for row in _read(output, "videos", stem).to_pylist()]
-
-
-def _read(output: str, table: str, name: str) -> pa.Table:
-    return pq.read_table(io.BytesIO(read_bytes(table_uri(output, table, name))))
+    return rows
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ ROOMS = {
         "stitching",
         "tracking",
         "compaction",
+        "report",
         "teachers",
         "training",
         "kit",

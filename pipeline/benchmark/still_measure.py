@@ -23,7 +23,8 @@ from pipeline.datasets.mot import Sequence as MotSequence
 from pipeline.inference.runtime import Runtime
 from pipeline.storage.files import list_videos
 from pipeline.tracking.tables import VideoTables
-from pipeline.tracking.track_video import TrackSettings, track_video
+from pipeline.tracking.track_video import TrackSettings
+from pipeline.tracking.whole_video import track_video
 from pipeline.video.decode import iterate_frames
 from pipeline.video.info import VideoInfo
 from pipeline.video.probe import probe

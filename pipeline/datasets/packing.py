@@ -21,7 +21,7 @@ from pipeline.datasets.shards import (
     encode_picture,
 )
 from pipeline.video.by_index import read_frames
-from pipeline.video.decode import DecodeError
+from pipeline.video.errors import DecodeError
 
 # MOT16's numbering: person on vehicle, static person, distractor, reflection. They look like
 # people, so they are ignored in training: neither objects nor background.

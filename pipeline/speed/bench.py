@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.speed import ray_jobs
+from pipeline.speed.archives.many_inputs import inputs_measure
 from pipeline.speed.footage import quiet_video
 from pipeline.speed.memory_growth import memory_growth
 from pipeline.speed.one_core import all_cores, one_core
 from pipeline.speed.peer_path import peer_reading
+from pipeline.speed.queries.measure import queries_measure
 from pipeline.speed.readings import Measure, Reading, Spread, in_turns, ratio
 from pipeline.speed.student_path import (
     Kind,
@@ -30,8 +32,10 @@ from pipeline.storage.files import list_videos
 from pipeline.video.info import VideoInfo
 from pipeline.video.probe import probe
 
-MeasureName = Literal["path", "still", "teacher", "job", "memory"]
-MEASURES: tuple[MeasureName, ...] = ("path", "still", "teacher", "job", "memory")
+MeasureName = Literal["path", "still", "teacher", "job", "memory", "inputs", "queries"]
+MEASURES: tuple[MeasureName, ...] = (
+    "path", "still", "teacher", "job", "memory", "inputs", "queries"
+)  # fmt: skip
 _KINDS: tuple[Kind, ...] = ("torch", "exact", "fast")
 _PEER = "YOLOX + ByteTrack"
 _JOBS_TURNS = 2  # a reading of a job takes as long as all others together
@@ -53,6 +57,8 @@ class BenchSettings:
         frames: Greatest number of frames of a reading.
         repeats: Turns of each measure, but for those of jobs, which have at most two.
         still_s: Seconds of the video of a fixed camera that is made of `still`.
+        videos: Number of videos whose tables are queried.
+        inputs: Greatest number of files for the driver.
     """
 
     video: VideoInfo
@@ -63,6 +69,8 @@ class BenchSettings:
     frames: int
     repeats: int
     still_s: float
+    videos: int
+    inputs: int
 
 
 def measure(name: MeasureName, settings: BenchSettings) -> Measure:
@@ -81,6 +89,8 @@ def measure(name: MeasureName, settings: BenchSettings) -> Measure:
         "teacher": _teacher,
         "job": _job,
         "memory": _memory,
+        "inputs": lambda bench: inputs_measure(bench.inputs),
+        "queries": lambda bench: queries_measure(bench.videos, bench.repeats),
     }
     return measures[name](settings)
 

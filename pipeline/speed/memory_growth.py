@@ -19,6 +19,7 @@ import torch
 
 from model.track.checkpoint import CheckpointMetadata, save_tracker
 from model.track.tracker import Tracker
+from pipeline.archive.plan import Segment
 from pipeline.runtime.progress import FrameCounter
 from pipeline.speed.footage import long_video
 from pipeline.speed.one_core import MeasureError, one_core
@@ -102,7 +103,7 @@ def _measure(weights: Path, video: Path, folder: Path) -> tuple[int, int, int, i
     before = psutil.Process().memory_info().rss
     started = time.perf_counter()
     with peak_memory() as highest:
-        result = worker.track(info)
+        result = worker.track(Segment(info))
     seconds = time.perf_counter() - started
     if result.outcome != "ok":
         raise MeasureError(f"the video that was made cannot be tracked: {result.message}")

@@ -18,7 +18,7 @@ from pipeline.datasets.boxes import Boxes
 from pipeline.speed.readings import Reading
 from pipeline.trackers.detectors import Detector, open_detector
 from pipeline.trackers.peers import track_detections
-from pipeline.video.decode import Decoder
+from pipeline.video.decoder import Decoder
 from pipeline.video.info import VideoInfo
 from pipeline.video.picture import fit
 

@@ -25,6 +25,7 @@ from pipeline.archive.plan import Segment
 from pipeline.runtime import ray_cluster
 from pipeline.runtime.machine import usable_cores
 from pipeline.runtime.progress import RunDisplay
+from pipeline.runtime.settings import Pool
 from pipeline.runtime.stop import StopRequest
 from pipeline.speed.one_core import MeasureError
 from pipeline.speed.peak_memory import sampled
@@ -78,11 +79,12 @@ def job_reading(info: VideoInfo, settings: TrackSettings, actors: int, each: int
     segments = [
         Segment(replace(info, video_id=f"{info.video_id}-{n}")) for n in range(actors * each)
     ]
-    display = RunDisplay(Console(quiet=True), len(segments), 0, lambda display: None)
+    display = RunDisplay(Console(quiet=True), lambda display: None)
+    pool = Pool(actors, actors, actors)
     done = frames = 0
     with tempfile.TemporaryDirectory() as folder, _processor_time() as meter:
         given = replace(settings, output=folder)
-        for result in run_on_ray(segments, given, display, actors, StopRequest(), _PATIENCE_S):
+        for result in run_on_ray(segments, given, display, pool, StopRequest(), _PATIENCE_S):
             if result.outcome not in ("ok", "partial"):
                 raise MeasureError(f"{info.uri} cannot be tracked: {result.message}")
             done += 1

@@ -26,9 +26,9 @@ from pipeline.tracking.track_video import (
     TrackSettings,
     batch_window,
     open_runtime,
-    track_video,
     tracked_windows,
 )
+from pipeline.tracking.whole_video import track_video
 from pipeline.video.decode import FrameStream
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits

@@ -19,6 +19,7 @@ from model.track.tracker import Tracker
 from pipeline.datasets.boxes import Boxes
 from pipeline.degrade.conditions import Condition
 from pipeline.inference.runtime import RuntimeUnavailable
+from pipeline.inference.shots import track_shots
 from pipeline.trackers.detectors import LOWEST_SCORE, Detector
 from pipeline.trackers.sequence_frames import Shot
 from pipeline.trackers.variants import Variant, make_variants
@@ -100,7 +101,8 @@ class StudentRun:
         encoded = tracker.detect(percept)
         output.took("encode", shared_s + self._now() - started, count)
         started = self._now()
-        results, state = tracker.track(encoded, self._state[variant.name])
+        cuts = [frame.cut for frame in frames]
+        results, state = track_shots(tracker, encoded, cuts, self._state[variant.name])
         output.took("step", self._now() - started, count)
         self._state[variant.name] = state
         _add_tracks(output, frames, encoded, results, self._box, tracker.config)
@@ -147,7 +149,8 @@ class FastRun:
         encoded = self._model.encode(*inputs)
         self.output.took("encode", time.perf_counter() - started, len(frames))
         started = time.perf_counter()
-        results, self._state = self._model.track(encoded, self._state)
+        cuts = [frame.cut for frame in frames]
+        results, self._state = track_shots(self._model, encoded, cuts, self._state)
         self.output.took("step", time.perf_counter() - started, len(frames))
         config = self._model.config
         _add_tracks(self.output, frames, encoded, results, self._box, config)

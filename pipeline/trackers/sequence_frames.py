@@ -27,7 +27,9 @@ from pipeline.datasets.mot import MotError, Sequence
 from pipeline.degrade.codec import read_video, write_video
 from pipeline.degrade.conditions import CLEAN, Condition
 from pipeline.storage.files import create_if_absent, exists, list_videos, open_binary
-from pipeline.video.decode import Decoder, Frame
+from pipeline.video.cuts import CutDetector
+from pipeline.video.decode import Frame
+from pipeline.video.decoder import Decoder
 from pipeline.video.info import VideoInfo
 from pipeline.video.picture import fit, luma_patches
 from pipeline.video.probe import probe
@@ -133,7 +135,7 @@ class SequenceFrames:
         return self._info.width, self._info.height
 
     def _shots(self) -> Generator[Shot]:
-        scaler = VideoReformatter()
+        scaler, cuts = VideoReformatter(), CutDetector()
         codec = self.condition.kind == "codec"
         pictures = self._recoded() if codec else self._clean()
         started = time.perf_counter()
@@ -148,9 +150,10 @@ class SequenceFrames:
                 degraded = time.perf_counter()
                 frames = {}
                 if self.letterboxes:
-                    patches = luma_patches(shown)
+                    patches, cut = luma_patches(shown), cuts.is_cut(shown)
                     for canvas, box in self.letterboxes.items():
-                        frames[canvas] = Frame(index, time_s, fit(shown, box, scaler), patches)
+                        image = fit(shown, box, scaler)
+                        frames[canvas] = Frame(index, time_s, image, patches, cut=cut)
                 whole = fit(shown, self._whole, scaler) if self._native else None
                 done = time.perf_counter()
                 yield Shot(

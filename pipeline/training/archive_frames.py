@@ -24,14 +24,14 @@ from model.net.letterbox import Letterbox
 from model.net.quality import sample_patches
 from model.teach.scaled import scaled_size
 from model.teach.teacher import TeacherFeatures
-from pipeline.archive.archive import find_videos
-from pipeline.archive.plan import Unreadable, survey
+from pipeline.archive.inputs import find_files
+from pipeline.archive.survey import Unread, Unreadable, survey
 from pipeline.degrade.kinds import degrade, frame_severities
 from pipeline.storage.files import StorageError
 from pipeline.training.config import FrameConfig
 from pipeline.training.feature_cache import FeatureCache, FrameKey
 from pipeline.video.canvas import LONGEST, grey, letterboxed
-from pipeline.video.decode import DecodeError
+from pipeline.video.errors import DecodeError
 from pipeline.video.info import VideoInfo
 from pipeline.video.picture import fit
 from pipeline.video.probe import ProbeError, open_video
@@ -176,7 +176,9 @@ def read_archive_videos(root: str, output: str, threads: int) -> tuple[list[Vide
         FramesError: none of the files can be read as a video.
     """
     videos, broken = [], []
-    for found in survey(find_videos(root, output), {}, threads):
+    for found in survey(find_files(root, output), threads):
+        if isinstance(found, Unread):
+            raise StorageError(found.reason)
         if isinstance(found, Unreadable):
             broken.append(f"{found.uri}: {found.error}")
         else:

@@ -25,12 +25,13 @@ from model.shipped import here_or_shipped, shipped
 from model.track.checkpoint import CheckpointError
 from model.track.tracker import Tracker
 from pipeline import TrackedFrame, track
+from pipeline.archive.plan import Segment
 from pipeline.inference.openvino_model import OpenVinoModel
 from pipeline.storage.files import StorageError, list_videos
 from pipeline.tracking.config import TrackConfig
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import VideoTracker
-from pipeline.video.decode import DecodeError
+from pipeline.video.errors import DecodeError
 from pipeline.video.probe import probe
 from tests import ROOT
 from tests.videos import cut, write_text, write_video
@@ -167,7 +168,7 @@ def video(tmp_path_factory):
 def test_frames_are_the_rows_of_a_run(video, weights, tmp_path):
     settings = TrackSettings(str(weights), str(tmp_path / "out"))
     info = probe(next(list_videos(str(video))))
-    VideoTracker(settings).track(info)
+    VideoTracker(settings).track(Segment(info))
     tracks, rows = (
         pq.read_table(f"{settings.output}/{table}/{info.video_id}.parquet").to_pandas()
         for table in ("tracks", "frames")
@@ -359,6 +360,8 @@ def test_the_wheel_holds_all_that_is_needed(installed):
         assert f"{package}/py.typed" in files
         ours = {str(p.relative_to(ROOT)) for p in (ROOT / package).rglob("*.py*")}
         assert {name for name in ours if "__pycache__" not in name} <= files
+    pages = [p for p in (ROOT / "pipeline").rglob("*") if p.suffix in (".html", ".css", ".js")]
+    assert len(pages) > 3 and {str(p.relative_to(ROOT)) for p in pages} <= files
     data = [*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "configs").rglob("*.json")]
     data += (ROOT / "weights").glob("*.safetensors")
     assert {f"vsdmot_data/{p.relative_to(ROOT)}" for p in data} <= files

@@ -58,7 +58,7 @@ def track(endpoint, bucket, weights, tmp_path, monkeypatch, capsys):
         for name, value in settings.items():
             monkeypatch.setenv(f"AWS_{name}", value)
         S3FileSystem.clear_instance_cache()
-        fixed = f"weights={weights}", "mlflow.enabled=false", "cluster.workers=0"
+        fixed = f"weights={weights}", "mlflow.enabled=false", "report=false", "cluster.workers=0"
         try:
             code = main([*fixed, *arguments])
         except SystemExit as leaving:

@@ -33,8 +33,8 @@ def archive(tmp_path_factory):
 
 
 def arguments(archive, output, weights, *more):
-    return [f"input={archive}", f"output={output}", f"weights={weights}", "mlflow.enabled=false",
-            *more]  # fmt: skip
+    given = [f"input={archive}", f"output={output}", f"weights={weights}"]
+    return [*given, "mlflow.enabled=false", "report=false", *more]
 
 
 def exit_code(argv):
@@ -122,6 +122,36 @@ def test_exit_codes(archive, weights, tmp_path, capsys):
         assert words in capsys.readouterr().err
     assert not out.exists()
     assert not ray.is_initialized()
+
+
+def test_a_list_names_what_is_not_there_and_tracks_the_rest(archive, weights, tmp_path, capsys):
+    listed, output = tmp_path / "list.csv", tmp_path / "out"
+    listed.write_text(f"path\n{archive}/cam 1/3.mp4\n{tmp_path}/none.mp4\n")
+    argv = arguments(f"@{listed}", output, weights, "cluster.workers=0")
+    assert exit_code(argv) == 1
+    said = capsys.readouterr().out
+    assert f"{tmp_path}/none.mp4: cannot read {tmp_path}/none.mp4: " in said
+    assert "1 video in one pass (video): shorter than two windows of 600 s" in said
+    assert rows(output, "videos", "relative_path, split_mode, segments") == [
+        (f"{archive}/cam 1/3.mp4".lstrip("/"), "video", 1)
+    ]
+    write_video(tmp_path / "none.mp4", frames=3)
+    assert exit_code(argv) == 0
+    assert len(rows(output, "videos")) == 2
+    listed.write_text("path\n")
+    assert exit_code(argv) == 1
+    assert "no path in the list" in capsys.readouterr().err
+
+
+def test_modes_that_give_the_same_rows_may_change(archive, weights, tmp_path, capsys):
+    good = archive / "new\nline 'ü\".mp4"
+    argv = arguments(good, tmp_path, weights, "cluster.workers=0", "reid.max_gap_s=0")
+    assert exit_code([*argv, "split.mode=video"]) == 0
+    assert exit_code([*argv, "split.mode=resume", "split.seconds=60"]) == 0
+    assert exit_code([*argv, "split.mode=parallel"]) == 2
+    assert "split.mode: " in capsys.readouterr().err
+    assert exit_code([*argv, "split.mode=video", "reid.max_gap_s=5"]) == 2
+    assert "reid.max_gap_s: 0.0 in the folder, 5.0 now" in capsys.readouterr().err
 
 
 def test_mlflow_run(archive, weights, tmp_path, capsys):

@@ -27,7 +27,7 @@ def test_a_run_goes_out_and_reads_back(weights, tmp_path):
     run = tmp_path / "run"
     assert track([
         f"input={tmp_path}/in", f"output={run}", f"weights={weights}",
-        "cluster.workers=0", "mlflow.enabled=false",
+        "cluster.workers=0", "mlflow.enabled=false", "report=false",
     ]) == 0  # fmt: skip
     out = tmp_path / "out"
     assert main([f"input={run}", f"output={out}"]) == 0

@@ -9,8 +9,10 @@ from torch import nn
 from jobs.bench import main as bench_job
 from pipeline.speed import bench as measures
 from pipeline.speed.cost import count_gflops, count_parameters
+from pipeline.speed.queries.measure import QUERIES, SIDES
 from pipeline.speed.readings import Measure, Reading, Spread, in_turns, ratio
 from pipeline.speed.student_path import Rows, difference
+from pipeline.storage.compacted import MERGED
 from tests.tiny import tiny_tracker
 from tests.videos import write_text, write_video
 
@@ -70,6 +72,14 @@ def test_a_quiet_video_is_skipped_in_part(tmp_path, weights, here):
     assert still["facts"]["quiet share"] == pytest.approx(0.8, abs=0.05)
     for readings in still["readings"].values():
         assert readings[0]["frames"] == 100
+
+
+def test_queries_have_one_answer_before_and_after_compaction(tmp_path, weights):
+    found = run(tmp_path, weights, "measures=[queries]", "videos=12")["queries"]
+    assert len(found["ratios"]) == len(QUERIES)
+    assert found["facts"]["files before, MB, MB on disk"][0] == 36
+    assert found["facts"]["files after, MB, MB on disk"][0] == len(MERGED)
+    assert all(found["facts"][f"{q.name}, {side}, ms"] > 0 for q in QUERIES for side in SIDES)
 
 
 def test_scaling_without_its_rates_says_what_to_measure(tmp_path, weights, capsys):

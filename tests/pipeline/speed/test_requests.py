@@ -60,7 +60,7 @@ def test_a_video_makes_as_many_requests_as_the_model_takes(server, weights, tmp_
             client.put_object(Bucket="cams", Key=f"{videos}/{n}.mp4", Body=data + bytes([n]))
         before = count()
         given = f"input=s3://cams/{videos}/", f"output=s3://results/{videos}", f"weights={weights}"
-        assert main([*given, "mlflow.enabled=false", "cluster.workers=0"]) == 0
+        assert main([*given, "mlflow.enabled=false", "report=false", "cluster.workers=0"]) == 0
         made[videos] = count() - before
     each = (made[MANY] - made[FEW]) / (MANY - FEW)
     assert each == pytest.approx(requests(len(data)), abs=1)

@@ -1,0 +1,185 @@
+"""`vsdmot measure split`, `reid`, `looks`: what windows cost, and who is found again."""
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.table import Table
+
+from jobs.cli import EXIT_DONE, EXIT_FAILED, console
+from jobs.measure_settings import MeasureConfig
+from model.track.checkpoint import file_sha256
+from model.version import code_version
+from pipeline.benchmark.long.looks_measure import look_rows
+from pipeline.benchmark.long.recording import write_blackouts, write_recording
+from pipeline.benchmark.long.reid_measure import Tracked, reid_row, tracked
+from pipeline.benchmark.long.split_measure import Row, split_rows
+from pipeline.benchmark.measure import write_rows
+from pipeline.datasets.boxes import evaluated
+from pipeline.datasets.mot import MotError, Sequence, find_sequences, read_sequence
+from pipeline.inference.runtime import Runtime
+from pipeline.tracking.track_video import TrackSettings, open_runtime
+from pipeline.video.errors import DecodeError
+from pipeline.video.probe import ProbeError
+
+
+def run_long(config: MeasureConfig) -> int:
+    """Measure, print, write a `.parquet` and a `.json` of its name; returns the exit code.
+
+    Raises:
+        CheckpointError: the student cannot be used.
+        MotError: there is no sequence, or a video cannot be read.
+        StorageError: the output cannot be written.
+    """
+    settings = TrackSettings(config.weights, device=config.device)
+    opened = open_runtime(settings)
+    sequences, left_out = _sequences(config)
+    measure = {"split": _split, "reid": _reid, "looks": _looks}[config.what]
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            rows, table = measure(config, opened.model, settings, sequences, Path(scratch))
+    except (DecodeError, ProbeError) as error:
+        raise MotError(f"data={config.data}: {error}") from error
+    for name, reason in left_out.items():
+        console.print(f"[yellow]left out:[/] {name}: {reason}", soft_wrap=True, highlight=False)
+    names = ", ".join(sequence.name for sequence in sequences)
+    console.print(f"sequences: {names}", soft_wrap=True, highlight=False)
+    console.print(table)
+    record = {
+        "config": asdict(config),
+        "weights_sha256": file_sha256(config.weights),
+        "runtime": opened.runtime,
+        "code_version": code_version(),
+        "left_out": left_out,
+    }
+    written = write_rows(config.output, config.what, rows, record)
+    console.print(f"written to {written}", soft_wrap=True, highlight=False)
+    return EXIT_FAILED if left_out else EXIT_DONE
+
+
+def _split(
+    config: MeasureConfig,
+    model: Runtime,
+    settings: TrackSettings,
+    sequences: list[Sequence],
+    scratch: Path,
+) -> tuple[list[Row], Table]:
+    with console.status("writing the recording"):
+        recording = write_recording(sequences, config.minutes, scratch / "recording.mp4")
+    with console.status(f"tracking {recording.frames} frames"):
+        rows = split_rows(model, recording, settings, config.windows, config.overlap_s)
+    return rows, split_table(rows)
+
+
+def _reid(
+    config: MeasureConfig,
+    model: Runtime,
+    settings: TrackSettings,
+    sequences: list[Sequence],
+    scratch: Path,
+) -> tuple[list[Row], Table]:
+    passes: list[Tracked] = []
+    for sequence in sequences:
+        with console.status(sequence.name):
+            for recording in write_blackouts(sequence, scratch / "recording.mp4"):
+                name = f"{sequence.name} {len(passes)}"
+                passes.append(tracked(model, recording, name, settings))
+    if not passes:
+        raise MotError(f"data={config.data}: every sequence is too short to go black in between")
+    rows = [reid_row(passes, gap_s) for gap_s in config.gaps_s]
+    return rows, reid_table(rows)
+
+
+def _looks(
+    config: MeasureConfig,
+    model: Runtime,
+    settings: TrackSettings,
+    sequences: list[Sequence],
+    scratch: Path,
+) -> tuple[list[Row], Table]:
+    with console.status("tracking"):
+        rows = look_rows(model, sequences, settings)
+    return rows, look_table(rows)
+
+
+def _sequences(config: MeasureConfig) -> tuple[list[Sequence], dict[str, str]]:
+    """Sequences with a video and people to follow, and why others are left out."""
+    found = [read_sequence(folder) for folder in find_sequences(config.data)]
+    left_out: dict[str, str] = {}
+    kept = []
+    for sequence in found:
+        if sequence.name in config.apart:
+            continue
+        if not sequence.video.is_file():
+            left_out[sequence.name] = f"{sequence.video} is not a video file"
+        elif not len(evaluated(sequence.gt)):
+            left_out[sequence.name] = f"{sequence.gt_file} holds no person to follow"
+        else:
+            kept.append(sequence)
+    if not kept:
+        raise MotError(f"data={config.data}: no sequence has a video and people to follow")
+    return kept, left_out
+
+
+def split_table(rows: list[Row]) -> Table:
+    """Table of scores by number of windows, and of the people who cross their seams."""
+    table = Table("windows", title="tracking in windows", title_justify="left")
+    for column in (
+        "HOTA",
+        "lost",
+        "IDF1",
+        "lost",
+        "switches",
+        "right at seams",
+        "id kept",
+        "one pass",
+    ):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            str(row["windows"]),
+            f"{row['hota']:.2f}",
+            f"{row['hota_lost']:.2f}",
+            f"{row['idf1']:.2f}",
+            f"{row['idf1_lost']:.2f}",
+            str(row["id_switches"]),
+            f"{row['crossed_right']} of {row['crossings']}",
+            f"{row['near_kept']} of {row['near']}",
+            f"{row['one_pass_kept']} of {row['one_pass_near']}",
+        )
+    return table
+
+
+def reid_table(rows: list[Row]) -> Table:
+    """Table of people who come back, by the greatest gap."""
+    table = Table("reid.max_gap_s", title="people who come back", title_justify="left")
+    for column in ("kept the id", "joins", "wrong", "of nobody", "IDF1", "HOTA", "switches"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            f"{row['max_gap_s']:g}",
+            f"{row['kept']} of {row['returns']}",
+            str(row["joins"]),
+            str(row["joins_wrong"]),
+            str(row["joins_of_nobody"]),
+            f"{row['idf1']:.2f}",
+            f"{row['hota']:.2f}",
+            str(row["id_switches"]),
+        )
+    return table
+
+
+def look_table(rows: list[Row]) -> Table:
+    """Table of how well the student's memory tells people apart: as it is -> whitened."""
+    table = Table("seconds", title="one person or another: plain -> whitened", title_justify="left")
+    for column in ("pairs", "of others", "area under curve", "found at 1 % false"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            str(row["gap_s"]),
+            str(row["pairs_same"]),
+            str(row["pairs_other"]),
+            f"{row['area_plain']:.3f} -> {row['area_whitened']:.3f}",
+            f"{100 * row['found_plain']:.1f} % -> {100 * row['found_whitened']:.1f} %",
+        )
+    return table

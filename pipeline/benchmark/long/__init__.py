@@ -1,0 +1,1 @@
+"""Long recordings: shot cuts, what windows cost, who is found again (`vsdmot measure`)."""
