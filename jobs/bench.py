@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.video.info import VideoInfo
 
 Name = Literal[
-    "student", "path", "still", "teacher", "job", "memory", "inputs", "queries", "scaling"
+    "student", "path", "still", "teacher", "job", "long", "memory", "inputs", "queries", "scaling"
 ]
 
 
@@ -34,14 +34,17 @@ class BenchConfig:
         measures: what is measured. student: size and time by module. path: the path from file to
             rows on one core, by runtime and precision, and against YOLOX and ByteTrack. still: a
             fixed camera, mostly quiet. teacher: against a ViT-B/32 on every frame. job: the
-            job on Ray. memory: of a minute and an hour. inputs: the driver's RAM and time by the
-            number of files, on a disk and on S3. queries: the tables of many videos in
-            DuckDB, before and after vsdmot compact. scaling: where GPUs saturate, by a model.
+            job on Ray. long: one long recording in one pass, in windows, and on two workers;
+            and ten hours on more by a model. memory: of a minute and an hour. inputs: the
+            driver's RAM and time by the number of files, on a disk and on S3. queries: the
+            tables of many videos in DuckDB, before and after vsdmot compact. scaling: where
+            GPUs saturate, by a model.
         detector: YOLOX in ONNX for the comparisons; empty leaves them out.
         still: a short video of a fixed camera, of which the quiet one is made; empty takes video.
         still_s: its length in seconds.
+        long_s: length of the long recording in seconds; it is made of video.
         frames: greatest number of frames of a reading.
-        repeats: turns of a measure; a job has at most two.
+        repeats: turns of a measure; a job has at most two, a long recording one.
         videos: number of made videos whose tables are queried.
         inputs: greatest number of files for the driver, up to 10,000 of them on S3.
         scaling: what the model of the schedule takes as given.
@@ -54,11 +57,13 @@ class BenchConfig:
     weights: Annotated[str, NotEmpty()] = "weights/vsdmot-nano.safetensors"
     output: Annotated[str, NotEmpty()] = "runs/bench"
     measures: tuple[Name, ...] = (
-        "student", "path", "still", "teacher", "job", "memory", "inputs", "queries", "scaling"
+        "student", "path", "still", "teacher", "job", "long", "memory", "inputs", "queries",
+        "scaling",
     )  # fmt: skip
     detector: str = ""
     still: str = ""
     still_s: Annotated[float, Range(1)] = 40.0
+    long_s: Annotated[float, Range(4)] = 12.0
     frames: Annotated[int, Range(8)] = 48
     repeats: Annotated[int, Range(1)] = 3
     videos: Annotated[int, Range(1)] = 1000
@@ -133,6 +138,7 @@ def run(config: BenchConfig) -> int:
         frames=config.frames,
         repeats=config.repeats,
         still_s=config.still_s,
+        long_s=config.long_s,
         videos=config.videos,
         inputs=config.inputs,
     )

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from rich.table import Table
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console
+from jobs.measure_output import say_left_out
 from jobs.measure_settings import MeasureConfig
 from model.version import code_version
 from pipeline.benchmark.long.cut_measure import (
@@ -41,8 +42,7 @@ def run_cuts(config: MeasureConfig) -> int:
                 left_out[sequence.name] = str(error) or "has no video file"
                 continue
         shown[sequence.name] = {name: c[:: config.stride or 1] for name, c in cells.items()}
-    for name, reason in left_out.items():
-        console.print(f"[yellow]left out:[/] {name}: {reason}", soft_wrap=True, highlight=False)
+    say_left_out(left_out)
     if not shown:
         raise MotError(f"data={config.data}: no sequence could be read; the reasons are above")
     rows = _rows(shown, config.apart)

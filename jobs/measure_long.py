@@ -1,20 +1,17 @@
 """`vsdmot measure split`, `reid`, `looks`: what windows cost, and who is found again."""
 
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, console
+from jobs.cli import console
+from jobs.measure_output import say_left_out, write_measured
 from jobs.measure_settings import MeasureConfig
-from model.track.checkpoint import file_sha256
-from model.version import code_version
 from pipeline.benchmark.long.looks_measure import look_rows
 from pipeline.benchmark.long.recording import write_blackouts, write_recording
 from pipeline.benchmark.long.reid_measure import Tracked, reid_row, tracked
 from pipeline.benchmark.long.split_measure import Row, split_rows
-from pipeline.benchmark.measure import write_rows
 from pipeline.datasets.boxes import evaluated
 from pipeline.datasets.mot import MotError, Sequence, find_sequences, read_sequence
 from pipeline.inference.runtime import Runtime
@@ -40,21 +37,11 @@ def run_long(config: MeasureConfig) -> int:
             rows, table = measure(config, opened.model, settings, sequences, Path(scratch))
     except (DecodeError, ProbeError) as error:
         raise MotError(f"data={config.data}: {error}") from error
-    for name, reason in left_out.items():
-        console.print(f"[yellow]left out:[/] {name}: {reason}", soft_wrap=True, highlight=False)
+    say_left_out(left_out)
     names = ", ".join(sequence.name for sequence in sequences)
     console.print(f"sequences: {names}", soft_wrap=True, highlight=False)
     console.print(table)
-    record = {
-        "config": asdict(config),
-        "weights_sha256": file_sha256(config.weights),
-        "runtime": opened.runtime,
-        "code_version": code_version(),
-        "left_out": left_out,
-    }
-    written = write_rows(config.output, config.what, rows, record)
-    console.print(f"written to {written}", soft_wrap=True, highlight=False)
-    return EXIT_FAILED if left_out else EXIT_DONE
+    return write_measured(config, rows, opened.runtime, left_out)
 
 
 def _split(

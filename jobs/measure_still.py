@@ -2,16 +2,13 @@
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, console
+from jobs.cli import console
+from jobs.measure_output import say_left_out, write_measured
 from jobs.measure_settings import MeasureConfig
-from model.track.checkpoint import file_sha256
-from model.version import code_version
-from pipeline.benchmark.measure import write_rows
 from pipeline.benchmark.still_measure import Row, quiet_truth, still_row, write_quiet
 from pipeline.datasets.boxes import Boxes
 from pipeline.datasets.mot import MotError, Sequence, find_sequences, read_sequence
@@ -44,21 +41,11 @@ def run_still(config: MeasureConfig) -> int:
             if problem is not None:
                 left_out[name] = problem
             rows.append(row)
-    for name, reason in left_out.items():
-        console.print(f"[yellow]left out:[/] {name}: {reason}", soft_wrap=True, highlight=False)
+    say_left_out(left_out)
     if not rows:
         raise MotError(f"data={config.data}: no sequence could be read; the reasons are above")
     console.print(still_table(rows))
-    record = {
-        "config": asdict(config),
-        "weights_sha256": file_sha256(config.weights),
-        "runtime": opened.runtime,
-        "code_version": code_version(),
-        "left_out": left_out,
-    }
-    written = write_rows(config.output, config.what, rows, record)
-    console.print(f"written to {written}", soft_wrap=True, highlight=False)
-    return EXIT_FAILED if left_out else EXIT_DONE
+    return write_measured(config, rows, opened.runtime, left_out)
 
 
 def _videos(

@@ -26,6 +26,8 @@ SHARDS, START, STATE = "shards", "start.safetensors", "state.safetensors"
 Device = Literal["cuda", "cpu"]
 Command = Literal["run", "gpu_run"]
 _PACKAGES = ("model", "pipeline")
+# Rooms of `pipeline` that nothing a kit runs imports.
+_NOT_NEEDED = frozenset({"benchmark", "compaction", "report", "speed", "trackers"})
 _SLACK = 500_000  # bytes reserved in the first part for kit.json and stages
 
 _RUN = '''"""The command of this kit: python3 run.py --minutes N"""
@@ -274,6 +276,8 @@ def _copy_code(target: Path) -> int:
     root, total = Path(__file__).resolve().parents[2], 0
     for package in _PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
+            if set(path.relative_to(root).parts) & _NOT_NEEDED:
+                continue
             copy = target / path.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)

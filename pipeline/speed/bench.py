@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.speed import ray_jobs
+from pipeline.speed.archives.long_video import long_measure
 from pipeline.speed.archives.many_inputs import inputs_measure
 from pipeline.speed.footage import quiet_video
 from pipeline.speed.memory_growth import memory_growth
@@ -32,9 +33,9 @@ from pipeline.storage.files import list_videos
 from pipeline.video.info import VideoInfo
 from pipeline.video.probe import probe
 
-MeasureName = Literal["path", "still", "teacher", "job", "memory", "inputs", "queries"]
+MeasureName = Literal["path", "still", "teacher", "job", "long", "memory", "inputs", "queries"]
 MEASURES: tuple[MeasureName, ...] = (
-    "path", "still", "teacher", "job", "memory", "inputs", "queries"
+    "path", "still", "teacher", "job", "long", "memory", "inputs", "queries"
 )  # fmt: skip
 _KINDS: tuple[Kind, ...] = ("torch", "exact", "fast")
 _PEER = "YOLOX + ByteTrack"
@@ -55,8 +56,10 @@ class BenchSettings:
         detector: Path of YOLOX in ONNX; "" leaves it out.
         no_detector: Why it is left out.
         frames: Greatest number of frames of a reading.
-        repeats: Turns of each measure, but for those of jobs, which have at most two.
+        repeats: Turns of each measure, but for those of jobs, which have at most two, and of a
+            long recording, which has one.
         still_s: Seconds of the video of a fixed camera that is made of `still`.
+        long_s: Seconds of the recording that is made of `video`.
         videos: Number of videos whose tables are queried.
         inputs: Greatest number of files for the driver.
     """
@@ -69,6 +72,7 @@ class BenchSettings:
     frames: int
     repeats: int
     still_s: float
+    long_s: float
     videos: int
     inputs: int
 
@@ -88,6 +92,7 @@ def measure(name: MeasureName, settings: BenchSettings) -> Measure:
         "still": _still,
         "teacher": _teacher,
         "job": _job,
+        "long": lambda bench: long_measure(bench.video, bench.weights, bench.long_s),
         "memory": _memory,
         "inputs": lambda bench: inputs_measure(bench.inputs),
         "queries": lambda bench: queries_measure(bench.videos, bench.repeats),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +18,8 @@ from pipeline.video.info import VideoInfo
 _SCENES = 24  # frames whose median shows the place without people
 _SENSOR_NOISE = 2.0  # standard deviation in grey levels of a small camera by day
 _LOOP = 4  # pictures of noise, used in turn
+_MOVING = 100  # pictures of a clip that are held in RAM
+_KEY_EVERY_S = 2  # of a camera: seconds between pictures that can be decoded by themselves
 
 
 def quiet_video(
@@ -66,7 +68,29 @@ def quiet_video(
     return 1 - busy / each
 
 
-def long_video(path: Path, frames: int, rate: int, height: int = 96, width: int = 160) -> None:
+def moving_video(path: Path, clip: VideoInfo, seconds: float) -> None:
+    """Write a video of the first frames of a clip, forwards and backwards, again and again.
+
+    So people move all the time, and there is no cut, at which all tracks would end.
+
+    Args:
+        path: File to write, H.264 in MP4, with a keyframe every two seconds.
+        clip: Any video.
+        seconds: Length.
+
+    Raises:
+        DecodeError, StorageError: The clip cannot be read.
+    """
+    there = [picture for _, _, picture in islice(iterate_frames(clip), _MOVING)]
+    back = there[-2:0:-1]
+    rate = Fraction(clip.fps or 25).limit_denominator(1000)
+    frames = islice(cycle([*there, *back]), round(seconds * rate))
+    _write(path, frames, rate, "23", round(_KEY_EVERY_S * rate))
+
+
+def long_video(
+    path: Path, frames: int, rate: int, height: int = 96, width: int = 160, stands: int = 1
+) -> None:
     """Write a video of a block that wanders over a grey ground: small, so that it is read fast.
 
     Only the first minute is encoded. Its packets are repeated with later times.
@@ -76,12 +100,13 @@ def long_video(path: Path, frames: int, rate: int, height: int = 96, width: int 
         frames: Length; a multiple of a minute's frames if it is longer.
         rate: Frames a second.
         height, width: Pixels.
+        stands: Frames for which the block stands before it moves on.
     """
 
     def pictures() -> Iterator[np.ndarray]:
         for number in range(min(frames, minute)):
             picture = np.full((height, width, 3), 96, np.uint8)
-            x = 2 * number % (width - 24)
+            x = 2 * (number // stands) % (width - 24)
             picture[height // 4 : height // 4 + 48, x : x + 24] = 220
             yield picture
 
@@ -104,9 +129,11 @@ def long_video(path: Path, frames: int, rate: int, height: int = 96, width: int 
     first.unlink()
 
 
-def _write(path: Path, pictures: Iterator[np.ndarray], rate: Fraction, crf: str) -> None:
+def _write(
+    path: Path, pictures: Iterator[np.ndarray], rate: Fraction, crf: str, key_every: int = 250
+) -> None:
     with av.open(str(path), "w") as output:
-        options = {"crf": crf, "preset": "veryfast", "bf": "0"}
+        options = {"crf": crf, "preset": "veryfast", "bf": "0", "g": str(key_every)}
         stream = cast(VideoStream, output.add_stream("libx264", rate=rate, options=options))
         stream.pix_fmt = "yuv420p"
         for number, picture in enumerate(pictures):

@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ def our_readings(
         ClusterError: It cannot be started.
         MeasureError: A video could not be tracked.
     """
-    with _workers_not_nice(), connected("", 2):
+    with two_workers():
         one, two = (job_reading(info, settings, actors, _EACH) for actors in (1, 2))
         return one, two, driver_rows(rows)
 
@@ -76,23 +76,59 @@ def job_reading(info: VideoInfo, settings: TrackSettings, actors: int, each: int
     Raises:
         MeasureError: A video could not be tracked.
     """
-    segments = [
-        Segment(replace(info, video_id=f"{info.video_id}-{n}")) for n in range(actors * each)
-    ]
+    copies = [Segment(replace(info, video_id=f"{info.video_id}-{n}")) for n in range(actors * each)]
+    with tempfile.TemporaryDirectory() as folder:
+        given = replace(settings, output=folder)
+        return segments_reading(copies[:actors], copies[actors:], given, actors)
+
+
+@contextmanager
+def two_workers() -> Iterator[None]:
+    """A new cluster on this machine, of at least two workers.
+
+    Raises:
+        ClusterError: It cannot be started.
+    """
+    with _workers_not_nice(), connected("", 2):
+        yield
+
+
+def segments_reading(
+    first: Sequence[Segment], rest: Sequence[Segment], settings: TrackSettings, actors: int
+) -> Reading:
+    """Track segments as `vsdmot track` does, on the connected cluster.
+
+    Args:
+        first: As many videos as actors, so that each is warm; they are not in the reading.
+        rest: What is in the reading.
+        settings: Of the workers, with their output.
+        actors: Number of actors.
+
+    Returns:
+        As of `job_reading`.
+
+    Raises:
+        MeasureError: A video could not be tracked.
+    """
+    # Else an actor that starts early would take all of the first videos.
+    DataContext.get_current().wait_for_min_actors_s = int(_PATIENCE_S)
     display = RunDisplay(Console(quiet=True), lambda display: None)
     pool = Pool(actors, actors, actors)
-    done = frames = 0
-    with tempfile.TemporaryDirectory() as folder, _processor_time() as meter:
-        given = replace(settings, output=folder)
-        for result in run_on_ray(segments, given, display, pool, StopRequest(), _PATIENCE_S):
-            if result.outcome not in ("ok", "partial"):
-                raise MeasureError(f"{info.uri} cannot be tracked: {result.message}")
-            done += 1
-            frames += result.frames if done > actors else 0
-            if done == actors:
-                meter.start()
-            elif done == len(segments):
-                meter.stop()
+    waiting = {segment.video_id for segment in first}
+    frames = 0
+    with _processor_time() as meter:
+        segments = [*first, *rest]
+        for result in run_on_ray(segments, settings, display, pool, StopRequest(), _PATIENCE_S):
+            if result.outcome not in ("ok", "partial", "part"):
+                raise MeasureError(f"{result.video_id} cannot be tracked: {result.message}")
+            if result.video_id in waiting:
+                waiting.remove(result.video_id)
+                if not waiting:
+                    meter.start()
+                continue
+            frames += result.frames
+            if meter.started:
+                meter.stop()  # the last result counts
     return meter.reading(frames)
 
 

@@ -12,14 +12,14 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError, explained
-from pipeline.storage.schema import FRAMES, SCHEMA_VERSION, TRACKS
-from pipeline.tracking.spool import TableSpool, spooling
+from pipeline.storage.schema import SCHEMA_VERSION
+from pipeline.tracking.spool import RowSpools, spooling
 from pipeline.tracking.tables import WindowRows
 
 PART_FORMAT = 1
@@ -157,24 +157,15 @@ class PartFolder:
             return source.read(_CHUNK)
 
 
-class PartRows:
+class PartRows(RowSpools):
     """The rows of a part while it is tracked, on disk as `TableSpool` keeps them."""
 
     TABLES = ("tracks", "frames")
 
     def __init__(self, folder: PartFolder) -> None:
-        """Open the tables; used as a context manager. Errors are those of `TableSpool`."""
+        """Open the tables; errors as of `RowSpools`."""
+        super().__init__(folder.video_id)
         self._folder = folder
-        with ExitStack() as stack:
-            self.tracks = stack.enter_context(TableSpool(TRACKS, folder.video_id))
-            self.frames = stack.enter_context(TableSpool(FRAMES, folder.video_id))
-            self._open = stack.pop_all()
-
-    def __enter__(self) -> PartRows:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
 
     def add(self, window: WindowRows) -> None:
         """Append the rows of the next frames.

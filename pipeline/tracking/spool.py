@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage.errors import StorageError
+from pipeline.storage.schema import FRAMES, TRACKS
 
 GROUP_ROWS = 131_072
 """Rows of a row group, the unit that is held in RAM and read at once."""
@@ -111,6 +112,31 @@ class TableSpool:
         with spooling(self._video_id):
             self._writer.write_table(group, row_group_size=self._size)
         self._filled = 0
+
+
+class RowSpools:
+    """The tables `tracks` and `frames` of one video, as spools.
+
+    Attributes:
+        tracks, frames: The tables.
+    """
+
+    def __init__(self, video_id: str) -> None:
+        """Open the tables. Used as a context manager, which deletes them at its end.
+
+        Raises:
+            SpoolError: No temporary folder can be written.
+        """
+        with ExitStack() as stack:
+            self.tracks = stack.enter_context(TableSpool(TRACKS, video_id))
+            self.frames = stack.enter_context(TableSpool(FRAMES, video_id))
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +13,8 @@ import torch
 from model.net.letterbox import Letterbox
 from model.net.quality import STATISTICS
 from model.track.frames import FrameResult, TrackableWindow
-from pipeline.storage.schema import FRAMES, TRACKS
-from pipeline.tracking.spool import TableSpool, stored_rows
+from pipeline.storage.schema import TRACKS
+from pipeline.tracking.spool import RowSpools, TableSpool, stored_rows
 from pipeline.video.decode import Frame
 from pipeline.video.info import VideoInfo
 from pipeline.video.only import ALL, Wanted
@@ -31,38 +30,22 @@ class WindowRows:
     frames: Columns
 
 
-class VideoTables:
+class VideoTables(RowSpools):
     """The tables of one video while it is tracked, and the values for its row of `videos`.
 
     Rows go to disk by row groups. In RAM one float of quality per frame and one counter per track
     are kept, so that percentiles and medians are exact.
-
-    Attributes:
-        tracks, frames: The tables.
     """
 
     def __init__(self, info: VideoInfo) -> None:
-        """Open the tables. Used as a context manager, which deletes them at its end.
-
-        Raises:
-            SpoolError: No temporary folder can be written.
-        """
+        """Open the tables; errors as of `RowSpools`."""
+        super().__init__(info.video_id)
         self._info = info
         self._quality = array("f")
         self._cut_times_s = array("d")
         self._encoded = 0
         self._lengths = np.zeros(0, np.int32)  # of each track, by its id
         self._first_s = self._last_s = 0.0
-        with ExitStack() as stack:
-            self.tracks = stack.enter_context(TableSpool(TRACKS, info.video_id))
-            self.frames = stack.enter_context(TableSpool(FRAMES, info.video_id))
-            self._open = stack.pop_all()
-
-    def __enter__(self) -> VideoTables:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
 
     def add(self, window: WindowRows) -> None:
         """Append the rows of the next frames, at least one.

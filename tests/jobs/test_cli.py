@@ -19,6 +19,7 @@ from jobs.settings import settings_of, shown
 from model.settings import Range, Share, flat, flat_settings
 from model.shipped import here_or_shipped, shipped
 from pipeline.kit.kit_job import KitJob
+from pipeline.runtime.settings import Pool
 from pipeline.storage.secrets import mask_secrets
 from pipeline.tracking.config import TrackConfig
 from pipeline.training.distill_job import DistillJob
@@ -170,7 +171,9 @@ def test_a_shipped_file_holds_only_what_departs_from_the_class(config_class):
 
 def test_a_job_that_cannot_use_a_range_of_workers_says_so():
     with pytest.raises(ConfigError, match=r"cluster\.workers: \[1, 2\] was given, this job takes"):
-        parse_config(TrackConfig, ["input=a", "output=b", "cluster.workers=[1,2]"])
+        parse_config(EvalConfig, ["data=a", "cluster.workers=[1,2]"])
+    tracked = parse_config(TrackConfig, ["input=a", "output=b", "cluster.workers=[1,2]"])
+    assert tracked.cluster.pool(8) == Pool(1, 2, 2)
     with pytest.raises(ConfigError, match=r"cluster\.workers: null was given, this job takes"):
         parse_config(TrainJob, ["cluster.workers=null"])
     assert parse_config(TrainJob, ["cluster.workers=[1,2]"]).cluster.least_and_most() == (1, 2)

@@ -69,7 +69,7 @@ def test_files_are_offered_while_words_may_be_given_by_position():
     [
         ("track", "mlflow.enabled=", ["mlflow.enabled=true", "mlflow.enabled=false"]),
         ("track", "mlflow.enabled=f", ["mlflow.enabled=false"]),
-        ("measure", "what=s", ["what=semantics", "what=still"]),
+        ("measure", "what=s", ["what=semantics", "what=still", "what=split"]),
         ("measure", "kinds=noi", ["kinds=noise"]),  # a list, which one word may stand for
         ("train", "training.minutes=", []),
         ("track", "no_key=", []),

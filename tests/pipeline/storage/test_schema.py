@@ -24,7 +24,7 @@ TRACK_FIELDS = (
 )
 FRAME_FIELDS = (
     "video_id, frame_index, time_s, quality, sharpness, noise, blockiness, luma, contrast, "
-    "semantic_weight, num_tracks, encoded"
+    "semantic_weight, num_tracks, encoded, cut"
 )
 
 

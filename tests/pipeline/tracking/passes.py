@@ -1,5 +1,6 @@
 """A worker for tests of videos that are tracked in parts, and deaths that it may meet."""
 
+import itertools
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -21,14 +22,12 @@ class Killed(BaseException):
 
 
 @contextmanager
-def killed_before(number):
-    """Let the n-th change of the output, and all after it, not happen."""
-    seen = [0]
+def no_change_once(dead):
+    """Let no change of the output happen once `dead` answers true; it is asked before each."""
 
     def wrap(change):
         def changed(*arguments, **options):
-            seen[0] += 1
-            if seen[0] >= number:
+            if dead():
                 raise Killed
             return change(*arguments, **options)
 
@@ -37,6 +36,14 @@ def killed_before(number):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("write_atomic", "publish", "create_if_absent", "remove"):
             patch.setattr(storage, name, wrap(getattr(storage, name)))
+        yield
+
+
+@contextmanager
+def killed_before(number):
+    """Let the n-th change of the output, and all after it, not happen."""
+    numbers = itertools.count(1)
+    with no_change_once(lambda: next(numbers) >= number):
         yield
 
 

@@ -168,7 +168,7 @@ def test_two_workers_join_at_once(worker, video, joined, tmp_path, monkeypatch):
     output, parts = str(tmp_path), segments(video)
     for segment in parts[:2]:
         run(worker, segment, output)
-    together, real = threading.Barrier(2, timeout=60), worker_module.join_windows
+    together, real = threading.Barrier(2, timeout=300), worker_module.join_windows
 
     def join_windows(*arguments):
         answer = real(*arguments)
