@@ -68,6 +68,7 @@ else
 	@echo "drawing the tracks of $(SAMPLE_VIDEO):"
 	@$(RUN) jobs.render output=$(SAMPLE_RUN) video=$(SAMPLE_VIDEO)
 	@echo "tables in $(SAMPLE_RUN); the .mp4 above shows them on the video, the .png on one page"
+	@echo "to look at in a browser: $(SAMPLE_RUN)/report/index.html"
 endif
 
 test: .venv/.stamp ## the everyday tests; with DATA=folder, a detector of others on real pictures too

@@ -5,7 +5,6 @@ import signal
 import time
 from collections import Counter
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -66,7 +65,7 @@ def in_order(rows):
     return sorted(rows, key=lambda row: (row["frame_index"], row.get("track_id", 0)))
 
 
-def test_mode_video(whole):
+def test_twenty_minutes_in_mode_video(whole):
     row = video_row(whole)
     assert (row["split_mode"], row["segments"], row["status"]) == ("video", 1, "ok")
     assert row["frames_decoded"] == row["frames_tracked"] == FRAMES
@@ -75,7 +74,7 @@ def test_mode_video(whole):
     assert len(whole["tracks"]) > FRAMES and row["num_tracks"] > 1
 
 
-def test_mode_resume(drivers, long_command, whole, holds, stopwatch, tmp_path):
+def test_twenty_minutes_in_mode_resume(drivers, long_command, whole, holds, stopwatch, tmp_path):
     """Killed while part 10 of 19 is written; the run after it goes on from part 9."""
     output = tmp_path / "out"
     argv = long_command(output, *RESUME)
@@ -90,7 +89,7 @@ def test_mode_resume(drivers, long_command, whole, holds, stopwatch, tmp_path):
             assert last.stat().st_mtime_ns == written
         time.sleep(0.01)
     assert driver.wait() == 0, driver.said()
-    holds(output, "SIGKILL in the middle of 20 minutes, mode resume", stopwatch() - started, whole)
+    holds(output, "SIGKILL before 10.state", stopwatch() - started, whole)
     found = invariant.read(str(output))
     for table in ("tracks", "frames"):
         assert in_order(found[table]) == in_order(whole[table])
@@ -99,18 +98,19 @@ def test_mode_resume(drivers, long_command, whole, holds, stopwatch, tmp_path):
     assert not list(output.glob("parts/*/*"))
 
 
-def test_mode_parallel(drivers, long_command, undisturbed, whole, holds, stopwatch, tmp_path):
+def test_twenty_minutes_in_mode_parallel(
+    drivers, long_command, undisturbed, whole, holds, stopwatch, tmp_path
+):
     """Two workers on Ray, one of which is killed after the first of five windows."""
     expected = undisturbed(*PARALLEL)
     output = tmp_path / "out"
     driver = drivers.start([*long_command(output, *PARALLEL), "cluster.workers=2"])
     wait_for(lambda: list(output.glob("parts/*/*.json")), driver)
-    started, worker = stopwatch(), worker_of(driver)
-    os.kill(worker.pid, signal.SIGKILL)
+    started = stopwatch()
+    os.kill(worker_of(driver).pid, signal.SIGKILL)
     assert driver.wait(timeout=400) == 0, driver.said()
     seconds = stopwatch() - started
-    assert not psutil.pid_exists(worker.pid)
-    holds(output, "SIGKILL of ray::MapWorker, 20 minutes, mode parallel", seconds, expected)
+    holds(output, "SIGKILL of ray::MapWorker", seconds, expected)
 
     found = invariant.read(str(output))
     clock = [

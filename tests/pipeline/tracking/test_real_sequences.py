@@ -26,7 +26,7 @@ from tests.pipeline.tracking.passes import (
 
 WINDOW = 4  # of frames; small, so that there are many places to end at
 ENDS = 3
-MOST = 80
+MOST = 60
 
 
 def videos():
