@@ -27,8 +27,10 @@ from pipeline.storage.compacted import (
     CompactedSet,
     commit_numbers,
     commit_uri,
+    is_missing,
     newest_commit,
 )
+from pipeline.storage.errors import StorageError
 from pipeline.storage.schema import SCHEMA_VERSION, table_uri
 
 _SETS_A_COMMIT = 64  # most new sets that wait for their commit
@@ -95,13 +97,18 @@ def compact(
     found(len(listed.fresh))
     work.removal.add(listed.stale_files(output))
     work.removal.add(list(stale_sets(output, work.commit)))
-    with ThreadPoolExecutor(THREADS) as pool:
-        videos = in_order(output, listed.fresh, config.partition, pool, work.skip)
-        for group in groups(videos, work.commit.sets, config.file_mb * 1e6):
-            stop.check()
-            work.take(group, pool)
-            advance(len(group.videos))
-        work.write_commit()
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            videos = in_order(output, listed.fresh, config.partition, pool, work.skip)
+            for group in groups(videos, work.commit.sets, config.file_mb * 1e6):
+                stop.check()
+                work.take(group, pool)
+                advance(len(group.videos))
+            work.write_commit()
+    except StorageError as error:
+        if is_missing(error):
+            work.check_newest()  # another run may have merged and removed the file
+        raise
     if work.removal.waits:
         say(f"waiting {config.keep_s:g} s for queries that have listed the files to be removed")
     work.removal.finish(stop)
@@ -150,7 +157,7 @@ class _Work:
                 merged = merge(self._output, group, target, pool)
                 break
             except DamagedVideo as error:
-                self._check_newest()  # another run may have merged and removed the video
+                self.check_newest()  # another run may have merged and removed the video
                 self.skip(error.video_id, str(error))
                 rest = tuple(v for v in group.videos if v.video_id != error.video_id)
                 group = replace(group, videos=rest)
@@ -190,10 +197,10 @@ class _Work:
         if self.commit.number:
             self.removal.add([commit_uri(self._output, self.commit.number)])
         self.commit = commit
-        self._check_newest()
+        self.check_newest()
 
-    def _check_newest(self) -> None:
-        """Raise CompactionRefused unless the last commit is this run's.
+    def check_newest(self) -> None:
+        """Raise CompactionRefused unless the newest commit is this run's.
 
         Another run may have gone on from it. Or an earlier commit of the same number was removed,
         so that this one could be created. Either way the newest commit says what counts, and what
