@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.compaction import merge
+from pipeline.compaction import run as compaction_run
 from pipeline.compaction.run import CompactionRefused
 from pipeline.storage import files as storage
 from pipeline.storage.compacted import MERGED, compacted_ids, newest_commit
@@ -203,6 +204,25 @@ def test_of_two_at_once_the_later_one_takes_over(made, whole, tmp_path, monkeypa
     run(tmp_path)
     assert everything(tmp_path) == whole
     assert len(data_files(tmp_path)) == len(newest_commit(str(tmp_path)).sets) * len(MERGED)
+
+
+@pytest.mark.parametrize("partition", ["none", "folder"])
+def test_a_run_that_is_overtaken_before_it_reads_says_so(
+    made, whole, tmp_path, monkeypatch, partition
+):
+    """The other run has removed what this one has listed."""
+    made.copy(tmp_path, made.videos)
+    real = compaction_run.in_order
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(compaction_run, "in_order", real)
+        run(tmp_path, partition)
+        return real(*arguments)
+
+    monkeypatch.setattr(compaction_run, "in_order", overtaken)
+    with pytest.raises(CompactionRefused, match="another vsdmot compact"):
+        run(tmp_path, partition)
+    assert everything(tmp_path) == whole
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "column", "page"])
