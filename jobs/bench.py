@@ -57,8 +57,7 @@ class BenchConfig:
     weights: Annotated[str, NotEmpty()] = "weights/vsdmot-nano.safetensors"
     output: Annotated[str, NotEmpty()] = "runs/bench"
     measures: tuple[Name, ...] = (
-        "student", "path", "still", "teacher", "job", "long", "memory", "inputs", "queries",
-        "scaling",
+        "student", "path", "still", "teacher", "job", "memory", "scaling"
     )  # fmt: skip
     detector: str = ""
     still: str = ""

@@ -1,6 +1,7 @@
 """`vsdmot measure split`, `reid`, `looks`: what windows cost, and who is found again."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
@@ -20,6 +21,17 @@ from pipeline.video.errors import DecodeError
 from pipeline.video.probe import ProbeError
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a measure works on; `scratch` is a folder for its recordings."""
+
+    config: MeasureConfig
+    model: Runtime
+    settings: TrackSettings
+    sequences: list[Sequence]
+    scratch: Path
+
+
 def run_long(config: MeasureConfig) -> int:
     """Measure, print, write a `.parquet` and a `.json` of its name; returns the exit code.
 
@@ -34,7 +46,8 @@ def run_long(config: MeasureConfig) -> int:
     measure = {"split": _split, "reid": _reid, "looks": _looks}[config.what]
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            rows, table = measure(config, opened.model, settings, sequences, Path(scratch))
+            given = _Given(config, opened.model, settings, sequences, Path(scratch))
+            rows, table = measure(given)
     except (DecodeError, ProbeError) as error:
         raise MotError(f"data={config.data}: {error}") from error
     say_left_out(left_out)
@@ -44,48 +57,36 @@ def run_long(config: MeasureConfig) -> int:
     return write_measured(config, rows, opened.runtime, left_out)
 
 
-def _split(
-    config: MeasureConfig,
-    model: Runtime,
-    settings: TrackSettings,
-    sequences: list[Sequence],
-    scratch: Path,
-) -> tuple[list[Row], Table]:
+def _split(given: _Given) -> tuple[list[Row], Table]:
     with console.status("writing the recording"):
-        recording = write_recording(sequences, config.minutes, scratch / "recording.mp4")
+        recording = write_recording(
+            given.sequences, given.config.minutes, given.scratch / "recording.mp4"
+        )
     with console.status(f"tracking {recording.frames} frames"):
-        rows = split_rows(model, recording, settings, config.windows, config.overlap_s)
+        rows = split_rows(
+            given.model, recording, given.settings, given.config.windows, given.config.overlap_s
+        )
     return rows, split_table(rows)
 
 
-def _reid(
-    config: MeasureConfig,
-    model: Runtime,
-    settings: TrackSettings,
-    sequences: list[Sequence],
-    scratch: Path,
-) -> tuple[list[Row], Table]:
+def _reid(given: _Given) -> tuple[list[Row], Table]:
     passes: list[Tracked] = []
-    for sequence in sequences:
+    for sequence in given.sequences:
         with console.status(sequence.name):
-            for recording in write_blackouts(sequence, scratch / "recording.mp4"):
+            for recording in write_blackouts(sequence, given.scratch / "recording.mp4"):
                 name = f"{sequence.name} {len(passes)}"
-                passes.append(tracked(model, recording, name, settings))
+                passes.append(tracked(given.model, recording, name, given.settings))
     if not passes:
-        raise MotError(f"data={config.data}: every sequence is too short to go black in between")
-    rows = [reid_row(passes, gap_s) for gap_s in config.gaps_s]
+        raise MotError(
+            f"data={given.config.data}: every sequence is too short to go black in between"
+        )
+    rows = [reid_row(passes, gap_s) for gap_s in given.config.gaps_s]
     return rows, reid_table(rows)
 
 
-def _looks(
-    config: MeasureConfig,
-    model: Runtime,
-    settings: TrackSettings,
-    sequences: list[Sequence],
-    scratch: Path,
-) -> tuple[list[Row], Table]:
+def _looks(given: _Given) -> tuple[list[Row], Table]:
     with console.status("tracking"):
-        rows = look_rows(model, sequences, settings)
+        rows = look_rows(given.model, given.sequences, given.settings)
     return rows, look_table(rows)
 
 

@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         # Imported here, because only drawing needs the package supervision.
-        from pipeline.tracking.render import RenderError, render
+        from pipeline.report.render import RenderError, render
     except ImportError as error:
         fail(f"{error}; drawing needs the extra: pip install 'vsdmot[report]'", EXIT_FAILED)
     console = Console()

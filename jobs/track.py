@@ -77,7 +77,8 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
     from pipeline.runtime.mlflow_run import MlflowRun
     from pipeline.storage import files as storage
     from pipeline.storage.run_record import claim_output
-    from pipeline.tracking.run import track_archive, worker_settings
+    from pipeline.tracking.run import track_archive
+    from pipeline.tracking.settings import worker_settings
     from pipeline.tracking.summary import closing_lines
 
     output = config.output.rstrip("/")

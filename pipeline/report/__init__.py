@@ -1,1 +1,1 @@
-"""The page of a tracking run: what was done, how good the pictures were, and each track."""
+"""What people look at: the page of a run, and overlays on its videos."""

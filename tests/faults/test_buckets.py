@@ -5,12 +5,12 @@ import signal
 import pytest
 from s3fs import S3FileSystem
 
+from pipeline.speed.archives.s3_server import s3_client, s3_server
 from pipeline.storage import errors as storage_errors
 from pipeline.storage import file_systems
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError
 from tests.faults.proxy import FAULTS, FaultyProxy
-from tests.s3_server import s3_client, s3_server
 from tests.videos import write_video
 
 SECRET = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY"

@@ -67,23 +67,33 @@ def killed(drivers, argv, words, number=1):
     assert code == -signal.SIGKILL, said
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-    ("words", "number"),
+    ("mode", "words", "number"),
     [
-        ("2.state", 1),
-        pytest.param("0.tracks", 1, marks=pytest.mark.slow),
-        pytest.param("1.frames", 1, marks=pytest.mark.slow),
-        pytest.param("/attempts/", 2, marks=pytest.mark.slow),  # of the attempt, at its end
-        pytest.param("/out/tracks", 1, marks=pytest.mark.slow),
-        pytest.param("/out/videos", 1, marks=pytest.mark.slow),
-        pytest.param("0.state", 2, marks=pytest.mark.slow),  # its removal
+        ("resume", "2.state", 1),
+        pytest.param("resume", "0.tracks", 1, marks=SLOW),
+        pytest.param("resume", "1.frames", 1, marks=SLOW),
+        pytest.param("resume", "/attempts/", 2, marks=SLOW),  # of the attempt, at its end
+        pytest.param("resume", "/out/tracks", 1, marks=SLOW),
+        pytest.param("resume", "/out/videos", 1, marks=SLOW),
+        pytest.param("resume", "0.state", 2, marks=SLOW),  # its removal
+        ("parallel", "/out/videos", 1),  # while it joins
+        pytest.param("parallel", "w1of4.tracks", 1, marks=SLOW),
+        pytest.param("parallel", "w2of4.json", 1, marks=SLOW),
+        pytest.param("parallel", "/out/frames", 1, marks=SLOW),
+        pytest.param("parallel", "/out/seams", 1, marks=SLOW),
+        pytest.param("parallel", "w3of4.json", 2, marks=SLOW),  # its removal
     ],
 )
-def test_killed_in_mode_resume(drivers, long_command, again, tmp_path, words, number):
+def test_killed_before_a_change(drivers, long_command, again, tmp_path, mode, words, number):
     output = tmp_path / "out"
-    argv = long_command(output, *RESUME)
-    killed(drivers, argv, words, number)
-    again(argv, output, f"SIGKILL before {words}", "resume")
+    argv = long_command(output, *{"resume": RESUME, "parallel": PARALLEL}[mode])
+    code, said = drivers.run(argv, ("kill_at", (words, number)))
+    assert code == -signal.SIGKILL, said
+    again(argv, output, f"SIGKILL before {words}", mode)
 
 
 @pytest.mark.slow
@@ -127,24 +137,6 @@ def test_a_state_of_another_model(drivers, long_command, again, tmp_path):
     shutil.copytree(theirs / "parts", ours / "parts", dirs_exist_ok=True)
     said = again(argv, ours, "parts of other weights", "resume")
     assert "model_sha256 is" in said and "went on from the start" in said
-
-
-@pytest.mark.parametrize(
-    ("words", "number"),
-    [
-        ("/out/videos", 1),  # while it joins
-        pytest.param("w1of4.tracks", 1, marks=pytest.mark.slow),
-        pytest.param("w2of4.json", 1, marks=pytest.mark.slow),
-        pytest.param("/out/frames", 1, marks=pytest.mark.slow),
-        pytest.param("/out/seams", 1, marks=pytest.mark.slow),
-        pytest.param("w3of4.json", 2, marks=pytest.mark.slow),  # its removal
-    ],
-)
-def test_killed_in_mode_parallel(drivers, long_command, again, tmp_path, words, number):
-    output = tmp_path / "out"
-    argv = long_command(output, *PARALLEL)
-    killed(drivers, argv, words, number)
-    again(argv, output, f"SIGKILL before {words}", "parallel")
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ from jobs.train import run as train
 from model.net.config import SIZES
 from model.teach.config import TeacherConfig
 from pipeline.runtime.settings import MlflowConfig
+from pipeline.speed.archives.s3_server import s3_client, s3_server
 from pipeline.training.config import WorkerConfig
 from pipeline.training.train_job import TrainJob
-from tests.s3_server import s3_client, s3_server
 from tests.tiny import TINY
 from tests.training_parts import CLIPS, CONFIG
 from tests.videos import write_text, write_video

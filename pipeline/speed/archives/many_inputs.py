@@ -10,9 +10,6 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -32,6 +29,7 @@ from pipeline.archive.inputs import find_files
 from pipeline.archive.plan import Segment
 from pipeline.runtime.settings import ClusterConfig, MlflowConfig
 from pipeline.runtime.stop import StopRequest
+from pipeline.speed.archives.s3_server import s3_client, s3_server
 from pipeline.speed.footage import long_video
 from pipeline.speed.one_core import MeasureError, all_cores
 from pipeline.speed.peak_memory import peak_memory
@@ -39,11 +37,11 @@ from pipeline.speed.readings import Measure
 from pipeline.speed.tiny import TINY
 from pipeline.tracking import run
 from pipeline.tracking.config import TrackConfig
+from pipeline.tracking.settings import worker_settings
 from pipeline.tracking.worker import SegmentResult
 
 _FOLDER = 1000  # files of a folder
 _IN_STORE = 10_000  # greatest number of objects: the store of the measure is slow
-_START_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +147,7 @@ def _driven(root: str, weights: Path, output: Path) -> tuple[int, float | None]:
                 begun.append(time.perf_counter())
             yield SegmentResult(segment.video_id, "ok", "")
 
-    settings, _ = run.worker_settings(config)
+    settings, _ = worker_settings(config)
     with patch.object(run, "run_in_process", done_at_once):
         summary = run.track_archive(
             config,
@@ -194,38 +192,16 @@ def _linked(source: Path, target: Path) -> None:
 
 @contextmanager
 def _store() -> Iterator[Any]:
-    """An S3 server on loopback, in a process of its own; yields a client of it."""
-    import boto3
-    from botocore.exceptions import BotoCoreError
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    variables = {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "bench",
-        "AWS_SECRET_ACCESS_KEY": "bench",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    """An S3 server that the environment leads to; yields a client of it."""
+    with s3_server() as url:
+        variables = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
         with patch.dict(os.environ, variables):
-            client = boto3.client("s3")
-            deadline = time.monotonic() + _START_S
-            while True:
-                try:
-                    client.list_buckets()
-                    break
-                except BotoCoreError as error:
-                    if time.monotonic() > deadline:
-                        raise MeasureError(f"the store did not start: {error}") from error
-                    time.sleep(0.3)
-            yield client
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
+            yield s3_client(url)
 
 
 def _upload(client: Any, clip: Path, count: int) -> str:

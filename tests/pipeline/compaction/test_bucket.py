@@ -8,10 +8,10 @@ from s3fs import S3FileSystem
 
 from pipeline.compaction import removal
 from pipeline.compaction.run import CompactionRefused
+from pipeline.speed.archives.s3_server import s3_client, s3_server
 from pipeline.storage.compacted import MERGED, compacted_ids, newest_commit
 from pipeline.storage.files import create_if_absent
 from tests.pipeline.compaction.conftest import KilledError, everything, of, on_write, run
-from tests.s3_server import s3_client, s3_server
 
 
 @pytest.fixture(scope="module")

@@ -127,6 +127,7 @@ def test_a_name_leads_to_its_page(opened, report):
     page.type("#text", "copied")
     page.click("#table tbody a")
     page.wait("document.querySelector('h1')?.textContent === 'copied.avi'")
+    assert page.run("document.getElementById('curves') !== null")
 
 
 def test_a_click_on_the_curves_seeks_the_player(opened, report):

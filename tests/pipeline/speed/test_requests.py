@@ -12,8 +12,8 @@ from botocore.exceptions import BotoCoreError
 from s3fs import S3FileSystem
 
 from jobs.track import main
+from pipeline.speed.archives.s3_server import s3_client
 from pipeline.speed.scaling import REQUESTS_VIDEO, requests
-from tests.s3_server import s3_client
 from tests.videos import write_video
 
 FEW, MANY = 2, 6

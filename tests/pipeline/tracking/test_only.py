@@ -14,7 +14,7 @@ from jobs.cli import ConfigError, parse_config
 from model.track.checkpoint import CheckpointError
 from pipeline.archive.plan import Segment, Split, plan
 from pipeline.tracking.config import TrackConfig
-from pipeline.tracking.run import worker_settings
+from pipeline.tracking.settings import worker_settings
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import VideoTracker
 from pipeline.video.only import ALL, OnlyConfig, Wanted, tracked_picture

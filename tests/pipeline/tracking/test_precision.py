@@ -7,7 +7,7 @@ import pytest
 from model.track.checkpoint import file_sha256
 from pipeline.storage.run_record import RunRefused, claim_output, config_hash, record_runtime
 from pipeline.tracking.config import RuntimeConfig, TrackConfig
-from pipeline.tracking.run import worker_settings
+from pipeline.tracking.settings import worker_settings
 
 
 def settings_of(weights, output, **model):

@@ -1,4 +1,6 @@
-"""A real S3 server on loopback: moto in a process of its own."""
+"""An S3 server on loopback: moto in a process of its own, for measures and tests."""
+
+from __future__ import annotations
 
 import socket
 import subprocess
@@ -6,13 +8,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import boto3
-from botocore.exceptions import BotoCoreError
+from pipeline.speed.one_core import MeasureError
+
+_START_S = 120.0
 
 
-def s3_client(url: str, secret: str = "test"):
-    """A client of the server at `url`; it takes any key."""
+def s3_client(url: str, secret: str = "test") -> Any:
+    """A boto3 client of the server at `url`, which takes any key."""
+    import boto3
+
     return boto3.client(
         "s3",
         endpoint_url=url,
@@ -24,7 +30,13 @@ def s3_client(url: str, secret: str = "test"):
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """Start the server, give its address when it answers, and end it."""
+    """Start the server, give its address when it answers, and end it.
+
+    Raises:
+        MeasureError: It did not answer.
+    """
+    from botocore.exceptions import BotoCoreError
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -32,13 +44,14 @@ def s3_server() -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + _START_S
         while True:
             try:
                 s3_client(url).list_buckets()
                 break
-            except BotoCoreError:
-                assert time.monotonic() < deadline, "the S3 server did not start"
+            except BotoCoreError as error:
+                if time.monotonic() > deadline:
+                    raise MeasureError(f"the S3 server at {url} did not start: {error}") from error
                 time.sleep(0.3)
         yield url
     finally:

@@ -16,7 +16,7 @@ from pipeline.video.probe import probe
 from tests.videos import write_video
 
 pytest.importorskip("supervision")
-render_module = pytest.importorskip("pipeline.tracking.render")
+render_module = pytest.importorskip("pipeline.report.render")
 render, RenderError = render_module.render, render_module.RenderError
 
 GREY = 90
