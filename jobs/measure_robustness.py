@@ -128,6 +128,7 @@ def _series(
     config: MeasureConfig, students: Mapping[str, Student], files: Mapping[str, str]
 ) -> list[Series]:
     series = []
+    suffix = f"_{config.clean_age}_before" if config.clean_age else ""
     for name, student in students.items():
         sha256 = file_sha256(student.path)
         for gate in dict.fromkeys(config.gates):
@@ -135,8 +136,8 @@ def _series(
             shown, variant = (name, FULL) if own else (f"{name}:{gate}", f"gate_{gate}")
             series.append(Series(shown, name, student.path, sha256, variant))
         for part in dict.fromkeys(config.clean):
-            shown = f"{name}:clean_{part}"
-            series.append(Series(shown, name, student.path, sha256, FULL, part))
+            shown = f"{name}:clean_{part}{suffix}"
+            series.append(Series(shown, name, student.path, sha256, FULL, part, config.clean_age))
     for name, path in files.items():
         series.append(Series(name, name, path, source_sha256(DETECTOR, path, ""), ""))
     return series
@@ -146,6 +147,10 @@ def _pictures(config: MeasureConfig, left_out: dict[str, str]) -> list[Picture]:
     """Pictures of all groups, those that are also shown degraded first."""
     if not (config.stills or config.data):
         raise StillsError("stills and data are both empty; give stills=…/annotations.json")
+    if config.clean_age and config.stills:
+        raise StillsError(
+            f"clean_age={config.clean_age}: a still has no frames before it; give stills= (empty)"
+        )
     good, poor = _stills(config) if config.stills else ([], [])
     stride = config.stride or _STRIDE
     frames: dict[str, list[Picture]] = {SEQUENCES: [], APART: []}

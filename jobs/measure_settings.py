@@ -39,6 +39,9 @@ class MeasureConfig:
         clean: for degraded: parts of what each student sees that are also taken from the clean
             picture, one at a time. The score bounds what distillation of the part can give:
             semantics (map and scene vector), the encoder's map of one stride, or all its maps.
+        clean_age: for degraded with clean: how many frames before the measured one the clean
+            picture is, so that the score bounds what memory of better frames can give. It needs
+            sequences alone.
         control: for degraded: what all others are compared with, NAME or NAME:GATE; empty: the
             student of weights, with the first of the gates.
         severities: for degraded and cuts: severities of the degradations.
@@ -97,6 +100,7 @@ class MeasureConfig:
     detectors: tuple[str, ...] = ()
     gates: Annotated[tuple[Gate, ...], NotEmpty()] = ("learned",)
     clean: tuple[Part, ...] = ()
+    clean_age: Annotated[int, Range(0)] = 0
     control: str = ""
     severities: Annotated[tuple[Severity, ...], NotEmpty()] = (3, 5)
     poor: tuple[str, ...] = ()

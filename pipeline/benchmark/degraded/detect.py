@@ -52,6 +52,8 @@ class Series:
         sha256: of its file or files.
         variant: of a student, out of `variants.VARIANTS`; "" of a detector.
         clean: part of the percept that is taken from the clean picture; None takes none.
+        clean_age: how many frames before its own the clean picture is. All series of a student
+            that take a part have the same.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Series:
     sha256: str
     variant: str
     clean: Part | None = None
+    clean_age: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ def _uri(
             "condition": [condition.kind, condition.severity, condition.seed],
             "source": series.sha256,
             "variant": series.variant,
-            "clean": series.clean,
+            "clean": [series.clean, series.clean_age] if series.clean_age else series.clean,
             "code": code_sha256(entry=__name__),
             "libraries": library_versions(spec),
             "device": device.partition(":")[0],
@@ -156,7 +159,8 @@ def _detect(
     def canvases(picture: Picture) -> tuple[tuple[int, int], ...]:
         return tuple(config.canvas_for(picture.height, picture.width) for config in configs)
 
-    clips = ahead(show(shown, condition, f"{output.rstrip('/')}/videos"), _AHEAD)
+    age = max(one.clean_age for one in series)
+    clips = ahead(show(shown, condition, f"{output.rstrip('/')}/videos", age), _AHEAD)
     for batch in batches(clips, canvases, _BATCH):
         for source, of in by_source.items():
             if source in variants:

@@ -7,6 +7,7 @@ degraded as in the benchmark, so a codec re-encodes the whole sequence.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -124,7 +125,7 @@ class Shown:
         place: index of the picture among those that are shown.
         picture: what is known of it.
         pixels: (H, W, 3) uint8 RGB of its own size.
-        clean: the same without degradation.
+        clean: the same without degradation, or an earlier frame of its sequence without it.
     """
 
     place: int
@@ -133,13 +134,17 @@ class Shown:
     clean: Pixels
 
 
-def show(pictures: Sequence[Picture], condition: Condition, cache: str) -> Generator[Shown]:
+def show(
+    pictures: Sequence[Picture], condition: Condition, cache: str, clean_age: int = 0
+) -> Generator[Shown]:
     """Open pictures under a condition, in their order.
 
     Args:
         pictures: frames of one sequence in their order, without others between them.
         condition: of the pictures.
         cache: folder or URL for re-encoded sequences.
+        clean_age: how many frames before a frame the clean one beside it is; the first frames of a
+            sequence get its very first. A still has itself beside it.
 
     Raises:
         StillsError, MotError, StorageError: a picture cannot be read any more.
@@ -148,7 +153,7 @@ def show(pictures: Sequence[Picture], condition: Condition, cache: str) -> Gener
         members = list(group)
         origin = members[0][1].origin
         if isinstance(origin, MotSequence):
-            yield from _frames(origin, members, condition, cache)
+            yield from _frames(origin, members, condition, cache, clean_age)
             continue
         for place, picture in members:
             assert isinstance(picture.origin, Path)
@@ -161,9 +166,14 @@ def show(pictures: Sequence[Picture], condition: Condition, cache: str) -> Gener
 
 
 def _frames(
-    sequence: MotSequence, members: list[tuple[int, Picture]], condition: Condition, cache: str
+    sequence: MotSequence,
+    members: list[tuple[int, Picture]],
+    condition: Condition,
+    cache: str,
+    clean_age: int,
 ) -> Iterator[Shown]:
     wanted = {picture.index: (place, picture) for place, picture in members}
+    recent: deque[Pixels] = deque(maxlen=clean_age + 1)
 
     def frames(of: Condition) -> Iterator[tuple[int, Pixels]]:
         for shot in SequenceFrames(sequence, of, None, canvases=(), native=True, cache=cache):
@@ -175,12 +185,13 @@ def _frames(
     try:
         for index, clean in frames(Condition()):
             pixels = None if recoded is None else next(recoded)[1]
+            recent.append(clean)
             if index not in wanted:
                 continue
             place, picture = wanted.pop(index)
             if pixels is None:
                 pixels = _degraded(clean, condition, sequence.name, index)
-            yield Shown(place, picture, pixels, clean)
+            yield Shown(place, picture, pixels, recent[0])
     except (ProbeError, DecodeError) as error:
         raise MotError(f"{sequence.video}: cannot be read any more ({error})") from error
     if wanted:

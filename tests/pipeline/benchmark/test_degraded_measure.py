@@ -310,6 +310,23 @@ def test_pixels_are_those_of_the_benchmark(places, tmp_path):
         np.testing.assert_array_equal(shown[4].clean, list(clean)[3].native)
 
 
+def test_the_clean_picture_may_be_of_an_earlier_frame(places, capsys):
+    sequence = read_sequence(places["data"] / "walk")
+    pictures = survey_sequence(SEQUENCES, sequence, 1, {})
+    frames = [shot.clean for shot in show(pictures, Condition(), "")]
+    noisy = list(show(pictures, Condition("noise", 5), "", clean_age=2))
+    for shot, expected in zip(noisy, (0, 0, 0, 1, 2), strict=True):
+        np.testing.assert_array_equal(shot.clean, frames[expected])
+
+    with pytest.raises(SystemExit):
+        command(places, clean="[maps]", clean_age=2)
+    assert "a still has no frames before it; give stills=" in capsys.readouterr().err
+    assert command(places, stills="", clean="[maps]", clean_age=2) == 0
+    rows, _ = result(places)
+    names = {row["name"] for row in rows}
+    assert names == {"student", "student:clean_maps_2_before"}
+
+
 def test_a_picture_that_vanishes_is_said(places):
     left_out = {}
     pictures = list(survey_stills(STILLS, read_stills(places["stills"])[:2], left_out))
