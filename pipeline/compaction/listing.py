@@ -32,7 +32,7 @@ from pipeline.storage.file_systems import resolve, walk
 from pipeline.storage.schema import table_uri
 
 _AT_ONCE = 65_536  # ids in a chunk of an array
-_LISTED = ("videos", "tracks", "frames", "seams", "dead_letters")
+_LISTED = ("videos", "tracks", "frames", "seams", "track_summary", "dead_letters")
 _RUN_FILE = re.compile(r"\d{8}-[0-9a-f]{8}-\d{4,}\.parquet$")
 
 

@@ -29,6 +29,7 @@ _SORTED_BY = {
     "tracks": ("video_id", "frame_index", "track_id"),
     "frames": ("video_id", "frame_index"),
     "seams": ("video_id", "seam"),
+    "track_summary": ("video_id", "track_id"),
     "videos": ("video_id",),
 }
 _BATCH = 65_536  # rows read at once of a file that is not read whole

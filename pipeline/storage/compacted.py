@@ -19,7 +19,7 @@ from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError
 from pipeline.storage.schema import SCHEMA_VERSION
 
-MERGED = ("tracks", "frames", "seams", "videos")
+MERGED = ("tracks", "frames", "seams", "track_summary", "videos")
 """Tables with a file for each video, which are merged."""
 
 _FORMAT = 1

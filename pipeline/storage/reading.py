@@ -12,9 +12,15 @@ import pyarrow.parquet as pq
 from pipeline.storage import files as storage
 from pipeline.storage.compacted import MERGED, commit_ids, is_missing, newest_commit
 from pipeline.storage.errors import StorageError
-from pipeline.storage.schema import FRAMES, SEAMS, TRACKS, VIDEOS, table_uri
+from pipeline.storage.schema import FRAMES, SEAMS, TRACK_SUMMARY, TRACKS, VIDEOS, table_uri
 
-SCHEMAS = {"tracks": TRACKS, "frames": FRAMES, "seams": SEAMS, "videos": VIDEOS}
+SCHEMAS = {
+    "tracks": TRACKS,
+    "frames": FRAMES,
+    "seams": SEAMS,
+    "track_summary": TRACK_SUMMARY,
+    "videos": VIDEOS,
+}
 """Schemas of the tables that are merged."""
 
 
@@ -27,7 +33,7 @@ def table_files(output: str, table: str) -> list[str]:
 
     Args:
         output: The output of vsdmot track, a folder or URL.
-        table: tracks, frames, seams or videos.
+        table: tracks, frames, seams, track_summary or videos.
 
     Returns:
         Paths or URLs: merged files first, then those of single videos by id.

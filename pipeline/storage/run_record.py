@@ -10,7 +10,7 @@ from typing import Any
 
 from model.settings import differences
 from model.version import code_version
-from pipeline.storage.files import create_if_absent, read_bytes, write_atomic
+from pipeline.storage.files import create_if_absent, exists, read_bytes, write_atomic
 from pipeline.storage.schema import SCHEMA_VERSION
 from pipeline.storage.secrets import mask_secrets
 
@@ -61,8 +61,46 @@ def claim_output(
     uri = f"{output.rstrip('/')}/run.json"
     if create_if_absent(uri, _encode(record), conditional):
         return record
+    earlier = _same_run(output, uri, job, deciding)
+    record["created"] = earlier.get("created", record["created"])
+    record["runtimes"] = earlier.get("runtimes", [])
+    write_atomic(uri, _encode(record))
+    return record
+
+
+def check_output(output: str, job: str, deciding: Mapping[str, Plain]) -> bool:
+    """Whether a folder holds results of a job with these settings; nothing is written.
+
+    Args:
+        output, job, deciding: As of `claim_output`.
+
+    Raises:
+        RunRefused: Results of other settings are in the folder; the message names each key.
+    """
+    uri = f"{output.rstrip('/')}/run.json"
+    if not exists(uri):
+        return False
+    _same_run(output, uri, job, deciding)
+    return True
+
+
+def record_runtime(output: str, runtime: str) -> None:
+    """Add what a model ran in to ``run.json``. It does not decide results.
+
+    Raises:
+        StorageError: The output cannot be reached.
+    """
+    uri = f"{output.rstrip('/')}/run.json"
+    record = json.loads(read_bytes(uri))
+    known = record["runtimes"]
+    if runtime not in known:
+        write_atomic(uri, _encode({**record, "runtimes": [*known, runtime]}))
+
+
+def _same_run(output: str, uri: str, job: str, deciding: Mapping[str, Plain]) -> dict[str, Any]:
+    """The record of a folder, if it is of the same job and settings."""
     try:
-        earlier = json.loads(read_bytes(uri))
+        earlier: dict[str, Any] = json.loads(read_bytes(uri))
         before = {"job": earlier["job"], "schema_version": earlier["schema_version"]}
         before |= earlier["deciding"]
     except (ValueError, KeyError, TypeError) as error:
@@ -77,23 +115,7 @@ def claim_output(
             f"{mask_secrets(output)} holds results made with other settings:\n{lines}\n"
             "Choose another output folder, or go back to those settings."
         )
-    record["created"] = earlier.get("created", record["created"])
-    record["runtimes"] = earlier.get("runtimes", [])
-    write_atomic(uri, _encode(record))
-    return record
-
-
-def record_runtime(output: str, runtime: str) -> None:
-    """Add what a model ran in to ``run.json``. It does not decide results.
-
-    Raises:
-        StorageError: The output cannot be reached.
-    """
-    uri = f"{output.rstrip('/')}/run.json"
-    record = json.loads(read_bytes(uri))
-    known = record["runtimes"]
-    if runtime not in known:
-        write_atomic(uri, _encode({**record, "runtimes": [*known, runtime]}))
+    return earlier
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:

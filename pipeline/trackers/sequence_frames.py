@@ -67,10 +67,11 @@ class SequenceFrames:
     Args:
         sequence: of the frames.
         condition: of the frames.
-        limit: frames from the start; None for all.
+        limit: index of the frame to end before; None for all.
         canvases: input sizes of the students.
         native: whether to give the picture at native size too, for detectors.
         cache: folder or URL for re-encoded videos.
+        first: index of the first frame that is given.
 
     Raises:
         MotError: the pictures are not of the size that seqinfo.ini says.
@@ -85,8 +86,10 @@ class SequenceFrames:
         canvases: Collection[Canvas],
         native: bool,
         cache: str,
+        first: int = 0,
     ) -> None:
         self.sequence, self.condition, self.limit = sequence, condition, limit
+        self.first = first
         self._native, self._cache = native, cache
         self._info: VideoInfo | None = None
         self._decoder: Decoder | None = None
@@ -104,7 +107,7 @@ class SequenceFrames:
     def problem(self) -> str | None:
         """Problem of the frames so far, None if there is none; final after the iteration."""
         error = self._decoder.error if self._decoder else None
-        expected = min(self.sequence.length, self.limit or self.sequence.length)
+        expected = min(self.sequence.length, self.limit or self.sequence.length) - self.first
         if self.decoded == expected:
             return error if self.limit is None else None
         counts = (
@@ -140,7 +143,7 @@ class SequenceFrames:
         pictures = self._recoded() if codec else self._clean()
         started = time.perf_counter()
         try:
-            for index, time_s, picture in islice(pictures, self.limit):
+            for index, time_s, picture in islice(pictures, self.first, self.limit):
                 decoded = time.perf_counter()
                 shown = picture
                 if not codec and self.condition.kind != CLEAN:

@@ -12,10 +12,11 @@ from pipeline.storage.compacted import MERGED, newest_commit
 KEYS = {
     "tracks": ("video_id", "frame_index", "track_id"),
     "frames": ("video_id", "frame_index"),
+    "track_summary": ("video_id", "track_id"),
     "videos": ("video_id",),
     "dead_letters": ("video_id",),
 }
-# Of the last two tables, what does not depend on when and how fast a run was.
+# Of `videos` and `dead_letters`, what does not depend on when and how fast a run was.
 STABLE = {
     "videos": ("video_id", "relative_path", "status", "frames_decoded", "num_tracks"),
     "dead_letters": ("video_id", "relative_path", "stage", "kind"),

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage.schema import FRAMES, SCHEMA_VERSION, TRACKS, VIDEOS, rows_table, table_uri
+from pipeline.trust.summary import summary_table
+from pipeline.trust.sums import TrackSums
 
 _RATE = 10.0  # frames a second
 _VIDEO_S, _TRACK_S = 30.0, 6.0  # medians
@@ -48,7 +50,7 @@ def make_run(output: Path, videos: int, seed: int = 0, first: int = 0) -> MadeRu
         seed: Of the rows. A video's rows depend on this and on its number alone.
         first: Number of the first video.
     """
-    for table in ("tracks", "frames", "videos"):
+    for table in ("tracks", "frames", "track_summary", "videos"):
         (output / table).mkdir(parents=True, exist_ok=True)
     record = {"job": "track", "schema_version": SCHEMA_VERSION, "deciding": {}}
     (output / "run.json").write_text(json.dumps(record))
@@ -61,8 +63,13 @@ def make_run(output: Path, videos: int, seed: int = 0, first: int = 0) -> MadeRu
         count = round(float(_lognormal(random, _VIDEO_S, 1)[0]) * _RATE)
         tracks = _tracks(video_id, count, random)
         frames = _frames(video_id, count, tracks, random)
-        row = _row(video_id, relative_path, tracks, frames)
-        for table, rows in (("tracks", tracks), ("frames", frames), ("videos", row)):
+        tables = {
+            "tracks": tracks,
+            "frames": frames,
+            "track_summary": _summary(video_id, tracks, frames),
+            "videos": _row(video_id, relative_path, tracks, frames),
+        }
+        for table, rows in tables.items():
             # Not `storage.publish`, which syncs each file: nobody loses these.
             pq.write_table(rows, table_uri(str(output), table, video_id), compression="zstd")
         ids.append(video_id)
@@ -131,6 +138,14 @@ def _frames(video_id: str, count: int, tracks: pa.Table, random: np.random.Gener
         "cut": np.zeros(count, bool),
     }
     return pa.table(columns, schema=FRAMES)
+
+
+def _summary(video_id: str, tracks: pa.Table, frames: pa.Table) -> pa.Table:
+    index, quality = (frames[name].to_numpy() for name in ("frame_index", "quality"))
+    sums = TrackSums((_WIDTH, _HEIGHT), index, quality)
+    columns = (name for name in tracks.column_names if name != "video_id")
+    sums.add({name: tracks[name].to_numpy() for name in columns})
+    return summary_table(video_id, sums, None)
 
 
 def _row(video_id: str, relative_path: str, tracks: pa.Table, frames: pa.Table) -> pa.Table:

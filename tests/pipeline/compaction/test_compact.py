@@ -313,7 +313,7 @@ def test_readers_of_others(made, tmp_path):
 
 
 def test_a_query_in_sql_alone(made, tmp_path):
-    """The SQL of the README: without Python, from the newest commit."""
+    """The SQL of docs/how-to/read-tables.md: without Python, from the newest commit."""
     duckdb = pytest.importorskip("duckdb")
     made.copy(tmp_path, made.videos)
     run(tmp_path, "folder")

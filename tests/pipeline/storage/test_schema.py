@@ -11,7 +11,9 @@ from pipeline.storage.schema import rows_table, table_uri, to_parquet_bytes
 from pipeline.storage.secrets import mask_secrets
 
 
-@pytest.mark.parametrize("name", ["TRACKS", "FRAMES", "VIDEOS", "DEAD_LETTERS", "MANIFEST"])
+@pytest.mark.parametrize(
+    "name", ["TRACKS", "FRAMES", "VIDEOS", "TRACK_SUMMARY", "DEAD_LETTERS", "MANIFEST"]
+)
 def test_version_is_in_the_file(name):
     table = rows_table([], getattr(schema, name))
     read = pq.read_table(pa.BufferReader(to_parquet_bytes(table)))
