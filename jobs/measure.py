@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jobs.measure_long import run_long
     from jobs.measure_robustness import run_robustness
     from jobs.measure_still import run_still
+    from jobs.measure_trust import run_trust
     from model.allocator import keep_large_blocks
     from model.teach.teacher import TeacherError
     from model.track.checkpoint import CheckpointError
@@ -39,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "degraded": run_robustness,
             "split": run_long,
             "reid": run_long,
+            "evidence": run_long,
             "looks": run_long,
+            "trust": run_trust,
         }
         return runs.get(config.what, run_degraded)(config)
     except (

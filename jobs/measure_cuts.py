@@ -6,7 +6,7 @@ from rich.table import Table
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console
 from jobs.measure_output import say_left_out
-from jobs.measure_settings import MeasureConfig
+from jobs.measure_settings import FRAMES, MeasureConfig
 from model.version import code_version
 from pipeline.benchmark.long.cut_measure import (
     MIXED,
@@ -37,7 +37,7 @@ def run_cuts(config: MeasureConfig) -> int:
     for sequence in map(read_sequence, find_sequences(config.data)):
         with console.status(sequence.name):
             try:
-                cells = dict(cells_of_sequence(sequence, asked, config.frames))
+                cells = dict(cells_of_sequence(sequence, asked, config.frames or FRAMES))
             except (ProbeError, DecodeError, StorageError, StopIteration) as error:
                 left_out[sequence.name] = str(error) or "has no video file"
                 continue

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console
-from jobs.measure_settings import MeasureConfig
+from jobs.measure_settings import FRAMES, MeasureConfig
 from model.teach.config import TeacherConfig
 from model.teach.distillation import Distiller, distiller_path, load_distiller
 from model.teach.teacher import Teacher, TeacherError
@@ -101,7 +101,7 @@ def _read(config: MeasureConfig) -> tuple[list[Run], dict[str, str]]:
             continue
         try:
             info = probe(next(list_videos(str(sequence.video))))
-            runs += frame_runs(sequence.name, info, config.frames)
+            runs += frame_runs(sequence.name, info, config.frames or FRAMES)
         except (ProbeError, DecodeError, StorageError, StopIteration) as error:
             left_out[sequence.name] = str(error) or "has no video file"
     for name, reason in left_out.items():

@@ -1,4 +1,4 @@
-"""`vsdmot measure split`, `reid`, `looks`: what windows cost, and who is found again."""
+"""`vsdmot measure split`, `reid`, `evidence`, `looks`: what windows cost, who is found again."""
 
 import tempfile
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from rich.table import Table
 from jobs.cli import console
 from jobs.measure_output import say_left_out, write_measured
 from jobs.measure_settings import MeasureConfig
-from pipeline.benchmark.long.looks_measure import look_rows
+from pipeline.benchmark.long.evidence_measure import evidence_rows, rule_rows
+from pipeline.benchmark.long.looks_measure import KINDS, look_rows
 from pipeline.benchmark.long.recording import write_blackouts, write_recording
 from pipeline.benchmark.long.reid_measure import Tracked, reid_row, tracked
 from pipeline.benchmark.long.split_measure import Row, split_rows
@@ -43,7 +44,8 @@ def run_long(config: MeasureConfig) -> int:
     settings = TrackSettings(config.weights, device=config.device)
     opened = open_runtime(settings)
     sequences, left_out = _sequences(config)
-    measure = {"split": _split, "reid": _reid, "looks": _looks}[config.what]
+    measures = {"split": _split, "reid": _reid, "evidence": _evidence, "looks": _looks}
+    measure = measures[config.what]
     try:
         with tempfile.TemporaryDirectory() as scratch:
             given = _Given(config, opened.model, settings, sequences, Path(scratch))
@@ -70,18 +72,37 @@ def _split(given: _Given) -> tuple[list[Row], Table]:
 
 
 def _reid(given: _Given) -> tuple[list[Row], Table]:
+    passes = _blackouts(given, (False,))
+    rows = [reid_row(passes, gap_s) for gap_s in given.config.gaps_s]
+    return rows, reid_table(rows)
+
+
+def _evidence(given: _Given) -> tuple[list[Row], Table]:
+    passes = _blackouts(given, (False, True))
+    longest_s = max(given.config.gaps_s)
+    console.print(rule_table(rule_rows(passes, longest_s)))
+    rows = evidence_rows(passes, longest_s)
+    return rows, evidence_table(rows)
+
+
+def _blackouts(given: _Given, degraded: tuple[bool, ...]) -> list[Tracked]:
+    """Each sequence with black stretches, clean and degraded as wanted.
+
+    Raises:
+        MotError: No sequence is long enough.
+    """
     passes: list[Tracked] = []
     for sequence in given.sequences:
         with console.status(sequence.name):
-            for recording in write_blackouts(sequence, given.scratch / "recording.mp4"):
-                name = f"{sequence.name} {len(passes)}"
-                passes.append(tracked(given.model, recording, name, given.settings))
+            for poor in degraded:
+                for recording in write_blackouts(sequence, given.scratch / "recording.mp4", poor):
+                    name = f"{sequence.name} {len(passes)}"
+                    passes.append(tracked(given.model, recording, name, given.settings))
     if not passes:
         raise MotError(
             f"data={given.config.data}: every sequence is too short to go black in between"
         )
-    rows = [reid_row(passes, gap_s) for gap_s in given.config.gaps_s]
-    return rows, reid_table(rows)
+    return passes
 
 
 def _looks(given: _Given) -> tuple[list[Row], Table]:
@@ -157,17 +178,50 @@ def reid_table(rows: list[Row]) -> Table:
     return table
 
 
+def evidence_table(rows: list[Row]) -> Table:
+    """Table of what each term of the evidence says, and its weight."""
+    table = Table("evidence", title="one person or two", title_justify="left")
+    for column in ("pairs", "of others", "area under curve", "found at 1 % false", "weight"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["term"],
+            str(row["pairs_same"]),
+            str(row["pairs_other"]),
+            f"{row['area']:.3f}",
+            f"{100 * row['found']:.1f} %",
+            f"{row['weight']:.3f}",
+        )
+    return table
+
+
+def rule_table(rows: list[Row]) -> Table:
+    """Table of joins by the strictness of the rule."""
+    table = Table("evidence", title="joins by the rule", title_justify="left")
+    for column in ("lead", "right", "wrong", "of nobody"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            f"{row['evidence']:g}",
+            f"{row['lead']:g}",
+            str(row["right"]),
+            str(row["wrong"]),
+            str(row["of_nobody"]),
+        )
+    return table
+
+
 def look_table(rows: list[Row]) -> Table:
-    """Table of how well the student's memory tells people apart: as it is -> whitened."""
-    table = Table("seconds", title="one person or another: plain -> whitened", title_justify="left")
-    for column in ("pairs", "of others", "area under curve", "found at 1 % false"):
+    """Table of how well looks tell people apart."""
+    title = "one person or two: area under the curve, and found at 1 % false"
+    table = Table("seconds", title=title, title_justify="left")
+    for column in ("pairs", "of others", *KINDS):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             str(row["gap_s"]),
             str(row["pairs_same"]),
             str(row["pairs_other"]),
-            f"{row['area_plain']:.3f} -> {row['area_whitened']:.3f}",
-            f"{100 * row['found_plain']:.1f} % -> {100 * row['found_whitened']:.1f} %",
+            *(f"{row[f'area_{kind}']:.3f}, {100 * row[f'found_{kind}']:.0f} %" for kind in KINDS),
         )
     return table

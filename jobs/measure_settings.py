@@ -7,6 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from model.settings import Device, NotEmpty, Range, check
 from pipeline.degrade.kinds import KINDS, Kind
 
+FRAMES = 12
+"""Frames of each sequence for most measures, if their number is not given."""
+
 Gate = Literal["learned", "off", "constant", "random", "oracle"]
 Part = Literal["semantics", "stride8", "stride16", "stride32", "maps"]
 Severity = Annotated[int, Range(1, 5)]
@@ -44,20 +47,26 @@ class MeasureConfig:
             sequences alone.
         control: for degraded: what all others are compared with, NAME or NAME:GATE; empty: the
             student of weights, with the first of the gates.
-        severities: for degraded and cuts: severities of the degradations.
+        severities: for degraded, cuts and trust: severities of the degradations.
         poor: for degraded: sources of stills that are of real poor footage; they are shown as they
             are, in rows of their own. Of a source without stills of split val, those of split
             train are taken.
+        fit: for trust: file that a model of trust is written to, which is fitted to the tracks of
+            the sequences; NAME.trust.json beside NAME.safetensors is used by vsdmot track. Empty:
+            the model beside weights is measured.
         minutes: for split: length of the recording that is made of the sequences.
         windows: for split: numbers of windows.
         overlap_s: for split: seconds of video that two windows share.
-        gaps_s: for reid: values of reid.max_gap_s.
+        gaps_s: for reid: values of reid.max_gap_s. For evidence: the greatest counts.
         frames: for semantics and quality: number of frames of each sequence, in groups of four
             successive frames. For still: number of frames of each sequence that quiet video is made
             of, five times as many. For cuts: number of frames of each sequence that are degraded.
+            For trust: number of frames of each sequence that each degradation is shown on. null is
+            60 for trust, 12 for the others.
         apart: names of sequences that are left out of the rows over all sequences; degraded shows
-            them as they are; cuts leaves them out of what is strung together.
-        kinds: for semantics, quality, degraded and cuts: kinds of degradation.
+            them as they are; cuts leaves them out of what is strung together; trust and split leave
+            them out.
+        kinds: for semantics, quality, degraded, cuts and trust: kinds of degradation.
         teacher: for semantics: teacher.model of the distillation of the student.
         pretrained: for semantics: teacher.pretrained of the distillation of the student.
         device: device of the student.
@@ -75,8 +84,9 @@ class MeasureConfig:
         "students under degradations, on the same pixels, with intervals of their differences. "
         "split: what tracking in windows "
         "costs, on a long recording made of the sequences. reid: who keeps the id after an "
-        "absence, on the sequences with a black stretch in each. looks: whether its memory of "
-        "tracks tells people apart."
+        "absence, on the sequences with a black stretch in each. evidence: what tells that a "
+        "person is back, clean and degraded, with weights for it. looks: whether its memory of "
+        "tracks and their colours tell people apart. trust: whether the trust in tracks is right."
     )
 
     what: Literal[
@@ -88,7 +98,9 @@ class MeasureConfig:
         "degraded",
         "split",
         "reid",
+        "evidence",
         "looks",
+        "trust",
     ]
     data: str
     weights: str = "weights/vsdmot-nano.safetensors"
@@ -102,13 +114,14 @@ class MeasureConfig:
     clean: tuple[Part, ...] = ()
     clean_age: Annotated[int, Range(0)] = 0
     control: str = ""
+    fit: str = ""
     severities: Annotated[tuple[Severity, ...], NotEmpty()] = (3, 5)
     poor: tuple[str, ...] = ()
     minutes: Annotated[float, Range(0, math.inf, above=True, below=True)] = 20.0
     windows: Annotated[tuple[Annotated[int, Range(2)], ...], NotEmpty()] = (2, 4, 8)
     overlap_s: Annotated[float, Range(0, math.inf, above=True, below=True)] = 4.0
     gaps_s: Annotated[tuple[Annotated[float, Range(0)], ...], NotEmpty()] = (0.0, 5.0, 30.0)
-    frames: Annotated[int, Range(1)] = 12
+    frames: Annotated[int, Range(1)] | None = None
     apart: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = KINDS
     teacher: str = "imagenet-lite2"

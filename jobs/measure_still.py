@@ -8,7 +8,7 @@ from rich.table import Table
 
 from jobs.cli import console
 from jobs.measure_output import say_left_out, write_measured
-from jobs.measure_settings import MeasureConfig
+from jobs.measure_settings import FRAMES, MeasureConfig
 from pipeline.benchmark.still_measure import Row, quiet_truth, still_row, write_quiet
 from pipeline.datasets.boxes import Boxes
 from pipeline.datasets.mot import MotError, Sequence, find_sequences, read_sequence
@@ -60,7 +60,7 @@ def _videos(
             continue
         yield sequence.name, sequence.video, sequence.gt
         try:
-            yield _quiet(sequence, config.frames, scratch)
+            yield _quiet(sequence, config.frames or FRAMES, scratch)
         except (ProbeError, DecodeError, StorageError) as error:
             left_out[f"{sequence.name}, quiet"] = str(error)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
 from model.track.tracks import TrackState
-
-Array = np.ndarray[Any, Any]
+from pipeline.stitching.colours import COLOURS, Array, colours
 
 _ROOM = 64  # tracks for which memory is taken at first; it doubles when there are more
 _SQUARES = b"squares"
@@ -23,8 +23,8 @@ def look_fields(dim: int) -> np.dtype[Any]:
 
     Fields: track_id; first_s, last_s, time of the first and last box; first_box, last_box, (4,) x,
     y, w, h in pixels; first_velocity, last_velocity, (2,) of the centre in pixels a second; boxes,
-    their number; score_sum, of their scores; views, how often the student's memory was taken;
-    memory_sum, (dim,) of these.
+    their number; score_sum, of their scores; views, how often the track was looked at; view_sum,
+    (dim + COLOURS,) of these views, each the student's memory and then the colours.
 
     Args:
         dim: Width of the student's queries.
@@ -41,23 +41,40 @@ def look_fields(dim: int) -> np.dtype[Any]:
             ("boxes", np.int64),
             ("score_sum", np.float64),
             ("views", np.int64),
-            ("memory_sum", np.float32, (dim,)),
+            ("view_sum", np.float32, (dim + COLOURS,)),
         ]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What the student saw in the last frame that it encoded.
+
+    Attributes:
+        state: Of the one stream after it.
+        picture: (H, W, 3) uint8 RGB, what it encoded.
+        canvas: Height and width in pixels of which the boxes of the state are shares. The picture
+            lies at the top left of it.
+    """
+
+    state: TrackState
+    picture: Array
+    canvas: tuple[int, int]
 
 
 class Looks:
     """Looks of all tracks of a video or window, gathered while it is tracked.
 
-    A view of a track is the student's long memory of it (`TrackState.long`) after a window of
-    frames, if it was seen in the last of them. That of one track changes with its place and size,
-    so the spread of views within tracks is gathered too, and is taken out where looks are compared.
+    A view of a track is the student's long memory of it (`TrackState.long`) and its colours after a
+    window of frames, if it was seen in the last of them. That of one track changes with its place
+    and size, so the spread of views within tracks is gathered too, and is taken out where looks are
+    compared.
 
-    A track takes 96 + 4 * dim bytes, which is 608 for nano, and about 100 for its place; a video
-    8 * dim * dim bytes, which is 131,072 for nano.
+    A track takes 96 + 4 * width bytes, which is 680 for nano, and about 100 for its place; a video
+    8 * width * width bytes, which is 170,528 for nano, where width is dim + COLOURS.
 
     Attributes:
-        squares: (dim, dim) sum of the outer products of all views with themselves.
+        squares: (width, width) sum of the outer products of all views with themselves.
     """
 
     def __init__(self, dim: int) -> None:
@@ -66,7 +83,7 @@ class Looks:
         Args:
             dim: Width of the student's queries, `ModelConfig.dim`.
         """
-        self.squares = np.zeros((dim, dim))
+        self.squares = np.zeros((dim + COLOURS, dim + COLOURS))
         self._records = np.zeros(_ROOM, look_fields(dim))
         self._place: dict[int, int] = {}
 
@@ -76,8 +93,8 @@ class Looks:
 
     @property
     def dim(self) -> int:
-        """Width of a view."""
-        return int(self.squares.shape[0])
+        """Width of the student's queries."""
+        return len(self.squares) - COLOURS
 
     def records(self) -> Array:
         """A copy of all records, sorted by id; see `look_fields`."""
@@ -85,23 +102,23 @@ class Looks:
         return records[np.argsort(records["track_id"])]
 
     def spread(self) -> Array:
-        """(dim, dim) scatter of the views around the means of their tracks.
+        """(width, width) scatter of the views around the means of their tracks.
 
-        It tells in which directions the memory of one person changes, and how much.
+        It tells in which directions the view of one person changes, and how much.
         """
         return self.squares - _outer(self._records[: len(self)])
 
-    def add(self, tracks: Mapping[str, Array], state: TrackState | None) -> None:
-        """Add the rows of the next frames, and the student's memory of whom it saw in the last one.
+    def add(self, tracks: Mapping[str, Array], glance: Glance | None) -> None:
+        """Add the rows of the next frames, and views of whom the student saw in the last one.
 
         Args:
             tracks: Columns of the table of tracks, in the order of the frames.
-            state: Of the one stream after the last of the frames; None if none was encoded.
+            glance: At the last of the frames that was encoded; None if none was.
         """
         if len(tracks["track_id"]):
             self._add_rows(tracks)
-        if state is not None:
-            self._add_views(state)
+        if glance is not None:
+            self._add_views(*self.views(glance))
 
     def _add_rows(self, tracks: Mapping[str, Array]) -> None:
         order = np.argsort(tracks["track_id"], kind="stable")
@@ -135,14 +152,21 @@ class Looks:
         way = centres(r["last_box"][place]) - centres(r["first_box"][place])
         r["first_velocity"][place] = way / (r["last_s"] - r["first_s"])[place, None]
 
-    def _add_views(self, state: TrackState) -> None:
+    def views(self, glance: Glance) -> tuple[Array, Array]:
+        """Ids (N,) of the tracks that are seen, and views (N, width) of them."""
+        state = glance.state
         ids = state.track_id[0].tolist()
         seen = (state.active[0] & (state.misses[0] == 0)).tolist()
         # A track whose boxes all lie outside the picture has no row, and needs no look.
         slots = [slot for slot, i in enumerate(ids) if seen[slot] and i in self._place]
-        place = [self._place[ids[slot]] for slot in slots]
-        views = state.long[0].float().cpu().numpy()[slots]
-        self._records["memory_sum"][place] += views
+        memory = state.long[0].float().cpu().numpy()[slots]
+        boxes = state.boxes[0].float().cpu().numpy()[slots] * np.tile(glance.canvas[::-1], 2)
+        views = np.concatenate([memory, colours(glance.picture, boxes)], axis=1)
+        return np.array([ids[slot] for slot in slots], np.int64), views
+
+    def _add_views(self, ids: Array, views: Array) -> None:
+        place = [self._place[i] for i in ids.tolist()]
+        self._records["view_sum"][place] += views
         self._records["views"][place] += 1
         views = views.astype(np.float64)
         self.squares += views.T @ views
@@ -175,12 +199,13 @@ class Looks:
             ValueError: It is not a table of looks.
         """
         try:
-            dim = table.schema.field("memory_sum").type.list_size
+            width = table.schema.field("view_sum").type.list_size
+            dim = width - COLOURS
             records = np.zeros(len(table), look_fields(dim))
             for name in records.dtype.names or ():
                 records[name] = _values(table[name])
             squares = np.frombuffer(base64.b64decode((table.schema.metadata or {})[_SQUARES]))
-            return cls._of(records, squares.reshape(dim, dim).copy())
+            return cls._of(records, squares.reshape(width, width).copy())
         except (KeyError, AttributeError, TypeError, ValueError, pa.ArrowException) as error:
             raise ValueError(f"not a table of looks: {error}") from error
 
@@ -194,7 +219,7 @@ class Looks:
                 without one are left out.
         """
         whole = [np.zeros(0, look_fields(dim))]
-        squares = np.zeros((dim, dim))
+        squares = np.zeros((dim + COLOURS, dim + COLOURS))
         for looks, ids in parts:
             records = looks.records()
             named = np.array([ids.get(i, -1) for i in records["track_id"].tolist()], np.int64)
@@ -205,7 +230,7 @@ class Looks:
 
     @classmethod
     def _of(cls, records: Array, squares: Array) -> Self:
-        looks = cls(len(squares))
+        looks = cls(len(squares) - COLOURS)
         looks.squares = squares
         looks._records = np.concatenate([records, looks._records])
         looks._place = {i: place for place, i in enumerate(records["track_id"].tolist())}
@@ -213,9 +238,9 @@ class Looks:
 
 
 def _outer(records: Array) -> Array:
-    """(dim, dim) share of the tracks' means in the outer products of their views."""
+    """(width, width) share of the tracks' means in the outer products of their views."""
     records = records[records["views"] > 0]
-    sums = records["memory_sum"].astype(np.float64)
+    sums = records["view_sum"].astype(np.float64)
     return (sums / records["views"][:, None]).T @ sums
 
 
@@ -231,7 +256,7 @@ def _joined(records: Array) -> Array:
         joined[name] = records[name][first]
     for name in ("last_s", "last_box", "last_velocity"):
         joined[name] = records[name][last]
-    for name in ("boxes", "score_sum", "views", "memory_sum"):
+    for name in ("boxes", "score_sum", "views", "view_sum"):
         np.add.at(joined[name], inverse, records[name])
     return joined
 

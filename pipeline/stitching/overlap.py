@@ -16,7 +16,7 @@ from pipeline.stitching.window import Sights
 # smaller overlap in a frame counts as none. In poor pictures each window misses frames of its own,
 # so less is asked of the mean.
 _SAME_BOX, _LEAST_OVERLAP = 0.5, 0.25
-_SIMILARITY = 0.2  # what appearance counts beside an overlap, where two people are close
+_SIMILARITY = 0.2  # by what share appearance changes the value of a pair, where two are close
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,10 @@ def match_overlap(left: Sights, right: Sights, similarity: Array) -> OverlapMatc
     """Match the tracks of two windows in the frames that they share.
 
     The best matching in total is taken (Hungarian method). A later frame counts more, because what
-    counts is who is who at the seam, at its end.
+    counts is who is who at the seam, at its end. Whether two tracks can be one person is asked of
+    the frames in which both last, because a window may lose a person early or find one late. Which
+    of several pairs is taken is asked of all frames in which one of the two is seen, so that a
+    track that ended early in them gives way to one that goes on to the seam.
 
     Args:
         left, right: The same frames in both windows.
@@ -49,24 +52,25 @@ def match_overlap(left: Sights, right: Sights, similarity: Array) -> OverlapMatc
             is not known.
     """
     lefts, rights = np.unique(left.track_id), np.unique(right.track_id)
-    overlap = _mean_overlap(left, right, lefts, rights)
+    overlap, share = _mean_overlaps(left, right, lefts, rights)
     good = overlap >= _LEAST_OVERLAP
-    value = np.where(good, overlap + _SIMILARITY * similarity, 0.0)
+    value = np.where(good, share * (1 + _SIMILARITY * similarity), 0.0)
     rows, columns = linear_sum_assignment(value, maximize=True)
     pairs = [(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if good[i, j]]
     conflicts = set(zip(*(side.tolist() for side in good.nonzero()), strict=True)) - set(pairs)
     return OverlapMatch(lefts, rights, overlap, pairs, sorted(conflicts))
 
 
-def _mean_overlap(left: Sights, right: Sights, lefts: Array, rights: Array) -> Array:
-    """(L, R) mean of the overlaps in the frames in which both tracks last, weighted by the time.
+def _mean_overlaps(left: Sights, right: Sights, lefts: Array, rights: Array) -> tuple[Array, Array]:
+    """Two means (L, R) of the overlaps of each pair of tracks, weighted by the time.
 
-    A frame in which one of them is unseen counts as one without overlap.
+    The first is over the frames in which both last, the second over all in which one is seen. A
+    frame in which only one is seen counts as one without overlap.
     """
     count = len(left.frame_index)
     left_lasts, right_lasts = _lasting(left, lefts, count), _lasting(right, rights, count)
     total = np.zeros((len(lefts), len(rights)))
-    weight = np.zeros_like(total)
+    both, either = np.zeros_like(total), np.zeros_like(total)
     for frame in range(count):
         a, b = left.frame == frame, right.frame == frame
         a_row, b_row = (
@@ -76,10 +80,14 @@ def _mean_overlap(left: Sights, right: Sights, lefts: Array, rights: Array) -> A
         seen = np.zeros_like(total, dtype=bool)
         seen[a_row] = True
         seen[:, b_row] = True
-        both_last = left_lasts[:, frame, None] & right_lasts[:, frame]
-        weight[seen & both_last] += frame + 1
+        either[seen] += frame + 1
+        both[seen & left_lasts[:, frame, None] & right_lasts[:, frame]] += frame + 1
         overlap = _iou(left.boxes[a], right.boxes[b])
         total[np.ix_(a_row, b_row)] += (frame + 1) * np.where(overlap >= _SAME_BOX, overlap, 0.0)
+    return _divided(total, both), _divided(total, either)
+
+
+def _divided(total: Array, weight: Array) -> Array:
     return np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
 
 

@@ -6,9 +6,9 @@ from pipeline.stitching.appearance import appearances
 from pipeline.stitching.gaps import GapRule, join_over_gaps
 from pipeline.stitching.looks import Looks
 
-# Only where the evidence is strong. Chosen on the training sequences with blackouts of 0.5 to 30 s;
-# `vsdmot measure what=reid` counts right and wrong joins.
-_STRONG = GapRule(evidence=0.2, lead=0.3)
+# Only where the evidence is strong. `vsdmot measure what=evidence` counts right and wrong joins by
+# the rule on training sequences, `what=reid` those that this one makes.
+_STRONG = GapRule(evidence=0.35, lead=0.15)
 
 
 def rejoin(looks: Looks, max_gap_s: float) -> dict[int, int]:

@@ -27,12 +27,14 @@ class Stitched:
         frame_offsets: For each window what is added to its frame indices in the finished tables.
         seams: Rows of the table `seams`, without video_id.
         counters: seams, seam_matches, seam_conflicts, seam_unmatched, rejoined, as in `videos`.
+        rejoined: Ids in the finished tables that later tracks got, see `rejoin`.
     """
 
     ids: list[dict[int, int]]
     frame_offsets: list[int]
     seams: list[dict[str, Any]]
     counters: dict[str, int]
+    rejoined: frozenset[int]
 
 
 def stitch(
@@ -73,6 +75,7 @@ def stitch(
             "seam_unmatched": outcomes["left_alone"] + outcomes["right_alone"],
             "rejoined": len(earlier),
         },
+        frozenset(earlier.values()),
     )
 
 

@@ -16,13 +16,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from pipeline.archive.id_set import IdSet
+from pipeline.archive.plan import Mode
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError, explained
 from pipeline.storage.schema import SCHEMA_VERSION
 from pipeline.tracking.spool import RowSpools, spooling
 from pipeline.tracking.tables import WindowRows
 
-PART_FORMAT = 1
+PART_FORMAT = 2
 """Version of the files of parts."""
 _CHUNK = 1 << 20  # bytes copied at once
 
@@ -181,6 +183,26 @@ class PartRows(RowSpools):
         spools = zip(self.TABLES, (self.tracks, self.frames), strict=True)
         names = {f"{stem}.{table}.parquet": spool for table, spool in spools}
         return {name: self._folder.publish(name, s.finished()) for name, s in names.items()}
+
+
+def begun_videos(output: str, done: IdSet, dead: IdSet) -> dict[str, Mode]:
+    """Modes of the videos that earlier runs began, by id; parts of finished ones are removed."""
+    begun, over = modes_begun(output, done, dead)
+    clear_parts(output, over)
+    return begun
+
+
+def modes_begun(output: str, done: IdSet, dead: IdSet) -> tuple[dict[str, Mode], list[str]]:
+    """Modes of the videos that earlier runs began, by id, and ids of finished ones with parts."""
+    begun: dict[str, Mode] = {}
+    over = []
+    for video_id in storage.iter_stems(f"{output}/parts", ""):
+        if video_id in done or video_id in dead:
+            over.append(video_id)
+        elif names := PartFolder(output, video_id, "", "").names():
+            windows = any(name.startswith("w") for name in names)
+            begun[video_id] = "parallel" if windows else "resume"
+    return begun, over
 
 
 def clear_parts(output: str, finished: Collection[str]) -> None:

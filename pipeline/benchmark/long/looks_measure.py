@@ -1,4 +1,4 @@
-"""Whether the student's memory of a person tells people apart, after some seconds."""
+"""Whether the student's memory of a person, and colours, tell people apart after some seconds."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from model.track.tracks import TrackState
 from pipeline.benchmark.long.encode_once import Pass, track_together
 from pipeline.benchmark.long.people import owners
 from pipeline.benchmark.long.split_measure import Row, boxes_of
 from pipeline.datasets.mot import Sequence as MotSequence
 from pipeline.inference.runtime import Runtime
-from pipeline.stitching.appearance import appearances
-from pipeline.stitching.looks import Looks, look_fields
+from pipeline.stitching.appearance import appearances, separate_appearances
+from pipeline.stitching.colours import COLOURS
+from pipeline.stitching.looks import Glance, Looks, look_fields
 from pipeline.storage.files import list_videos
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.video.probe import probe
 
 GAPS_S = (1, 5, 30)
+KINDS = ("plain", "memory", "colours", "both")
+"""What is compared: the memory as it is, the memory whitened, colours whitened, and the two."""
 _FALSE = 0.01  # share of pairs of different people that are taken for one person
 Array = np.ndarray[Any, Any]
 
@@ -33,19 +35,17 @@ class Views(Looks):
         """See `Looks`."""
         super().__init__(dim)
         none = np.zeros(0, np.int64)
-        self._kept: list[tuple[Array, Array, Array]] = [(none, none, np.zeros((0, dim)))]
+        self._kept: list[tuple[Array, Array, Array]] = [(none, none, np.zeros((0, dim + COLOURS)))]
 
-    def add(self, tracks: Mapping[str, Array], state: TrackState | None) -> None:
+    def add(self, tracks: Mapping[str, Array], glance: Glance | None) -> None:
         """See `Looks.add`."""
-        super().add(tracks, state)
-        if state is not None and len(tracks["time_s"]):
-            slots = (state.active[0] & (state.misses[0] == 0)).nonzero()[:, 0]
-            second = np.full(len(slots), int(tracks["time_s"][-1]))
-            views = state.long[0, slots].float().numpy()
-            self._kept.append((second, state.track_id[0, slots].numpy(), views))
+        super().add(tracks, glance)
+        if glance is not None and len(tracks["time_s"]):
+            ids, views = self.views(glance)
+            self._kept.append((np.full(len(ids), int(tracks["time_s"][-1])), ids, views))
 
     def kept(self) -> tuple[Array, Array, Array]:
-        """Seconds (N,), ids of tracks (N,) and views (N, dim)."""
+        """Seconds (N,), ids of tracks (N,) and views (N, width)."""
         seconds, ids, views = (np.concatenate(part) for part in zip(*self._kept, strict=True))
         return seconds, ids, views
 
@@ -77,7 +77,7 @@ class Compared:
 def look_rows(
     model: Runtime, sequences: Sequence[MotSequence], settings: TrackSettings
 ) -> list[Row]:
-    """How well memories tell people apart, by gap, as they are and whitened.
+    """How well looks tell people apart, by gap: the memory as it is and whitened, colours, both.
 
     Args:
         model: The student, opened with the settings on a CPU.
@@ -90,18 +90,12 @@ def look_rows(
     views = [_seconds(model, sequence, settings) for sequence in sequences]
     rows = []
     for gap_s in GAPS_S:
-        plain, whitened = (_compared(views, gap_s, white) for white in (False, True))
-        rows.append(
-            {
-                "gap_s": gap_s,
-                "pairs_same": len(plain.same),
-                "pairs_other": len(plain.other),
-                "area_plain": plain.area,
-                "area_whitened": whitened.area,
-                "found_plain": plain.found,
-                "found_whitened": whitened.found,
-            }
-        )
+        compared = _compared(views, gap_s)
+        one = next(iter(compared.values()))
+        row: Row = {"gap_s": gap_s, "pairs_same": len(one.same), "pairs_other": len(one.other)}
+        for kind, pairs in compared.items():
+            row |= {f"area_{kind}": pairs.area, f"found_{kind}": pairs.found}
+        rows.append(row)
     return rows
 
 
@@ -134,7 +128,7 @@ def _seconds(model: Runtime, sequence: MotSequence, settings: TrackSettings) -> 
     )
     records = np.zeros(keys.shape[1], look_fields(looks.dim))
     np.add.at(records["views"], inverse, 1)
-    np.add.at(records["memory_sum"], inverse, views[people >= 0])
+    np.add.at(records["view_sum"], inverse, views[people >= 0])
     spread = {p: _spread(ids[people != p], views[people != p]) for p in np.unique(keys[1]).tolist()}
     return _Seconds(keys[0], keys[1], records, spread)
 
@@ -148,17 +142,22 @@ def _spread(ids: Array, views: Array) -> Array:
     return apart.T @ apart
 
 
-def _compared(videos: Sequence[_Seconds], gap_s: int, white: bool) -> Compared:
-    same, other = [np.zeros(0)], [np.zeros(0)]
+def _compared(videos: Sequence[_Seconds], gap_s: int) -> dict[str, Compared]:
+    same: dict[str, list[Array]] = {kind: [np.zeros(0)] for kind in KINDS}
+    other: dict[str, list[Array]] = {kind: [np.zeros(0)] for kind in KINDS}
     for video in videos:
-        dim = video.records["memory_sum"].shape[1]
-        plain = appearances(video.records, np.zeros((dim, dim)))
+        width = video.records["view_sum"].shape[1]
+        plain, _ = separate_appearances(video.records, np.zeros((width, width)))
         for person, spread in video.spread.items():
-            vectors = appearances(video.records, spread) if white else plain
+            memory, colour = separate_appearances(video.records, spread)
+            vectors = (plain, memory, colour, appearances(video.records, spread))
             for row in np.flatnonzero(video.person == person):
                 later = video.second == video.second[row] + gap_s
-                alike = vectors[later] @ vectors[row]
                 own = video.person[later] == person
-                same.append(alike[own])
-                other.append(alike[~own])
-    return Compared(np.concatenate(same), np.concatenate(other))
+                for kind, looks in zip(KINDS, vectors, strict=True):
+                    alike = looks[later] @ looks[row]
+                    same[kind].append(alike[own])
+                    other[kind].append(alike[~own])
+    return {
+        kind: Compared(np.concatenate(same[kind]), np.concatenate(other[kind])) for kind in KINDS
+    }

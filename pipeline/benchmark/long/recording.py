@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -88,24 +89,36 @@ def write_recording(sequences: Sequence[MotSequence], minutes: float, path: Path
     return _written(shots(), path)
 
 
-def write_blackouts(sequence: MotSequence, path: Path) -> Iterator[Recording]:
+def write_blackouts(
+    sequence: MotSequence, path: Path, degraded: bool = False
+) -> Iterator[Recording]:
     """Write recordings of one sequence that differ in when and how long they are black.
 
     Args:
         sequence: Blackouts that are too long for it are left out.
         path: Of the video, which is replaced by the next one.
+        degraded: Whether each is degraded, by another kind than the one before.
 
     Raises:
         MotError, DecodeError, StorageError: As of `write_recording`.
     """
     pictures = _pictures(sequence)
     black = np.zeros_like(pictures[0][0]), Boxes.of([], [], [])
+    kinds = cycle(PORTABLE_KINDS)
     for length in _BLACKOUTS:
         last = len(pictures) - _AROUND - length
         if last < _AROUND:
             continue
         for start in np.unique(np.linspace(_AROUND, last, _PLACES + 2)[1:-1].astype(int)).tolist():
-            shots = [*pictures[:start], *[black] * length, *pictures[start + length :]]
+            shown = pictures
+            if degraded:
+                kind = next(kinds)
+                seed = sequence_seed(sequence.name, kind, _SEVERITY)
+                shown = [
+                    (degrade(pixels[None], kind, _SEVERITY, seed, frame)[0], people)
+                    for frame, (pixels, people) in enumerate(pictures)
+                ]
+            shots = [*shown[:start], *[black] * length, *shown[start + length :]]
             yield _written(iter(shots), path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -47,6 +47,9 @@ class Tracked:
 def tracked(model: Runtime, recording: Recording, name: str, settings: TrackSettings) -> Tracked:
     """Track a recording.
 
+    Still frames are encoded too. They are not steps of the tracker, so that a person would not be
+    unseen for the time in which a recording is black.
+
     Args:
         model: The student, opened with the settings on a CPU.
         recording: The recording.
@@ -58,7 +61,7 @@ def tracked(model: Runtime, recording: Recording, name: str, settings: TrackSett
     """
     info = probe(next(list_videos(str(recording.path))))
     whole = Pass(None, None, Looks(model.config.dim))
-    track_together(model, info, settings, [whole])
+    track_together(model, info, replace(settings, skip_still=False), [whole])
     tracks = boxes_of(whole.tracks())
     back = returns(recording.gt, tracks, model.config.miss_tolerance)
     return Tracked(name, recording.gt, tracks, whole.looks, back)

@@ -5,13 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs.measure_long import look_table, reid_table, split_table
+from jobs.measure_long import evidence_table, look_table, reid_table, rule_table, split_table
 from pipeline.benchmark.long import recording as recordings
 from pipeline.benchmark.long.encode_once import Pass, track_together
-from pipeline.benchmark.long.looks_measure import Compared, look_rows
+from pipeline.benchmark.long.evidence_measure import (
+    TERMS,
+    evidence_rows,
+    fitted,
+    pairs_of,
+    rule_rows,
+)
+from pipeline.benchmark.long.looks_measure import KINDS, Compared, look_rows
 from pipeline.benchmark.long.people import by_visit, first_followed, owners, visits
 from pipeline.benchmark.long.recording import there_and_back, write_blackouts, write_recording
-from pipeline.benchmark.long.reid_measure import reid_row, returns, tracked
+from pipeline.benchmark.long.reid_measure import Tracked, reid_row, returns, tracked
 from pipeline.benchmark.long.split_measure import boxes_of, crossings, kept, split_rows
 from pipeline.datasets.boxes import Boxes
 from pipeline.datasets.mot import read_sequence
@@ -19,6 +26,7 @@ from pipeline.datasets.synthetic import make_synthetic
 from pipeline.stitching.looks import Looks
 from pipeline.tracking.track_video import TrackSettings, open_tracker
 from pipeline.video.decode import iterate_frames
+from tests.pipeline.stitching.crowd import DIM, Walker, columns, glance_at, memory
 from tests.pipeline.video.test_decode import look
 
 BOX, OTHER = [10, 10, 20, 40], [90, 10, 20, 40]
@@ -155,6 +163,62 @@ def test_measures_are_complete_and_start_from_one_pass(sequences, stretches, wei
     assert reid_table(rows).row_count == 2
 
 
+def test_evidence_that_tells_people_apart_has_the_greatest_weight():
+    draw = np.random.default_rng(3)
+    same = draw.random(2000) < 0.2
+    terms = draw.normal(size=(2000, len(TERMS)))
+    terms[:, 1] += 2 * same
+    terms[:, 3] += 1 * same
+    weights = fitted(terms, same)
+    assert weights[1] > weights[3] > 0.5
+    assert abs(weights[[0, 2]]).max() < 0.2
+
+
+def test_evidence_is_asked_of_pairs_that_follow_each_other():
+    # Three people, each of whom is away for two seconds and has another track afterwards.
+    walkers = [Walker(1 + n, 0, 20, (90.0 * n, 0.0)) for n in range(3)]
+    walkers += [Walker(4 + n, 40, 60, (90.0 * n, 0.0)) for n in range(3)]
+    rows = columns([row for walker in walkers for row in walker.rows()])
+    looks = Looks(DIM)
+    looks.add(rows, None)
+    for seed in range(8):
+        ids = (1, 2, 3) if seed < 4 else (4, 5, 6)
+        looks.add(columns([]), glance_at(ids, [memory((i - 1) % 3, seed) for i in ids]))
+    tracks = boxes_of(rows)
+    truth = Boxes.of(tracks.frame, (tracks.track_id - 1) % 3, tracks.xywh)
+    one = Tracked("a", truth, tracks, looks, [(1, 4), (2, 5), (3, 6)])
+    terms, same = pairs_of(one, 30.0)
+    # Far places are not asked for.
+    assert same.sum() == 3 and 3 < len(same) <= 9
+    assert (terms[same, 0] > 0.8).all() and (terms[same, 2:] > -1).all()
+    assert len(pairs_of(one, 1.0)[1]) == 0
+    rows = evidence_rows([one], 30.0)
+    assert [row["term"] for row in rows] == [*TERMS, "all"]
+    assert rows[-1]["area"] == 1
+    assert rows[0]["weight"] + rows[1]["weight"] == pytest.approx(1)
+    assert evidence_table(rows).row_count == 5
+    rules = rule_rows([one], 30.0)
+    assert rules[0]["right"] == 3
+    assert not any(row["wrong"] or row["of_nobody"] for row in rules)
+    assert rule_table(rules).row_count == len(rules)
+
+
+def test_a_degraded_recording_has_the_truth_of_a_clean_one(sequences, stretches, tmp_path):
+    clean, poor = (
+        [
+            (recording.frames, recording.gt, next(iterate_frames(look(recording.path)))[2])
+            for recording in write_blackouts(sequences[0], tmp_path / "a.mp4", degraded)
+        ]
+        for degraded in (False, True)
+    )
+    for (frames, gt, picture), (poor_frames, poor_gt, poor_picture) in zip(
+        clean, poor, strict=True
+    ):
+        assert frames == poor_frames
+        np.testing.assert_array_equal(gt.xywh, poor_gt.xywh)
+        assert abs(picture.astype(int) - poor_picture).mean() > 1
+
+
 def test_looks_are_compared_between_seconds(sequences, weights):
     settings = TrackSettings(str(weights))
     model = open_tracker(settings)
@@ -164,7 +228,7 @@ def test_looks_are_compared_between_seconds(sequences, weights):
     sequence = replace(sequences[0], gt=boxes_of(whole.tracks()))
     rows = look_rows(model, [sequence], settings)
     assert rows[0]["pairs_same"] > 0
-    assert 0 <= rows[0]["area_whitened"] <= 1
+    assert all(0 <= rows[0][f"area_{kind}"] <= 1 for kind in KINDS)
     assert rows[2]["pairs_same"] == 0
     assert [row["gap_s"] for row in rows] == [1, 5, 30]
     assert look_table(rows).row_count == 3

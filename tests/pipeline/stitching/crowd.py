@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from model.track.tracks import TrackState
-from pipeline.stitching.looks import Looks
+from pipeline.stitching.looks import Glance, Looks
 from pipeline.stitching.stitch import Window
 
 DIM = 8
@@ -48,15 +48,45 @@ def columns(rows, offset=0):
     }
 
 
-def state_of(ids, views, misses=None):
-    """A state of one stream in which the tracks have these memories."""
+def glance_at(ids, views, misses=None, picture=None, boxes=None):
+    """A glance in which the tracks have these memories, and stand where the boxes say.
+
+    Args:
+        ids: Of the tracks.
+        views: A memory of each.
+        misses: Frames unseen of each; None sees all.
+        picture: None is grey, so that all have the same colours.
+        boxes: (N, 4) centre form in [0, 1]; None stands all in the middle.
+    """
     state = TrackState.empty(1, len(ids) + 1, DIM, 1)
     state.long[0, : len(ids)] = torch.as_tensor(np.asarray(views, np.float32))
     state.track_id[0, : len(ids)] = torch.as_tensor(np.asarray(ids, np.int64))
     state.active[0, : len(ids)] = True
+    state.boxes[0, :, 2:] = 0.25
     if misses is not None:
         state.misses[0, : len(ids)] = torch.as_tensor(misses)
-    return state
+    if boxes is not None:
+        state.boxes[0, : len(ids)] = torch.as_tensor(np.asarray(boxes, np.float32))
+    if picture is None:
+        picture = np.full((64, 96, 3), 128, np.uint8)
+    return Glance(state, picture, picture.shape[:2])
+
+
+def in_clothes(people, seed=0):
+    """A picture of people side by side in clothes of their own, and their boxes, see `glance_at`.
+
+    Args:
+        people: Whom to show, from the left.
+        seed: Of the light, which is a little different each time.
+    """
+    width = 20 * max(1, len(people))
+    picture = np.full((64, width, 3), 128, np.uint8)
+    for n, person in enumerate(people):
+        worn = np.random.default_rng([11, person]).integers(20, 236, (2, 3))
+        light = np.random.default_rng([person, seed]).integers(-9, 10, (2, 3))
+        picture[:32, 20 * n : 20 * n + 20], picture[32:, 20 * n : 20 * n + 20] = worn + light
+    boxes = [((20 * n + 10) / width, 0.5, 20 / width, 1.0) for n in range(len(people))]
+    return {"picture": picture, "boxes": boxes}
 
 
 def memory(person, seed=0):
@@ -100,7 +130,9 @@ def cut(walkers, frames, windows, overlap, rename=None, people=None):
             for seed in range(3):
                 ids = sorted(set(tracks["track_id"].tolist()))
                 views = [memory(people[back.get(i, i)], 3 * number + seed) for i in ids]
-                looks.add(columns([]), state_of(ids, np.reshape(views, (-1, DIM))))
+                who = [people[back.get(i, i)] for i in ids]
+                shown = in_clothes(who, 3 * number + seed)
+                looks.add(columns([]), glance_at(ids, np.reshape(views, (-1, DIM)), **shown))
         index = np.arange(end - first)
         parts.append(
             Window.of(

@@ -5,9 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.stitching.appearance import appearances
+from pipeline.stitching.appearance import appearances, separate_appearances
+from pipeline.stitching.colours import COLOURS
 from pipeline.stitching.looks import Looks
-from tests.pipeline.stitching.crowd import DIM, FPS, Walker, columns, state_of
+from tests.pipeline.stitching.crowd import DIM, FPS, Walker, columns, glance_at
 
 
 def gathered(walkers, frames, size=8, views=None):
@@ -18,7 +19,7 @@ def gathered(walkers, frames, size=8, views=None):
         looks.add(columns(rows), None)
         ids = sorted({r[1] for r in rows})
         if views is not None and ids:
-            looks.add(columns([]), state_of(ids, [views(i, start) for i in ids]))
+            looks.add(columns([]), glance_at(ids, [views(i, start) for i in ids]))
     return looks
 
 
@@ -48,11 +49,11 @@ def test_only_tracks_seen_in_the_last_frame_give_a_view():
     looks.add(columns([(0, 1, 0, 0), (0, 2, 90, 0)]), None)
     views = np.arange(3 * DIM, dtype=np.float32).reshape(3, DIM)
     # Track 2 was missed, and track 3 has no row, because it lies outside the picture.
-    looks.add(columns([]), state_of([1, 2, 3], views, misses=[0, 1, 0]))
+    looks.add(columns([]), glance_at([1, 2, 3], views, misses=[0, 1, 0]))
     records = looks.records()
     assert records["track_id"].tolist() == [1, 2]
     assert records["views"].tolist() == [1, 0]
-    np.testing.assert_array_equal(records["memory_sum"][0], views[0])
+    np.testing.assert_array_equal(records["view_sum"][0, :DIM], views[0])
 
 
 def noisy(i, start):
@@ -66,7 +67,7 @@ def test_on_disk_and_back_is_the_same_to_the_last_bit(tmp_path):
     back = Looks.from_arrow(pq.read_table(tmp_path / "looks.parquet"))
     more = columns([(64, 2, 0.0, 0.0), (64, 99, 5.0, 5.0)])
     for each in (looks, back):
-        each.add(more, state_of([2, 99], [noisy(2, 64), noisy(99, 64)]))
+        each.add(more, glance_at([2, 99], [noisy(2, 64), noisy(99, 64)]))
     np.testing.assert_array_equal(looks.records(), back.records())
     np.testing.assert_array_equal(looks.squares, back.squares)
     assert len(Looks.from_arrow(Looks(DIM).to_arrow())) == 0
@@ -88,13 +89,13 @@ def test_looks_of_windows_are_merged_to_those_of_the_video():
             ]
             half.add(columns(rows), None)
             ids = sorted({r[1] for r in rows})
-            half.add(columns([]), state_of(ids, [noisy(i - shift, start) for i in ids]))
+            half.add(columns([]), glance_at(ids, [noisy(i - shift, start) for i in ids]))
         halves.append(half)
     merged = Looks.merged(DIM, [(halves[0], {1: 1, 2: 2}), (halves[1], {11: 1, 13: 3})])
     a, b = whole.records(), merged.records()
     for name in ("track_id", "first_s", "last_s", "first_box", "last_box", "boxes", "views"):
         np.testing.assert_array_equal(a[name], b[name])
-    np.testing.assert_allclose(a["memory_sum"], b["memory_sum"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(a["view_sum"], b["view_sum"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(whole.spread(), merged.spread(), atol=1e-4)
     # A track that is left out leaves its spread, and no trace of its mean.
     some = Looks.merged(DIM, [(whole, {1: 1, 2: 2})])
@@ -107,7 +108,7 @@ def test_spread_is_that_around_the_means_of_the_tracks():
     for i in (1, 2):
         views = np.array([noisy(i, s) for s in range(0, 40, 8)])
         expected += (views - views.mean(0)).T @ (views - views.mean(0))
-    np.testing.assert_allclose(looks.spread(), expected, atol=1e-5)
+    np.testing.assert_allclose(looks.spread()[:DIM, :DIM], expected, atol=1e-5)
 
 
 def test_who_one_is_counts_more_than_where_one_is():
@@ -117,7 +118,7 @@ def test_who_one_is_counts_more_than_where_one_is():
         return np.array([place, 1.0 if i % 2 else -1.0, *[0.01 * start] * (DIM - 2)])
 
     looks = gathered([Walker(i, 0, 79) for i in (1, 2, 3, 4)], 80, views=view)
-    vectors = appearances(looks.records(), looks.spread())
+    vectors, _ = separate_appearances(looks.records(), looks.spread())
     similarity = vectors @ vectors.T
     assert similarity[0, 2] > 0.9
     assert similarity[1, 3] > 0.9
@@ -127,4 +128,7 @@ def test_who_one_is_counts_more_than_where_one_is():
 def test_without_views_nobody_is_like_anybody():
     looks = gathered([Walker(1, 0, 9), Walker(2, 0, 9)], 10)
     assert not appearances(looks.records(), looks.spread()).any()
-    assert appearances(Looks(DIM).records(), np.zeros((DIM, DIM))).shape == (0, DIM)
+    assert appearances(Looks(DIM).records(), np.zeros((DIM + COLOURS,) * 2)).shape == (
+        0,
+        DIM + COLOURS,
+    )

@@ -7,16 +7,18 @@ from hypothesis import strategies as st
 
 from pipeline.stitching.looks import Looks
 from pipeline.stitching.rejoin import rejoin
-from tests.pipeline.stitching.crowd import DIM, Walker, columns, memory, state_of
+from tests.pipeline.stitching.crowd import DIM, Walker, columns, glance_at, in_clothes, memory
 
 
-def looks_of(walkers, people, views=4):
-    """Looks of some tracks, with the memories of the people that they follow."""
+def looks_of(walkers, people, views=6):
+    """Looks of some tracks, with the memories and clothes of the people that they follow."""
     looks = Looks(DIM)
     looks.add(columns([row for walker in walkers for row in walker.rows()]), None)
     ids = [walker.track_id for walker in walkers]
     for seed in range(views):
-        looks.add(columns([]), state_of(ids, [memory(people[i], seed) for i in ids]))
+        shown = in_clothes([people[i] for i in ids], seed)
+        memories = [memory(people[i], seed) for i in ids]
+        looks.add(columns([]), glance_at(ids, memories, **shown))
     return looks
 
 

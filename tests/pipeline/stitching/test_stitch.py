@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.stitching.overlap import match_overlap
 from pipeline.stitching.stitch import ChainBroken, Window, stitch
+from pipeline.stitching.window import Sights
 from pipeline.storage.schema import SEAMS, rows_table
 from tests.pipeline.stitching.crowd import DIM, FPS, Walker, columns, cut, finished, first_frame
 
@@ -160,3 +162,26 @@ def test_a_chain_that_breaks_says_where(fault):
     right = Window.of(*tables, right.looks, right.start_s, math.inf, 1.0)
     with pytest.raises(ChainBroken, match=r"5\.000 s"):
         stitch([left, right], **SETTINGS)
+
+
+def sights(frames, tracks):
+    """Boxes of tracks (id, first frame, last frame, x), in the order of the frames."""
+    rows = sorted((f, i, x) for i, first, last, x in tracks for f in range(first, last + 1))
+    frame, track_id, x = np.array(rows).T
+    boxes = np.stack([x, 0 * x, 0 * x + 20, 0 * x + 50], 1).astype(np.float32)
+    return Sights(np.arange(frames), np.arange(frames) / FPS, frame, track_id, boxes)
+
+
+def test_a_track_that_ended_early_in_the_overlap_gives_way_to_one_that_goes_on():
+    left = sights(20, [(1, 0, 1, 300), (2, 0, 19, 0)])
+    # Begins on the first person, and is drawn over to the second.
+    right = sights(20, [(7, 0, 1, 300), (7, 2, 19, 0)])
+    match = match_overlap(left, right, np.array([[1.0], [-1.0]]))
+    assert match.pairs == [(1, 0)]
+    assert match.conflicts == [(0, 0)]
+    assert match.overlap[0, 0] == pytest.approx(1.0)
+
+
+def test_who_is_lost_early_in_the_overlap_is_matched_where_nobody_else_is():
+    left, right = sights(20, [(1, 0, 3, 0)]), sights(20, [(7, 0, 19, 0)])
+    assert match_overlap(left, right, np.array([[-1.0]])).pairs == [(0, 0)]

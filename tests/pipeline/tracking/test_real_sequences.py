@@ -58,9 +58,9 @@ def ended(video, output, seconds, number):
     """Track a video on to the n-th window of its frames, and die as by a SIGKILL."""
     reached = []
 
-    def report(video_id, frames):
-        if math.ceil(frames / WINDOW) == number:
-            reached.append(frames)
+    def report(name, place):
+        if math.ceil(place.frames / WINDOW) == number:
+            reached.append(place.frames)
             raise Killed
 
     with no_change_once(lambda: reached), pytest.raises(Killed):
@@ -82,7 +82,7 @@ def test_ended_and_taken_up_anywhere(path, tmp_path):
         ended(video, many, draw.uniform(0.02, 0.3) * whole[2]["video_s"], number)
 
     saved = part_names(video, many)
-    began, left = [], worker(video, many, report=lambda video_id, frames: began.append(frames))
+    began, left = [], worker(video, many, report=lambda name, place: began.append(place.frames))
     assert left.track(Segment(video, "resume")).outcome == "ok"
     if any(name.endswith(".state.safetensors") for name in saved):
         assert all(frames > WINDOW for frames in began)  # not at the start
