@@ -86,6 +86,8 @@ def run(config: TrackConfig, stop: StopRequest) -> int:
         files = find_files(config.input, output)
     stop.check()
     settings, deciding = worker_settings(config)
+    if settings.trust.model is None:
+        warn(f"the field trust of track_summary will be empty: {settings.trust.reason}")
     conditional = storage.creates_once(output)
     if not conditional:
         warn(

@@ -1,9 +1,11 @@
-"""The processors that this process may use."""
+"""The processors that this process may use, and the environment of its children."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -16,6 +18,21 @@ def usable_cores() -> int:
     else:
         cores = os.cpu_count() or 1
     return max(1, min(cores, _quota_cores(cores)))
+
+
+@contextmanager
+def variables_set(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables of this process, which its children inherit, for the body."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _quota_cores(otherwise: int) -> int:

@@ -132,6 +132,8 @@ def _open(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     # By default MLflow retries for many minutes; a job must not wait for that at its end.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    # MLflow would report its use to its makers, over the network.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
     logging.getLogger("alembic").setLevel(

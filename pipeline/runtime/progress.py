@@ -1,12 +1,13 @@
-"""Progress of a run: workers report frames, the driver shows one bar for videos and frames."""
+"""Progress of a run as its user sees it: one bar for videos and frames, or lines in a file."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -19,75 +20,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_REPORT_EVERY_S = 0.5
+from pipeline.runtime.frame_counter import WorkerNews
+
 _NEWS_EVERY_S = 10.0
 
 
-class FrameCounter:
-    """Counts the frames tracked by all workers. On a cluster it is an actor."""
-
-    def __init__(self) -> None:
-        """Start at 0 frames."""
-        self._by_video: dict[str, int] = {}
-        self._total = 0
-        self._notices: list[str] = []
-
-    def report(self, video_id: str, frames: int) -> None:
-        """Set a video's count. It may fall, because a video is tracked again if its worker died."""
-        self._total += frames - self._by_video.pop(video_id, 0)
-        self._by_video[video_id] = frames
-
-    def total(self) -> int:
-        """Frames of all videos together."""
-        return self._total
-
-    def notice(self, text: str) -> None:
-        """Take what the user should know; the same text of several workers counts once."""
-        if text not in self._notices:
-            self._notices.append(text)
-
-    def notices(self, start: int) -> list[str]:
-        """All notices but the first `start`."""
-        return self._notices[start:]
-
-    def forget(self, video_id: str) -> None:
-        """Forget which frames are those of a finished video; they stay counted."""
-        for name in [name for name in self._by_video if video_of(name) == video_id]:
-            del self._by_video[name]
-
-    def latest(self, count: int) -> dict[str, int]:
-        """The videos that reported last, the latest at the end, and their frames so far."""
-        names = list(self._by_video)[-count:]
-        return {name: self._by_video[name] for name in names}
-
-
-def video_of(name: str) -> str:
-    """Id of the video that a count is for; the name of a window follows after a space."""
-    return name.partition(" ")[0]
-
-
-class RemoteReport:
-    """Sends a worker's counts to a `FrameCounter` actor, at most twice a second, without wait."""
-
-    def __init__(self, counter: Any) -> None:
-        """Take the actor handle of a `FrameCounter`."""
-        self._counter = counter
-        self._last = 0.0
-
-    def __call__(self, video_id: str, frames: int) -> None:
-        """Report a video's frames, unless the last report is less than half a second old."""
-        now = time.monotonic()
-        if now - self._last >= _REPORT_EVERY_S:
-            self._last = now
-            self._counter.report.remote(video_id, frames)
-
-    def notice(self, text: str) -> None:
-        """Tell the user something."""
-        self._counter.notice.remote(text)
-
-
 class RunDisplay:
-    """Shows videos and frames done, rate and time left: a bar on a terminal, else lines.
+    """Shows videos and frames done, rate and time left.
+
+    In a terminal, and in a notebook that has ipywidgets, it is a bar, else lines.
 
     Args:
         console: Console to print to.
@@ -103,10 +44,12 @@ class RunDisplay:
         self._started = self._last_news = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self.ask: Callable[[], WorkerNews] = WorkerNews
+        """Gives the news of the workers; set by what runs them. It may fail as they may."""
 
     def __enter__(self) -> Self:
-        """Show the bar if the console is a terminal."""
-        if self._console.is_terminal:
+        """Show the bar, if the console can."""
+        if _can_redraw(self._console):
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -130,6 +73,7 @@ class RunDisplay:
         """Stop the bar; it stays visible."""
         self._draw(last=True)
         if self._bar is not None:
+            self._bar.refresh()  # in a notebook `stop` does not draw
             self._bar.stop()
 
     @property
@@ -141,6 +85,11 @@ class RunDisplay:
     def rate(self) -> float:
         """Frames a second since the start."""
         return self._frames_done / max(time.monotonic() - self._started, 1e-9)
+
+    @property
+    def frames_expected(self) -> int:
+        """Frames of all videos that are to be tracked: by the headers until they are tracked."""
+        return self._frames
 
     @property
     def finished_frames(self) -> int:
@@ -204,6 +153,11 @@ class RunDisplay:
             )
 
 
+def _can_redraw(console: Console) -> bool:
+    """Whether what is shown can be drawn again: a terminal, or a notebook with its widgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+
+
 @contextmanager
 def waiting_line(console: Console, files: Callable[[], int]) -> Iterator[Callable[[], None]]:
     """Show how many files were gone through; yields a function to call several times a second.
@@ -218,7 +172,7 @@ def waiting_line(console: Console, files: Callable[[], int]) -> Iterator[Callabl
         def update() -> None:
             text = f"going through the archive: {files()} files so far"
             status.update(text)
-            if not console.is_terminal and time.monotonic() - last[0] > _NEWS_EVERY_S:
+            if not _can_redraw(console) and time.monotonic() - last[0] > _NEWS_EVERY_S:
                 last[0] = time.monotonic()
                 console.print(text)
 

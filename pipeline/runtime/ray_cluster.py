@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
+from pipeline.runtime.machine import variables_set
 from pipeline.runtime.stop import ClusterError
 
 _START_ATTEMPTS = 3
@@ -41,6 +42,8 @@ def connected(
         yield False
         return
     logging.getLogger("ray").setLevel(logging.ERROR)  # hides the notices of Ray's start
+    # Ray would report its use to its makers, over the network.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": log_to_driver}
     if address:
         options["runtime_env"] = {"env_vars": dict(environment or {})}
@@ -49,7 +52,7 @@ def connected(
     with nullcontext() if address else on_loopback():
         # Processes of a new cluster inherit it. As a runtime environment it would keep them from
         # taking the processes that Ray starts in advance.
-        with nullcontext() if address else _variables(environment or {}):
+        with nullcontext() if address else variables_set(environment or {}):
             _start(address or "local", options)
         try:
             yield not address
@@ -70,25 +73,10 @@ def on_loopback() -> Iterator[None]:
     # For this process, which has read the variable already.
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        with _variables({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):  # for Ray's processes
+        with variables_set({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):  # for Ray's processes
             yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = flag
-
-
-@contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables of this process, which its children inherit, for the body."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _start(address: str, options: Mapping[str, Any]) -> None:

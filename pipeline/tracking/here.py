@@ -10,7 +10,9 @@ from itertools import islice
 
 from pipeline.archive.plan import Segment
 from pipeline.inference.stream_plan import StreamPlan
-from pipeline.runtime.progress import FrameCounter, RunDisplay
+from pipeline.runtime.frame_counter import FrameCounter
+from pipeline.runtime.progress import RunDisplay
+from pipeline.runtime.reports import Place, WorkerReports
 from pipeline.runtime.stop import Stopped, StopRequest, guarding_main
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import SegmentResult, VideoTracker
@@ -31,7 +33,7 @@ def run_in_process(
         segments: Segments in this order, taken as they are needed.
         settings: Settings of the worker.
         plan: How videos share the student.
-        display: Gets the number of frames after each window.
+        display: Gets the number of frames after each window, and whom to ask for news.
         stop: Checked after each window.
         watchdog_s: Seconds without a new frame or video after which `give_up` is called.
         give_up: Called with the message; has to end the process.
@@ -40,13 +42,15 @@ def run_in_process(
         Stopped: A signal asked for the end.
     """
     counter, one_at_a_time = FrameCounter(), threading.Lock()
+    reports = WorkerReports(counter.report)
+    display.ask = counter.news
     current = ["the weights"]
     finished = 0
     leaving = threading.Event()
 
-    def report(video_id: str, frames: int) -> None:
+    def report(name: str, place: Place) -> None:
+        reports(name, place)
         with one_at_a_time:
-            counter.report(video_id, frames)
             display.frames_at(counter.total())
         stop.check()
         if leaving.is_set():
@@ -69,8 +73,7 @@ def run_in_process(
 
         for result in _in_threads(track, segments, plan.streams, leaving):
             yield result
-            if result.outcome != "part":
-                counter.forget(result.video_id)
+            counter.forget(result.name)
             finished += 1
 
 

@@ -29,7 +29,9 @@ _BYTES_PIXEL = 3  # 4:2:0 with more than eight bits; larger formats are rare
 _TRACKS_FRAME = 20  # mean people per frame of a video
 _ROW_COPIES = 4  # columns, those of a saved part, their Arrow table, the encoded row group
 _FIXED_WIDTH = 8  # bytes of a value in a column; text is dictionary-encoded
-_SUMMARY = 16  # bytes per frame: quality, its copy for percentiles, a counter for a new track
+# Bytes per frame: index and quality, the copy of quality for percentiles, and one tenth of what is
+# summed up of a track, which is more than there are new tracks in a frame.
+_SUMMARY = 64
 
 
 class MemoryRefused(ValueError):
@@ -76,7 +78,7 @@ def estimate(
 
     It depends on the settings, on the largest picture and on the longest video. Rows wait on disk.
     In RAM are one row group of each table, or two parts of an upload, and the values that the row
-    of `videos` is computed from, 16 bytes per frame.
+    of `videos` and the summaries of tracks are computed from.
 
     Args:
         model: Config of the student.

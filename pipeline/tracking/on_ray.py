@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,27 +18,20 @@ from pipeline.archive.plan import Segment
 from pipeline.inference.runtime import RuntimeUnavailable
 from pipeline.inference.stream_plan import ONE_AT_A_TIME, StreamPlan
 from pipeline.runtime import ray_cluster
+from pipeline.runtime.frame_counter import FrameCounter, WorkerNews, video_of
 from pipeline.runtime.machine import usable_cores
-from pipeline.runtime.progress import FrameCounter, RemoteReport, RunDisplay, video_of
+from pipeline.runtime.progress import RunDisplay
+from pipeline.runtime.reports import RemoteReport
 from pipeline.runtime.settings import ClusterConfig, Pool
+from pipeline.runtime.stage_metrics import DriverMetrics
 from pipeline.runtime.stop import ClusterError, StopRequest, guarded
 from pipeline.storage.errors import StorageError, describe_error
-from pipeline.tracking.sharing import stream_plan
+from pipeline.tracking.sharing import ACTOR_ENVIRONMENT, stream_plan
 from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import SegmentResult, VideoTracker, pack_segment, unpack_results
 
 _POLL_S = 0.5
 _NAMED = 8  # videos named in the message of a stalled run
-
-# A Ray actor works in a thread, and `keep_large_blocks` does not reach the glibc arena of a thread.
-# Without these variables the pages of each large tensor are mapped and cleared again, which takes a
-# third of the time of encoding. They have to be set before the process starts, so they are part of
-# the runtime environment, which existing clusters use too.
-_ACTOR_ENVIRONMENT = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
-}
 
 
 def run_on_ray(
@@ -58,7 +51,7 @@ def run_on_ray(
     Args:
         segments: Segments in this order, at least one.
         settings: Settings of the workers.
-        display: Gets the number of frames twice a second.
+        display: Gets the number of frames twice a second, and whom to ask for news.
         pool: Number of actors.
         stop: Checked several times a second.
         watchdog_s: Seconds without a new frame or video after which the run ends.
@@ -77,6 +70,7 @@ def run_on_ray(
     rows = ray.data.from_items(
         [pack_segment(segment) for segment in segments], override_num_blocks=len(segments)
     )
+    rows.set_name("vsdmot-track")  # in the dashboard, and as a label of Ray Data's own metrics
     results = rows.map_batches(
         VideoTracker,
         fn_constructor_args=(
@@ -124,11 +118,22 @@ def run_on_ray(
     def waiting_for() -> str:
         return _named(open_videos, counter)
 
-    with _frames_polled(counter, display, before):
+    def news() -> WorkerNews:
+        found: WorkerNews = ray.get(counter.news.remote(), timeout=5)
+        return found
+
+    metrics = DriverMetrics()
+    display.ask = news
+
+    def polled() -> None:
+        metrics.open(len(open_videos))  # Ray forgets a gauge that is not set for some time
+
+    with _frames_polled(counter, display, before, polled):
         stop.listen()
         for result in guarded(found(), stop, lambda: display.frames_done, watchdog_s, waiting_for):
-            if result.outcome != "part":
-                open_videos.pop(result.video_id, None)
+            if result.outcome != "part" and open_videos.pop(result.video_id, None) is not None:
+                metrics.finished(result.outcome)
+            counter.forget.remote(result.name)
             yield result
 
 
@@ -170,7 +175,7 @@ def connected(address: str, workers: int | None) -> Iterator[None]:
     """
     # No CPU is kept for Ray's helpers and the driver: together they need less than a tenth of one.
     cpus = max(usable_cores(), workers or 1)
-    with ray_cluster.connected(address, cpus, _ACTOR_ENVIRONMENT):
+    with ray_cluster.connected(address, cpus, ACTOR_ENVIRONMENT):
         yield
 
 
@@ -209,13 +214,23 @@ def _named(videos: Mapping[str, str], counter: Any) -> str:
 
 
 @contextmanager
-def _frames_polled(counter: Any, display: RunDisplay, before: int) -> Iterator[None]:
-    """Show the frames of a counter, added to those of the videos before."""
+def _frames_polled(
+    counter: Any, display: RunDisplay, before: int, polled: Callable[[], None]
+) -> Iterator[None]:
+    """Show the frames of a counter, added to those of the videos before.
+
+    Args:
+        counter: Handle of a `FrameCounter` actor.
+        display: Gets the frames and the notices.
+        before: Frames of the videos before.
+        polled: Called twice a second.
+    """
     stop = threading.Event()
 
     def poll() -> None:
         said = 0
         while not stop.wait(_POLL_S):
+            polled()
             try:
                 total: int = ray.get(counter.total.remote(), timeout=5)
                 display.frames_at(before + total)

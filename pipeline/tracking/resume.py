@@ -74,6 +74,7 @@ class PassState:
         repairs: What was done about parts that could not be used.
         frames: Frames of the video before this place; of a window, since its start.
         last_s: Time of the last frame before this place; -inf before the first.
+        tracked, encoded: Frames that this attempt has tracked, and those of them it has encoded.
         clock_restarted, entered, keys: As of `FrameStream`; set at the end of the pass.
     """
 
@@ -85,6 +86,8 @@ class PassState:
     repairs: list[str] = field(default_factory=list)
     frames: int = 0
     last_s: float = -math.inf
+    tracked: int = 0
+    encoded: int = 0
     clock_restarted: bool = False
     entered: KeyAt | None = None
     keys: list[KeyAt] = field(default_factory=list)

@@ -29,6 +29,8 @@ from pipeline.archive.manifest import Manifest
 from pipeline.archive.plan import Mode, Segment, Split, expected_frames, plan, told
 from pipeline.archive.survey import Unread
 from pipeline.inference.stream_plan import StreamPlan
+from pipeline.runtime.frame_counter import WorkerNews
+from pipeline.runtime.heartbeat import Heartbeat, OpenVideo, Totals
 from pipeline.runtime.mlflow_run import MlflowRun
 from pipeline.runtime.progress import RunDisplay, waiting_line
 from pipeline.runtime.settings import Pool
@@ -43,7 +45,7 @@ from pipeline.tracking.attempts import Ledger
 from pipeline.tracking.config import TrackConfig
 from pipeline.tracking.here import run_in_process
 from pipeline.tracking.memory_estimate import RunMemory
-from pipeline.tracking.parts import PartFolder, clear_parts
+from pipeline.tracking.parts import begun_videos
 from pipeline.tracking.sharing import stream_plan
 from pipeline.tracking.summary import RunSummary
 from pipeline.tracking.track_video import TrackSettings, local_weights
@@ -51,8 +53,10 @@ from pipeline.tracking.worker import SegmentResult
 from pipeline.video.info import VideoInfo
 from pipeline.video.only import tracked_picture
 
-_FIRST = 256  # videos of the first chunk, so that tracking begins early
-_CHUNK = 4096  # videos of each other chunk, and greatest number that wait with their headers
+FIRST = 256
+"""Videos of the first chunk, so that tracking begins early."""
+CHUNK = 4096
+"""Videos of each other chunk, and greatest number that wait with their headers."""
 
 
 def track_archive(
@@ -106,11 +110,19 @@ def track_archive(
             limits=settings.limits,
             conditional=settings.conditional,
         )
-        begun = _begun(settings.output, done, dead)
-        videos = Ahead(archive.videos(files, finished), _CHUNK)
+        begun = begun_videos(settings.output, done, dead)
+        videos = Ahead(archive.videos(files, finished), CHUNK)
         run = _Run(config, settings, headers, archive, videos, begun, log, stop, console, warn)
+        heart = Heartbeat(
+            settings.output, settings.run, run.totals, run.news, run.open_videos.copy, warn
+        )
         try:
-            run.track()
+            with heart:
+                run.track()
+                if stop.signal is not None:
+                    heart.left("stopped", stop.signal.name)
+                elif run.summary.unread or run.summary.left:
+                    heart.left("ended")
         finally:
             videos.leave()
     return run.summary
@@ -118,7 +130,7 @@ def track_archive(
 
 def _finished(output: str, retry: bool) -> tuple[IdSet, IdSet]:
     """Ids of finished videos and of dead letters; with `retry` dead letters are removed."""
-    done = IdSet(chain(storage.iter_stems(f"{output}/videos"), compacted_ids(output)))
+    done = ids_done(output)
     dead = IdSet()
     for video_id in storage.iter_stems(f"{output}/dead_letters"):
         if video_id in done:  # a run was killed before it removed the dead letter
@@ -131,18 +143,9 @@ def _finished(output: str, retry: bool) -> tuple[IdSet, IdSet]:
     return done, dead
 
 
-def _begun(output: str, done: IdSet, dead: IdSet) -> dict[str, Mode]:
-    """Modes of the videos that earlier runs began, by id; parts of finished ones are removed."""
-    begun: dict[str, Mode] = {}
-    over = []
-    for video_id in storage.iter_stems(f"{output}/parts", ""):
-        if video_id in done or video_id in dead:
-            over.append(video_id)
-        elif names := PartFolder(output, video_id, "", "").names():
-            windows = any(name.startswith("w") for name in names)
-            begun[video_id] = "parallel" if windows else "resume"
-    clear_parts(output, over)
-    return begun
+def ids_done(output: str) -> IdSet:
+    """Ids of the videos that earlier runs have finished."""
+    return IdSet(chain(storage.iter_stems(f"{output}/videos"), compacted_ids(output)))
 
 
 @dataclass
@@ -160,21 +163,47 @@ class _Run:
     console: Console
     warn: Callable[[str], None]
     summary: RunSummary = field(default_factory=RunSummary)
-    open_videos: dict[str, int] = field(default_factory=dict)
-    """Videos of the present chunk that have no result, and their frames by the header."""
+    open_videos: dict[str, OpenVideo] = field(default_factory=dict)
+    """Videos of the present chunk that have no result, by id."""
     said: set[str] = field(default_factory=set)
+    display: RunDisplay | None = None
+
+    def totals(self) -> Totals:
+        """What is counted so far; called from another thread."""
+        self._count()
+        summary, display = self.summary, self.display
+        counted = summary.skipped + summary.dead_headers + summary.unread_files + summary.planned
+        waiting = summary.found - counted
+        return Totals(
+            found=summary.found,
+            whole=summary.whole,
+            skipped=summary.skipped,
+            dead_before=summary.dead_before,
+            dead=summary.dead,
+            unread=summary.unread,
+            planned=summary.planned,
+            finished=summary.finished,
+            unplanned=max(0, waiting),
+            frames=display.frames_done if display else 0,
+            frames_expected=display.frames_expected if display else 0,
+        )
+
+    def news(self) -> WorkerNews:
+        """News of the workers; called from another thread."""
+        return self.display.ask() if self.display else WorkerNews()
 
     def track(self) -> None:
         """Track all videos; a signal ends it early."""
         with waiting_line(self.console, lambda: self.archive.counts.files) as wait:
-            first = self._take(_FIRST, wait)
+            first = self._take(FIRST, wait)
         self._count()
         if not first:
             return
         started = time.monotonic()
         runtimes: set[str] = set()
         try:
-            with RunDisplay(self.console, self._tick) as display:
+            with RunDisplay(self.console, self._tick) as self.display:
+                display = self.display
                 for result in self._results(first, display):
                     if result.outcome == "unwritten":
                         raise StorageError(result.message)
@@ -197,7 +226,8 @@ class _Run:
             self.summary.windows += 1
         elif result.video_id in self.open_videos:
             self.summary.add(result)
-            display.video_finished(self.open_videos.pop(result.video_id), result.frames)
+            frames = self.open_videos.pop(result.video_id).frames
+            display.video_finished(frames, result.frames)
             if result.outcome in ("dead", "unread"):
                 self.warn(f"{result.video_id}: {result.message}")
 
@@ -258,7 +288,7 @@ class _Run:
         videos = first
         while videos:
             yield videos
-            videos = self._take(_CHUNK)
+            videos = self._take(CHUNK)
 
     def _take(self, count: int, waiting: Callable[[], object] = lambda: None) -> list[VideoInfo]:
         def check() -> None:
@@ -274,11 +304,15 @@ class _Run:
         segments, ways = plan(videos, split, self.begun)
         for line in told(ways.values(), split):
             self._say(line)
-        frames = {video.video_id: expected_frames(video) or 0 for video in videos}
-        self.open_videos.update(frames)
+        frames = {video.video_id: expected_frames(video) for video in videos}
+        self.open_videos.update(
+            (v.video_id, OpenVideo(v.relative_path, frames[v.video_id], ways[v.video_id].mode))
+            for v in videos
+        )
         self.summary.planned += len(videos)
         self.summary.ways.update(way.mode for way in ways.values())
-        display.expect(len(videos), sum(frames.values()), more=not self.archive.counts.whole)
+        known = sum(count or 0 for count in frames.values())
+        display.expect(len(videos), known, more=not self.archive.counts.whole)
         return segments
 
     def _fitting(

@@ -12,6 +12,7 @@ from pipeline.storage.run_record import Plain, config_hash
 from pipeline.tracking.attempts import new_run
 from pipeline.tracking.config import OnlyConfig, TrackConfig
 from pipeline.tracking.track_video import TrackSettings, local_weights
+from pipeline.trust.model import find_trust
 
 
 def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain]]:
@@ -20,6 +21,7 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
     Raises:
         RuntimeUnavailable: The runtime of the settings is not installed.
         CheckpointError: The weights cannot be used.
+        TrustError: The model of trust beside the weights cannot be read.
         StorageError: The weights cannot be read.
     """
     check_runtime(config.model.runtime)
@@ -28,12 +30,14 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
         model, sha256 = read_metadata(path).model, file_sha256(path)
     given = asdict(config.tracker)
     effective = {k: getattr(model, k) if value is None else value for k, value in given.items()}
+    trust = find_trust(weights, sha256, effective)
     # As a float, because 10 and 10.0 are one rate and must have one hash.
     fps = None if config.sample.fps is None else float(config.sample.fps)
     deciding: dict[str, Plain] = {
         "weights": sha256,
         "low_quality_below": config.low_quality_below,
         **{f"tracker.{name}": value for name, value in effective.items()},
+        "trust": trust.model.sha256 if trust.model else None,
         "sample.fps": fps,
         "still.skip": config.still.skip,
         "reid.max_gap_s": float(config.reid.max_gap_s),
@@ -70,6 +74,7 @@ def worker_settings(config: TrackConfig) -> tuple[TrackSettings, dict[str, Plain
         split_seconds=float(config.split.seconds),
         overlap_s=float(config.split.overlap_s),
         max_gap_s=float(config.reid.max_gap_s),
+        trust=trust,
         limits=config.limits,
         run=new_run(),
         in_process=config.cluster.workers == 0,

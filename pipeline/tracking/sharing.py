@@ -15,6 +15,17 @@ from pipeline.runtime.machine import usable_cores
 from pipeline.runtime.settings import ClusterConfig
 from pipeline.tracking.track_video import TrackSettings, open_runtime, open_tracker
 
+# A Ray actor works in a thread, and `keep_large_blocks` does not reach the glibc arena of a thread.
+# Without these variables the pages of each large tensor are mapped and cleared again, which takes a
+# third of the time of encoding. They have to be set before the process starts, so they are part of
+# the runtime environment, which existing clusters use too.
+ACTOR_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
+"""Variables of the processes that track, beside those of the driver."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:

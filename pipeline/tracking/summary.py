@@ -164,7 +164,8 @@ class RunSummary:
 def closing_lines(output: str, dead_letters: bool) -> list[str]:
     """The folder of the results, and three example queries."""
     root = mask_secrets(output).rstrip("/")
-    first = f"results in {root}: tracks/ frames/ videos/ dead_letters/ manifest/ run.json"
+    tables = "tracks/ frames/ track_summary/ videos/ dead_letters/ manifest/"
+    first = f"results in {root}: {tables} run.json"
     return [first, *query_lines(output, dead_letters)]
 
 
@@ -178,7 +179,10 @@ def query_lines(output: str, dead_letters: bool = False) -> list[str]:
     root = mask_secrets(output).rstrip("/")
     queries = [
         ("videos", ".project('relative_path, num_tracks, quality_mean').order('quality_mean')"),
-        ("tracks", ".aggregate('video_id, track_id, min(time_s), max(time_s), count(*)')"),
+        (
+            "track_summary",
+            ".project('video_id, track_id, first_s, length_s, trust').order('length_s desc')",
+        ),
         ("dead_letters", ".project('relative_path, kind, message')")
         if dead_letters
         else ("frames", ".project('video_id, time_s, quality, num_tracks').order('quality')"),

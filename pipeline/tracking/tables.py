@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from model.net.letterbox import Letterbox
@@ -15,6 +16,9 @@ from model.net.quality import STATISTICS
 from model.track.frames import FrameResult, TrackableWindow
 from pipeline.storage.schema import TRACKS
 from pipeline.tracking.spool import RowSpools, TableSpool, stored_rows
+from pipeline.trust.model import TrustModel
+from pipeline.trust.summary import summary_table
+from pipeline.trust.sums import TrackSums
 from pipeline.video.decode import Frame
 from pipeline.video.info import VideoInfo
 from pipeline.video.only import ALL, Wanted
@@ -33,8 +37,12 @@ class WindowRows:
 class VideoTables(RowSpools):
     """The tables of one video while it is tracked, and the values for its row of `videos`.
 
-    Rows go to disk by row groups. In RAM one float of quality per frame and one counter per track
-    are kept, so that percentiles and medians are exact.
+    Rows go to disk by row groups. In RAM the quality and the index of each frame and one counter
+    per track are kept, so that percentiles and medians are exact.
+
+    Attributes:
+        seams_s: Times of the seams between windows that were tracked apart.
+        rejoined: Ids that later tracks got.
     """
 
     def __init__(self, info: VideoInfo) -> None:
@@ -42,6 +50,9 @@ class VideoTables(RowSpools):
         super().__init__(info.video_id)
         self._info = info
         self._quality = array("f")
+        self._index = array("i")
+        self.seams_s: list[float] = []
+        self.rejoined: set[int] = set()
         self._cut_times_s = array("d")
         self._encoded = 0
         self._lengths = np.zeros(0, np.int32)  # of each track, by its id
@@ -72,6 +83,7 @@ class VideoTables(RowSpools):
         self._last_s = float(times[-1])
         self._encoded += int(rows["encoded"].sum())
         self._quality.frombytes(rows["quality"].astype(np.float32).tobytes())
+        self._index.frombytes(rows["frame_index"].astype(np.int32).tobytes())
         self._cut_times_s.extend(times[rows["cut"]].tolist())
         self.frames.add(rows)
 
@@ -92,6 +104,25 @@ class VideoTables(RowSpools):
         self.tracks = relabelled
         lengths, self._lengths = self._lengths, np.zeros_like(self._lengths)
         np.add.at(self._lengths, new_ids, lengths)
+        self.rejoined.update(ids.values())
+
+    def track_summary(self, trust: TrustModel | None) -> pa.Table:
+        """The table `track_summary` of the video; close `tracks`, which has all rows.
+
+        In RAM are the sums of each track, some hundred bytes.
+
+        Args:
+            trust: Gives the trust in tracks; None leaves it null.
+
+        Raises:
+            SpoolError: The temporary folder is full.
+        """
+        frame_index = np.frombuffer(self._index, np.int32)
+        quality = np.frombuffer(self._quality, np.float32)
+        sums = TrackSums((self._info.width, self._info.height), frame_index, quality)
+        for rows in whole_frames(stored_rows(self.tracks.finished())):
+            sums.add(rows)
+        return summary_table(self._info.video_id, sums, trust, self.seams_s, self.rejoined)
 
     def summary(self, low_quality_below: float, measured: Mapping[str, Any]) -> dict[str, Any]:
         """The video's row of `videos`; needs at least one window.

@@ -26,10 +26,12 @@ from pipeline.inference.runtime import (
     open_model,
 )
 from pipeline.inference.shots import track_shots
+from pipeline.stitching.looks import Glance
 from pipeline.storage import files as storage
 from pipeline.tracking.carry import last_frame, next_window, with_carried
 from pipeline.tracking.resume import PassState, Spent
 from pipeline.tracking.tables import WindowRows, window_rows
+from pipeline.trust.model import FoundTrust
 from pipeline.video.decode import Frame, FrameStream
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import Limits
@@ -37,9 +39,6 @@ from pipeline.video.only import OnlyConfig, Wanted, stretch
 
 if TYPE_CHECKING:
     from model.track.tracker import Tracker
-
-Report = Callable[[str, int], None]
-"""Called with a video's id and the number of its frames that are tracked so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,8 @@ class TrackSettings:
         device: "cpu" or "cuda".
         runtime, precision: What the student runs in; see `open_model`.
         first_picture: Height and width of the first video, for which the model is made ready.
+        graph_folder: Where graphs that have to be converted are kept; "": the user's folder.
+        trust: Gives the trust in tracks.
         limits: Bounds on one video.
         run: Name of this run in the ledger of attempts.
         in_process: Whether the worker runs in the driver's process.
@@ -92,6 +93,8 @@ class TrackSettings:
     runtime: RuntimeChoice = "auto"
     precision: PrecisionChoice = "exact"
     first_picture: tuple[int, int] | None = None
+    graph_folder: str = ""
+    trust: FoundTrust = FoundTrust()
     limits: Limits = field(default_factory=Limits)
     run: str = "run"
     in_process: bool = False
@@ -153,6 +156,7 @@ def open_runtime(
         lambda: open_tracker(settings),
         precision=settings.precision,
         canvas=config.canvas_for(*settings.first_picture) if settings.first_picture else None,
+        graph_folder=settings.graph_folder,
         notice=notice,
     )
 
@@ -254,9 +258,12 @@ def tracked_windows(
             before, last = last, last if rows is None else last_frame(rows)
             whole = with_carried(window, rows, before)
             if place.looks is not None:
-                place.looks.add(whole.tracks, state if fresh else None)
+                padded = config.padded_canvas(*canvas)
+                glance = Glance(state, fresh[-1].image, padded) if fresh else None
+                place.looks.add(whole.tracks, glance)
             place.decoding, place.tracks, place.last = window[-1].state, state, last
             place.frames, place.last_s = window[-1].index + 1, window[-1].time_s
+            place.tracked, place.encoded = place.tracked + len(window), place.encoded + len(fresh)
             spent.decode_busy_s = busy_s + stream.decode_seconds
             yield whole
         spent.error, spent.decode_busy_s = stream.error, busy_s + stream.decode_seconds

@@ -10,11 +10,12 @@ from typing import Any
 
 from model.version import code_version
 from pipeline.inference.runtime import Runtime
+from pipeline.runtime.reports import Report
 from pipeline.stitching.looks import Looks
 from pipeline.stitching.rejoin import rejoin
 from pipeline.tracking.resume import PassState, Spent
 from pipeline.tracking.tables import VideoTables, WindowRows
-from pipeline.tracking.track_video import Report, TrackSettings, tracked_windows
+from pipeline.tracking.track_video import TrackSettings, tracked_windows
 from pipeline.video.errors import DeadlineError
 from pipeline.video.info import VideoInfo
 from pipeline.video.limits import frames_guessed
@@ -36,7 +37,7 @@ def track_video(
         info: The video.
         settings: As of `tracked_windows`.
         tables: Get the rows. They hold those before the place.
-        report: Called after each window.
+        report: Called before the first window and after each.
         place: Where to go on; None is the start.
         save: Called after each window with its rows and the place behind it.
 
@@ -51,9 +52,9 @@ def track_video(
     if settings.max_gap_s and place.looks is None:
         place.looks = Looks(tracker.config.dim)
 
-    def told(frames: int) -> None:
+    def told(place: PassState) -> None:
         if report is not None:
-            report(info.video_id, frames)
+            report(info.video_id, place)
 
     left = _share_left(info, place)
     track_part(tracker, info, settings, place, tables.add, told, save, share=left)
@@ -110,7 +111,7 @@ def track_part(
     settings: TrackSettings,
     place: PassState,
     add: Callable[[WindowRows], None],
-    report: Callable[[int], None],
+    report: Callable[[PassState], None],
     save: Callable[[WindowRows, PassState], None] | None = None,
     end_s: float | None = None,
     share: float = 1.0,
@@ -121,7 +122,7 @@ def track_part(
         tracker, info, settings, save: As of `track_video`.
         place: Where to begin; at the end it is where tracking has ended.
         add: Called after each window with its rows.
-        report: Called after each window with the number of frames before the next one.
+        report: Called with the place, before the first window and after each.
         end_s: Seconds of video at which to end; None is the end of the video.
         share: Of the frames of the video that are left to track, for the deadline.
 
@@ -138,6 +139,7 @@ def track_part(
     )
     try:
         with closing(windows):
+            report(place)
             for rows in windows:
                 mark = time.perf_counter()
                 spent.elapsed_s = mark - started
@@ -145,7 +147,7 @@ def track_part(
                 if save is not None:
                     save(rows, place)
                 spent.write_s += time.perf_counter() - mark
-                report(place.frames)
+                report(place)
     except DeadlineError as error:
         late = DeadlineError(
             f"{error}: {allowed_s:.0f} s are allowed for its length (limits.deadline_base_s, "

@@ -103,7 +103,7 @@ def track_window(
     settings: TrackSettings,
     folder: PartFolder,
     window: tuple[int, int],
-    report: Callable[[int], None],
+    report: Callable[[PassState], None],
 ) -> None:
     """Track one window of a video and write its part.
 
@@ -116,7 +116,7 @@ def track_window(
         settings: As of `track_video`.
         folder: The parts of the video.
         window: Its number, and how many there are.
-        report: Called after each window of frames with the number of frames so far.
+        report: As of `track_part`.
 
     Raises:
         DeadlineError: It took longer than `settings.limits` allows.
@@ -214,6 +214,8 @@ def join_windows(
         )
         for number, own in enumerate(files):
             _add(tables, own, seams[number], stitched, number)
+    tables.seams_s = seams[1:-1]
+    tables.rejoined.update(stitched.rejoined)
     spent = _summed([part["spent"] for part in parts], stitched.frame_offsets[-1])
     spent.write_s += time.perf_counter() - mark
     row = video_row(tables, settings, spent, "parallel", len(parts), stitched.counters, repairs)

@@ -19,17 +19,18 @@ from pipeline.archive.plan import Segment
 from pipeline.inference.stream_batcher import DeviceLost
 from pipeline.inference.stream_plan import ONE_AT_A_TIME, StreamPlan
 from pipeline.runtime.places import Places
+from pipeline.runtime.reports import Report
 from pipeline.stitching.stitch import ChainBroken
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError, describe_error
 from pipeline.storage.schema import VIDEOS, rows_table, table_uri, to_parquet_bytes
 from pipeline.tracking.attempts import Ledger
 from pipeline.tracking.parts import OutputError, PartFolder
-from pipeline.tracking.resume import Saves
+from pipeline.tracking.resume import PassState, Saves
 from pipeline.tracking.sharing import open_shared
 from pipeline.tracking.spool import SpoolError
 from pipeline.tracking.tables import VideoTables
-from pipeline.tracking.track_video import Report, TrackSettings
+from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.whole_video import track_video
 from pipeline.tracking.windows import (
     WindowLost,
@@ -55,6 +56,7 @@ class SegmentResult:
             again) or "unwritten" (the output or the temporary folder cannot be written, or the GPU
             failed, so the run has to end).
         message: The reason; "" for "ok".
+        window: For "part": name of the window, as of `window_name`.
         frames, frames_encoded: Frames read, and those of them that were encoded.
         runtime: What the student ran in; "" if it did not run for this result.
         decode_wait_s, decode_busy_s, encode_s, step_s, write_s: Seconds of the worker.
@@ -63,6 +65,7 @@ class SegmentResult:
     video_id: str
     outcome: str
     message: str
+    window: str = ""
     frames: int = 0
     frames_encoded: int = 0
     video_s: float = 0.0
@@ -73,6 +76,11 @@ class SegmentResult:
     encode_s: float = 0.0
     step_s: float = 0.0
     write_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The video, or the window of one, as workers report it."""
+        return f"{self.video_id} {self.window}".rstrip()
 
 
 class VideoTracker:
@@ -243,7 +251,9 @@ class VideoTracker:
             earlier = self._earlier(info)  # another run may have finished it in the meantime
             if earlier is not None:
                 folder.clear()
-            return earlier or SegmentResult(info.video_id, "part", "", runtime=self.student.runtime)
+            return earlier or SegmentResult(
+                info.video_id, "part", "", window_name(window), runtime=self.student.runtime
+            )
         repairs: list[str] = []
         while True:
             try:
@@ -268,9 +278,9 @@ class VideoTracker:
     def _make_part(self, info: VideoInfo, window: tuple[int, int]) -> None:
         name = f"{info.video_id} {window_name(window)}"
 
-        def report(frames: int) -> None:
+        def report(place: PassState) -> None:
             if self.report is not None:
-                self.report(name, frames)
+                self.report(name, place)
 
         settings, model = self.student.settings, self.student.model
         track_window(model, info, settings, self._parts(info), window, report)
@@ -285,11 +295,13 @@ class VideoTracker:
         """Publish a video: its rows, then its row in `videos`; then its parts are removed."""
         output, info = self.settings.output, segment.info
         mark = time.perf_counter()
+        summary = to_parquet_bytes(tables.track_summary(self.settings.trust.model))
         for table, spool in (("tracks", tables.tracks), ("frames", tables.frames)):
             storage.publish(table_uri(output, table, info.video_id), spool.finished())
         if seams is not None:
             uri = table_uri(output, "seams", info.video_id)
             storage.write_atomic(uri, to_parquet_bytes(seams))
+        storage.write_atomic(table_uri(output, "track_summary", info.video_id), summary)
         row["write_s"] += time.perf_counter() - mark
         commit = table_uri(output, "videos", info.video_id)
         data = to_parquet_bytes(rows_table([row], VIDEOS))

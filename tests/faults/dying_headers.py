@@ -31,4 +31,4 @@ def read_in_a_worker(files, threads, limits):
 
     headers._serve = serve
     on_ray.HEADER_DEADLINE_S = 5.0
-    return on_ray._read(files, threads, limits)
+    return on_ray._read_headers(files, threads, limits)

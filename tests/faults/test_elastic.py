@@ -87,8 +87,8 @@ def test_headers_are_read_by_the_cluster_while_videos_are_tracked(
         read.extend(file.relative_path for file in files)
         return found
 
-    monkeypatch.setattr(run, "_FIRST", 2)
-    monkeypatch.setattr(run, "_CHUNK", 2)
+    monkeypatch.setattr(run, "FIRST", 2)
+    monkeypatch.setattr(run, "CHUNK", 2)
     monkeypatch.setattr(archive, "_BATCH", 1)
     monkeypatch.setattr(archive, "_AHEAD", 2)
     monkeypatch.setattr(on_ray, "read_on_ray", counted)

@@ -5,10 +5,13 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from mlflow.environment_variables import MLFLOW_DISABLE_TELEMETRY
+from ray._common.usage.usage_lib import usage_stats_enabled
 from ray._private import ray_constants
 
 from model.learn.training import TrainingError
 from pipeline.runtime import ray_cluster
+from pipeline.runtime.mlflow_run import MlflowRun
 from pipeline.runtime.settings import ClusterConfig
 from pipeline.runtime.stop import ClusterError
 from pipeline.tracking import on_ray as pool
@@ -61,6 +64,21 @@ def test_every_job_starts_its_own_cluster_on_loopback_and_leaves_others_alone(
     assert alone == (not address)
     assert options["address"] == (address or "local")
     assert ("num_cpus" in options) == (not address)
+
+
+def test_ray_does_not_report_its_use(started, monkeypatch):
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    with ray_cluster.connected("", 1):
+        assert not usage_stats_enabled()
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    with ray_cluster.connected("", 1):
+        assert usage_stats_enabled(), "who wants it can have it"
+
+
+def test_mlflow_does_not_report_its_use(monkeypatch, tmp_path):
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    MlflowRun(f"file:{tmp_path}", "nothing", lambda reason: None).close("FINISHED")
+    assert MLFLOW_DISABLE_TELEMETRY.get() is True
 
 
 @pytest.mark.parametrize("before", [None, "1", "0"])

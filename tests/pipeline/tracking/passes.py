@@ -66,11 +66,16 @@ def tracked(worker, video, output, mode="resume", **changes):
 
 
 def published(video, output):
-    """Bytes of `tracks` and of `frames`, and the row of `videos` without times."""
+    """Bytes of `tracks` and of `frames`, and the row of `videos` without times.
+
+    The row has one more field, the bytes of `track_summary`.
+    """
     row = pq.read_table(table_uri(output, "videos", video.video_id)).to_pylist()[0]
     assert row["frames_per_second"] > 0
     row = {name: value for name, value in row.items() if name not in TIMES}
-    return *(read_bytes(table_uri(output, t, video.video_id)) for t in ("tracks", "frames")), row
+    tables = ("tracks", "frames", "track_summary")
+    tracks, frames, summary = (read_bytes(table_uri(output, t, video.video_id)) for t in tables)
+    return tracks, frames, row | {"track_summary": summary}
 
 
 def part_names(video, output):

@@ -118,7 +118,7 @@ def test_goes_on_from_the_last_part(worker, video, whole, tmp_path, monkeypatch)
     output = str(tmp_path)
     killed_after_parts(worker, video, output, 3)
     reports = []
-    monkeypatch.setattr(worker, "report", lambda video_id, frames: reports.append(frames))
+    monkeypatch.setattr(worker, "report", lambda name, place: reports.append(place.frames))
     same(tracked(worker, video, output), whole)
     assert EVERY_S * 3 * 25 < reports[0] < FRAMES
     assert len(list_stems(f"{output}/videos")) == 1 and not part_names(video, output)
@@ -198,7 +198,7 @@ def test_a_part_of_another_version(worker, video, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as before:
         before.setattr(parts, "PART_FORMAT", 0)
         killed_after_parts(worker, video, str(tmp_path), 2)
-    same(tracked(worker, video, str(tmp_path)), whole, ".*format is 0, not 1.*")
+    same(tracked(worker, video, str(tmp_path)), whole, ".*format is 0, not 2.*")
 
 
 def test_a_state_of_another_model(worker, video, tmp_path_factory, notices):

@@ -32,6 +32,7 @@ def windows(frames, size=256):
         tracks = {name: np.zeros(len(row), np.float32) for name in TRACKS.names[1:]}
         tracks |= {"frame_index": index[row], "time_s": index[row] / 25}
         tracks |= {"track_id": index[row] // 100 * PEOPLE + person}
+        tracks |= {side: np.ones(len(row), np.float32) for side in "wh"}
         tracks |= {"class_name": np.full(len(row), "person", object)}
         frame = {name: np.zeros(len(index), np.float32) for name in FRAMES.names[1:]}
         frame |= {"cut": np.zeros(len(index), bool)}
@@ -73,6 +74,40 @@ def test_memory_is_that_of_a_row_group_however_long_the_video(monkeypatch):
     # group. The 140,000 rows themselves take more than 7 MB.
     assert long[0] - short[0] < 500_000
     assert long[1] - short[1] < 500_000
+
+
+def test_summary_of_tracks_reads_one_batch_of_rows_at_a_time(monkeypatch):
+    """Eight times as long, with the same people: nothing more is in RAM."""
+    monkeypatch.setattr(spool, "GROUP_ROWS", GROUP)
+    monkeypatch.setattr(spool, "_BATCH_ROWS", GROUP)
+
+    def peak(frames):
+        with VideoTables(INFO) as tables:
+            for window in windows(frames):
+                window.tracks["track_id"] %= PEOPLE
+                tables.add(window)
+            tracemalloc.start()
+            table = tables.track_summary(None)
+            python = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert table["boxes"].to_pylist() == [frames] * PEOPLE
+        return python
+
+    peak(1000)  # what is loaded once
+    assert peak(8000) - peak(1000) < 200_000  # the rows of the 7,000 take more than 7 MB
+
+
+def test_summary_of_tracks_is_of_finished_ids(monkeypatch):
+    """People of the second hundred frames get the ids of the first, and have a gap of none."""
+    monkeypatch.setattr(spool, "_BATCH_ROWS", 77)
+    with VideoTables(INFO) as tables:
+        for window in windows(200):
+            tables.add(window)
+        tables.relabel({PEOPLE + person: person for person in range(PEOPLE - 1)})
+        table = tables.track_summary(None).to_pandas()
+    assert table.boxes.tolist() == [200] * (PEOPLE - 1) + [100, 100]
+    assert table.rejoined.tolist() == [True] * (PEOPLE - 1) + [False, False]
+    assert table.last_frame.tolist() == [199] * (PEOPLE - 1) + [99, 199]
 
 
 def test_row_of_a_video_is_exact_over_row_groups(monkeypatch):
@@ -189,4 +224,4 @@ def test_estimate_of_memory_does_not_grow_with_the_rows():
 
     day = 25 * 3600 * 24
     assert rows(1000) < rows(100_000) < 100 << 20
-    assert rows(day) - rows(day // 2) == 16 * (day - day // 2)
+    assert rows(day) - rows(day // 2) == 64 * (day - day // 2)

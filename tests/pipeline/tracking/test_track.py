@@ -20,8 +20,10 @@ from pipeline.tracking.tables import VideoTables, window_rows
 from pipeline.tracking.track_video import TrackSettings, open_tracker
 from pipeline.tracking.whole_video import track_video
 from pipeline.tracking.worker import VideoTracker
+from pipeline.trust.model import FoundTrust
 from pipeline.video.decode import Frame
 from pipeline.video.probe import probe
+from tests.pipeline.trust.test_sums import any_model
 from tests.tiny import TINY, tiny_tracker
 from tests.videos import cut, write_video
 
@@ -50,8 +52,8 @@ def tracked(video, settings, report=None):
 
 def test_tables_of_a_video(settings, video):
     reports = []
-    tracks, frames, row = tracked(video, settings, lambda name, frames: reports.append(frames))
-    assert reports == [8, 16, 19]
+    tracks, frames, row = tracked(video, settings, lambda name, place: reports.append(place.frames))
+    assert reports == [0, 8, 16, 19]
     assert tracks.schema.equals(schema.TRACKS, check_metadata=True)
     assert frames.schema.equals(schema.FRAMES, check_metadata=True)
     frames, tracks = frames.to_pandas(), tracks.to_pandas()
@@ -133,6 +135,28 @@ def test_worker_publishes_once(settings, video):
     assert pq.read_table(path).equals(before)
 
 
+def test_worker_publishes_what_its_tracks_are(settings, video):
+    """A row for each track, with trust in it if there is a model of trust."""
+
+    def summary(name, **changes):
+        output = f"{settings.output}-{name}"
+        VideoTracker(replace(settings, output=output, **changes)).track(Segment(video))
+        tracks, found = (
+            pq.read_table(schema.table_uri(output, table, video.video_id)).to_pandas()
+            for table in ("tracks", "track_summary")
+        )
+        lengths = tracks.groupby("track_id").size()
+        assert found.track_id.tolist() == lengths.index.tolist()
+        assert found.boxes.tolist() == lengths.tolist()
+        return found
+
+    plain = summary("plain")
+    assert plain.trust.isna().all() and not plain.rejoined.any() and not plain.seams.any()
+    trusted = summary("trusted", trust=FoundTrust(any_model()))
+    assert trusted.trust.between(0, 1).all()
+    assert trusted.drop(columns="trust").equals(plain.drop(columns="trust"))
+
+
 def test_same_video_gives_the_same_bytes(settings, video):
     """A repetition after a crash overwrites rows with their like; a reader never sees a mixture."""
 
@@ -140,7 +164,7 @@ def test_same_video_gives_the_same_bytes(settings, video):
         VideoTracker(replace(settings, output=output)).track(Segment(video))
         return [
             read_bytes(schema.table_uri(output, table, video.video_id))
-            for table in ("tracks", "frames")
+            for table in ("tracks", "frames", "track_summary")
         ]
 
     assert published(f"{settings.output}1") == published(f"{settings.output}2")

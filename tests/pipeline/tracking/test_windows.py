@@ -123,6 +123,9 @@ def test_frames_are_those_of_one_pass(joined, whole):
     assert found.num_tracks.tolist() == counts.tolist()
     row = joined[2]
     assert (row["split_mode"], row["segments"], row["seams"]) == ("parallel", 3, 2)
+    summary = rows(row["track_summary"])
+    assert summary.track_id.tolist() == sorted(tracks.track_id.unique())
+    assert summary.seams.sum() >= row["seam_matches"] and summary.seams.max() <= 2
     assert row["frames_decoded"] == row["frames_tracked"] == FRAMES
     assert row["num_tracks"] == tracks.track_id.nunique()
     assert (row["video_s"], row["status"]) == (whole[2]["video_s"], "ok")

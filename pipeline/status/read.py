@@ -1,0 +1,219 @@
+"""How far a run is: its heartbeat, and what its output holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.report.run_figures import what_to_do
+from pipeline.report.run_tables import listed_files, read_record, read_rows
+from pipeline.runtime.heartbeat import Beat, VideoPlace, read_beats
+from pipeline.status.estimate import Rate, TimeLeft, rate_of, time_left
+from pipeline.storage.compacted import commit_ids, newest_commit
+from pipeline.storage.files import list_stems
+from pipeline.storage.schema import DEAD_LETTERS, table_uri
+
+SILENT_S = 60.0
+"""Seconds after which a worker or a driver that said nothing is worth a remark."""
+
+State = Literal["listing", "running", "silent", "stopped", "failed", "incomplete", "finished"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A file that could not be tracked: its path, the kind and the reason, and what to do."""
+
+    path: str
+    kind: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoUnderWay:
+    """A video that is being tracked.
+
+    Attributes:
+        path: Path in the archive.
+        worker: Host and process.
+        part: Which part of a long video it is, in words; "" for a short one.
+        frame, frames: Frame that is reached, and how many the header tells; None if it does not.
+            Of a window they are counted from its start.
+        second: Seconds of video that are reached.
+        silent_s: Seconds since the worker last told of it.
+    """
+
+    path: str
+    worker: str
+    part: str
+    frame: int
+    frames: int | None
+    second: float
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """The process that leads a run: where it is, since when, and when it was last heard of."""
+
+    run: str
+    host: str
+    pid: int
+    started: str
+    heard_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """How far a run is.
+
+    Attributes:
+        output: Its folder or URL.
+        state: "listing": files are being found, nothing is tracked yet. "running". "silent": the
+            driver was not heard of for a while. "stopped": by a signal. "failed": by an error.
+            "incomplete": no run is under way, and files are left. "finished": nothing is left.
+        message: Why it stopped or failed.
+        files: Files found so far; None if nobody has counted them.
+        whole: Whether these are all.
+        done, dead: Files that are tracked, and those that cannot be.
+        unread: Files on which storage failed; the next run tries them again.
+        waiting: Files that are neither; None if it is not known.
+        rate: How fast it was in the last minutes; None if it is not known.
+        left: How long it will take.
+        driver: Who leads it; None if no run is under way or has left a word.
+        other_drivers: Drivers beside it, which work on the same output.
+        under_way: What is being tracked, the worker that is silent the longest first.
+        letters: The first dead letters by path.
+    """
+
+    output: str
+    state: State
+    message: str
+    files: int | None
+    whole: bool
+    done: int
+    dead: int
+    unread: int
+    waiting: int | None
+    rate: Rate | None
+    left: TimeLeft | None
+    driver: Driver | None
+    other_drivers: int = 0
+    under_way: list[VideoUnderWay] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state not in ("listing", "running")
+
+
+def read_status(output: str, letters: int = 10) -> RunStatus:
+    """Read how far a run is. The cost is that of listing; rows are read of some dead letters alone.
+
+    Args:
+        output: The output of `vsdmot track`, compacted or not.
+        letters: Greatest number of dead letters that are read.
+
+    Raises:
+        NoRunError: The folder has no record of a tracking run, or one of another version.
+        StorageError: The output cannot be reached.
+    """
+    output = output.rstrip("/")
+    record = read_record(output)
+    beats = read_beats(output)
+    alive = [beat for beat in beats if beat.state == "running" and beat.age_s <= SILENT_S]
+    beat = alive[-1] if alive else beats[-1] if beats else None
+    done, dead = _results(output)
+    running = beat is not None and beat.state == "running"
+    files: int | None
+    if beat is not None and running:
+        files, whole = beat.totals.found, beat.totals.whole
+    else:
+        files = listed_files(output)
+        whole = files is not None
+    places = beat.under_way if beat is not None and running else []
+    unread = beat.totals.unread if beat is not None else 0
+    videos = len({place.video_id for place in places})
+    left = None if files is None else max(0, files - done - len(dead))
+    now = _state(beat, left if whole else None)
+    seconds = float(record.get("config", {}).get("split", {}).get("seconds", 0.0))
+    age_s = beat.age_s if beat is not None else 0.0
+    return RunStatus(
+        output=output,
+        state=now,
+        message=beat.message if beat is not None and now in ("stopped", "failed") else "",
+        files=files,
+        whole=whole,
+        done=done,
+        dead=len(dead),
+        unread=unread,
+        waiting=None if left is None else max(0, left - videos - unread),
+        rate=rate_of(beat.samples) if beat is not None and now == "running" else None,
+        left=time_left(beat) if beat is not None and now == "running" else None,
+        driver=None
+        if beat is None
+        else Driver(beat.run, beat.host, beat.pid, beat.started, round(age_s, 1)),
+        other_drivers=max(0, len(alive) - 1),
+        under_way=sorted(
+            (_under_way(place, seconds, age_s) for place in places),
+            key=lambda video: -video.silent_s,
+        ),
+        letters=_letters(output, sorted(dead)[:letters]),
+    )
+
+
+def _state(beat: Beat | None, left: int | None) -> State:
+    """The state of a run with so many files left; None if their number is not known."""
+    running = beat is not None and beat.state == "running"
+    if beat is not None and running and beat.age_s <= SILENT_S:
+        return "running" if beat.totals.planned or beat.totals.whole else "listing"
+    if left == 0:
+        return "finished"
+    if running:
+        return "silent"
+    if beat is not None and beat.state in ("stopped", "failed"):
+        return "stopped" if beat.state == "stopped" else "failed"
+    return "incomplete"
+
+
+def _results(output: str) -> tuple[int, set[str]]:
+    """Number of finished videos, and ids of the dead letters of others."""
+    # The order counts: a video that is compacted meanwhile is in the commit, which is read last.
+    dead = list_stems(f"{output}/dead_letters")
+    single = list_stems(f"{output}/videos")
+    dead -= single
+    commit = newest_commit(output)
+    if commit is None:
+        return len(single), dead
+    if single or dead:
+        for video_id in commit_ids(output, commit):
+            single.discard(video_id)
+            dead.discard(video_id)
+    return len(single) + sum(each.videos for each in commit.sets), dead
+
+
+def _under_way(place: VideoPlace, split_seconds: float, age_s: float) -> VideoUnderWay:
+    part = ""
+    if place.window:
+        number, _, count = place.window.removeprefix("w").partition("of")
+        part = f"window {int(number) + 1} of {count}"
+    elif place.mode == "resume" and split_seconds:
+        part = f"part {int(place.second // split_seconds) + 1}"
+    return VideoUnderWay(
+        path=place.path,
+        worker=place.worker,
+        part=part,
+        frame=place.frame,
+        frames=None if place.window else place.frames,
+        second=round(place.second, 2),
+        silent_s=round(place.silent_s + age_s, 1),
+    )
+
+
+def _letters(output: str, ids: list[str]) -> list[DeadLetter]:
+    rows = read_rows([table_uri(output, "dead_letters", name) for name in ids], DEAD_LETTERS)
+    return [
+        DeadLetter(row["relative_path"], row["kind"], row["message"], what_to_do(row))
+        for row in rows.sort_by("relative_path").to_pylist()
+    ]
