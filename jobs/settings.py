@@ -74,7 +74,17 @@ def groups_of(cls: Any) -> dict[str, Any]:
 
 
 def attribute_meanings(cls: type) -> dict[str, str]:
-    """Read the `Attributes:` of a docstring: one or more names, a colon, the meaning."""
+    """Read the `Attributes:` of a docstring: one or more names, a colon, the meaning.
+
+    A class that adds settings to another has its meanings too.
+    """
+    inherited: dict[str, str] = {}
+    for base in cls.__bases__:
+        inherited |= attribute_meanings(base) if is_dataclass(base) else {}
+    return inherited | _own_meanings(cls)
+
+
+def _own_meanings(cls: type) -> dict[str, str]:
     block = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")[2]
     meanings: dict[str, str] = {}
     for entry in re.split(r"\n {4}(?=\S)", block):

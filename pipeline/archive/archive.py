@@ -61,8 +61,7 @@ class Archive:
     """Goes through the files of an archive and yields the videos that are to be tracked.
 
     Args:
-        output: The output folder. It gets the manifest, and a dead letter for each file that is
-            not a video.
+        output: The output folder. It gets a dead letter for each file that is not a video.
         manifest: Of this run.
         done: Ids of videos that are done.
         dead: Ids that have a dead letter.
@@ -70,6 +69,7 @@ class Archive:
         unread: Called with the path of each file that storage failed on, and the reason.
         limits: Bounds on a video.
         conditional: Whether the output can refuse to create a file that exists.
+        dead_letter: Called with each file that is not a video, in place of writing its dead letter.
     """
 
     def __init__(
@@ -83,12 +83,14 @@ class Archive:
         unread: Callable[[str, str], object],
         limits: Limits | None = None,
         conditional: bool = True,
+        dead_letter: Callable[[Unreadable], object] | None = None,
     ) -> None:
         """Start with nothing found."""
         self.counts = Counts()
         self._output, self._manifest, self._read, self._unread = output, manifest, read, unread
         self._done, self._dead = done, dead
         self._limits, self._conditional = limits or Limits(), conditional
+        self._dead_letter = dead_letter or self._write_dead_letter
         self._seen = IdSet()
         self._failure = ""
 
@@ -170,6 +172,9 @@ class Archive:
             yield item
             return
         self.counts.dead += 1
+        self._dead_letter(item)
+
+    def _write_dead_letter(self, item: Unreadable) -> None:
         write_dead_letter(
             self._output,
             video_id=item.video_id,

@@ -37,13 +37,15 @@ def find_files(given: str, output: str) -> Iterator[ArchiveFile | Unread]:
     Args:
         given: A folder, file or URL; a pattern such as `/data/cams/*/2024-0?/*.mp4`; or
             `@list.parquet`, `@list.csv`, `@list.txt`, the paths in that file.
-        output: The output folder.
+        output: The output folder; "" if there is none.
 
     Raises:
         StorageError: What is given cannot be listed or read, or has no video. Raised by this call,
             not by the iterator, but for a store or a list that fails later on.
     """
-    found = _outside(_listed(given[1:]) if given.startswith("@") else _below(given), output)
+    found = _listed(given[1:]) if given.startswith("@") else _below(given)
+    if output:
+        found = _outside(found, output)
     before: list[ArchiveFile | Unread] = []
     for file in found:
         before.append(file)

@@ -50,22 +50,23 @@ class Manifest:
         run: Name of this run, for its parts.
         again: Whether rows of files that could not be read are left out, so that they are tried
             again.
+        dry: Whether nothing is written to the output. It may then be "", for none.
     """
 
-    def __init__(self, output: str, run: str, again: bool = False) -> None:
+    def __init__(self, output: str, run: str, again: bool = False, dry: bool = False) -> None:
         """Copy the rows of earlier runs to this machine.
 
         Raises:
             StorageError: They cannot be read.
         """
-        self._output, self._run = output, run
+        self._output, self._run, self._dry = output, run, dry
         self._parts = 0
         self._new: list[pa.Table] = []
         self._waiting: list[pa.Table] = []
         self._rows, self._changed = 0, False
         self._earlier, self._written = _spooled(), _spooled()
         self._writer = pq.ParquetWriter(self._written, MANIFEST, compression="zstd")
-        self._names = set(storage.iter_stems(f"{output}/manifest"))
+        self._names = set(storage.iter_stems(f"{output}/manifest")) if output else set()
         self._group = -1, MANIFEST.empty_table()  # the row group that was read last
         self._index(again)
 
@@ -111,7 +112,7 @@ class Manifest:
 
     def add(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows of `manifest_row`, as a part too when there are enough."""
-        if rows:
+        if rows and not self._dry:
             table = rows_table(rows, MANIFEST)
             self._changed = True
             self._write(table)
@@ -122,6 +123,8 @@ class Manifest:
     def publish(self) -> BinaryIO:
         """Write the manifest of this run, if it differs; returns it, open on this machine.
 
+        Of a dry run it has the rows of earlier runs alone, and nothing is written.
+
         Raises:
             StorageError: It cannot be written.
         """
@@ -129,6 +132,8 @@ class Manifest:
         with _on_this_disk():
             self._writer.close()
         parts = self._names - {_NAME}
+        if self._dry:
+            return self._written
         if self._changed or self._rows != len(self) or parts or _NAME not in self._names:
             storage.publish(table_uri(self._output, "manifest", _NAME), self._written)
             for name in sorted(parts):

@@ -33,7 +33,7 @@ def read_on_ray(files: Sequence[ArchiveFile], threads: int, limits: Limits) -> l
     """
     # No CPU is asked for, because the workers that track have all of them. A header is a wait for
     # storage. Tasks are spread, so that each machine reads some.
-    read: Any = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(_read)
+    read: Any = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(_read_headers)
     groups = [files[start : start + _FILES] for start in range(0, len(files), _FILES)]
     try:
         found: list[list[Surveyed]] = ray.get([read.remote(g, threads, limits) for g in groups])
@@ -45,7 +45,7 @@ def read_on_ray(files: Sequence[ArchiveFile], threads: int, limits: Limits) -> l
     return [item for group in found for item in group]
 
 
-def _read(files: Sequence[ArchiveFile], threads: int, limits: Limits) -> list[Surveyed]:
+def _read_headers(files: Sequence[ArchiveFile], threads: int, limits: Limits) -> list[Surveyed]:
     return list(survey(files, threads, _reader(threads, limits).probe))
 
 

@@ -34,10 +34,16 @@ class GraphCache:
         problem: Why graphs could not be kept; "" if they could.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Take a folder, which is made when the first graph is kept."""
+    def __init__(self, folder: Path, before: Path | None = None) -> None:
+        """Take a folder, which is made when the first graph is kept.
+
+        Args:
+            folder: The folder.
+            before: Another one, whose graphs are read too. Nothing in it changes.
+        """
         self.folder = folder
         self.problem = ""
+        self._before = before
 
     def get(self, key: str, read: Callable[[bytes], T | None], make: Callable[[], bytes]) -> T:
         """Read a graph, or make and keep it. Of several processes one makes it, the others wait.
@@ -65,12 +71,14 @@ class GraphCache:
         return graph
 
     def _kept(self, key: str, read: Callable[[bytes], T | None]) -> T | None:
-        try:
-            content = (self.folder / key).read_bytes()
-        except OSError:
+        content = _content(self.folder / key)
+        if content is not None:
+            with suppress(OSError):  # a folder that is read-only is good to read
+                os.utime(self.folder / key)  # in use, see `_remove_unused`
+        elif self._before is not None:
+            content = _content(self._before / key)
+        if content is None:
             return None
-        with suppress(OSError):  # a folder that is read-only is good to read
-            os.utime(self.folder / key)  # in use, see `_remove_unused`
         data = content[_DIGEST:]
         whole = hashlib.sha256(data).digest() == content[:_DIGEST]
         return read(data) if whole else None
@@ -118,6 +126,13 @@ class GraphCache:
             f"graphs cannot be kept in {self.folder} ({error.strerror or error}), so that each "
             "process converts the model anew; set XDG_CACHE_HOME to a folder that can be written"
         )
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _remove(path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
@@ -89,6 +90,7 @@ def open_model(
     *,
     precision: PrecisionChoice = "exact",
     canvas: tuple[int, int] | None = None,
+    graph_folder: str = "",
     notice: Callable[[str], None] = lambda text: None,
 ) -> Opened:
     """Open a student in the runtime of the choice; `auto` falls back to PyTorch.
@@ -102,6 +104,8 @@ def open_model(
         precision: `fast` is bf16 in the dense part, where OpenVINO runs on a CPU that has it;
             everywhere else it is `exact`, which is float32.
         canvas: Height and width of the first frames; None takes those of the config.
+        graph_folder: Where graphs that are converted here are kept for later processes; "": with
+            the others of this user.
         notice: Called with what the user should know while it happens.
 
     Raises:
@@ -119,6 +123,8 @@ def open_model(
     if find_spec("openvino") is None:
         return _in_torch(load, precision, "OpenVINO, which is faster, is not installed")
     cache = GraphCache(cache_folder())
+    if graph_folder:
+        cache = GraphCache(Path(graph_folder), cache_folder())
     try:
         from pipeline.inference.compiled import CompiledGraphs
         from pipeline.inference.openvino_model import OpenVinoModel

@@ -218,6 +218,27 @@ def test_a_run_that_dies_leaves_what_it_has_read(many, tmp_path):
     assert sorted(stored(output)["relative_path"].to_pylist()) == sorted(kept | set(gone.read))
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_dry_run_finds_the_same_and_writes_nothing(root, tmp_path, earlier):
+    output = tmp_path / "out"
+    if earlier:
+        (root / "0.mp4").rename(tmp_path / "0.mp4")
+        Gone(root, output)
+        (tmp_path / "0.mp4").rename(root / "0.mp4")
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    dead = []
+    with Manifest(str(output) if earlier else "", "dry", dry=True) as manifest:
+        archive = Archive(
+            str(output), manifest, done=IdSet(), dead=IdSet(), dead_letter=dead.append,
+            read=lambda files: list(survey(files, 2)), unread=print,
+        )  # fmt: skip
+        videos = [v.relative_path for v in archive.videos(find_files(str(root), ""))]
+    assert sorted(videos) == ["0.mp4", "1.mp4", "2.mp4"]
+    assert sorted(file.relative_path for file in dead) == ["text.mp4", "zero.mp4"]
+    assert archive.counts.dead == 2
+    assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+
+
 def test_rows_of_an_earlier_run_are_found_in_any_order(many, tmp_path):
     output = tmp_path / "out"
     Gone(many, output)

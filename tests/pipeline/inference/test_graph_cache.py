@@ -33,6 +33,18 @@ def test_a_graph_is_made_once_and_read_after_that(tmp_path):
     assert make.made == 2
 
 
+def test_graphs_of_another_folder_are_read_and_nothing_in_it_changes(tmp_path):
+    make = Maker()
+    before, folder = tmp_path / "before", tmp_path / "folder"
+    GraphCache(before).get("step", bytes, make)
+    times = {path: path.stat().st_mtime_ns for path in (before, *before.iterdir())}
+    cache = GraphCache(folder, before)
+    assert [cache.get(key, bytes, make) for key in ("step", "encode", "encode")] == [GRAPH] * 3
+    assert make.made == 2
+    assert times == {path: path.stat().st_mtime_ns for path in (before, *before.iterdir())}
+    assert not (folder / "step").exists()
+
+
 @pytest.mark.parametrize(
     "damage",
     [lambda b: b[: len(b) // 2], lambda b: b[:-1] + b"!", lambda b: b"", lambda b: b"x" * 40],

@@ -1,0 +1,48 @@
+"""`vsdmot doctor`: what it prints and its exit codes."""
+
+import json
+
+import pytest
+
+from jobs.__main__ import main
+from tests.videos import write_video
+
+
+def test_findings_as_json_and_the_exit_code_without_problems(tmp_path, capsys):
+    write_video(tmp_path / "a.mp4", frames=2)
+    assert main(["doctor", str(tmp_path), "only=[input,ports]", "json=true"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found[0] == {
+        "name": "input", "state": "ok", "found": "1 videos listed, one of them read", "remedy": "",
+    }  # fmt: skip
+
+
+def test_a_problem_has_its_remedy_and_an_exit_code(tmp_path, capsys):
+    assert main(["doctor", str(tmp_path / "none"), "only=[input,codecs]"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    place = next(i for i, line in enumerate(lines) if line.startswith("PROBLEM input"))
+    assert str(tmp_path / "none") in lines[place]
+    assert "→ check the spelling" in lines[place + 1]
+    assert lines[-1].startswith("1 problems, 0 warnings")
+
+
+def test_a_check_that_there_is_not(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(["doctor", "only=[everything]"])
+    assert leaving.value.code == 2
+    assert "there are packages, machine, gpu" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_all_checks_on_this_machine(weights, tmp_path, capsys):
+    """With a cluster that starts, an archive, an output and a log in a file."""
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "a.mp4", frames=2)
+    words = [str(tmp_path / "in"), str(tmp_path / "out"), f"weights={weights}"]
+    log = f"mlflow.uri=sqlite:///{tmp_path}/mlflow.db"
+    code = main(["doctor", *words, log, "json=true"])
+    found = {line["name"]: line for line in json.loads(capsys.readouterr().out)}
+    assert code == 0, [line for line in found.values() if line["state"] == "problem"]
+    assert "a cluster started here ran a task" in found["ray"]["found"]
+    assert {found[name]["state"] for name in ("weights", "input", "output", "ray")} == {"ok"}
+    assert not (tmp_path / "out").exists()
