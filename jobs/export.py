@@ -13,11 +13,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
-from model.settings import NotEmpty, Range, check
+from model.settings import NotEmpty, Range, Share, check
+from pipeline.exchange.config import Format, TracksConfig
 
+_MODELS = ("onnx", "openvino", "torch")
 _Side = Annotated[int, Range(64, multiple_of=32)]
 
 
@@ -30,10 +32,20 @@ class ExportConfig:
             openvino and torch the weights: a path, a URL, or the name of shipped ones.
         output: folder or URL for the files.
         format: motchallenge writes the tracks of a run, one NAME.txt for each video, and all of
-            them in motchallenge.zip; for vsdmot eval, into folders TRACKER/CONDITION/seed-N. onnx,
+            them in motchallenge.zip; for vsdmot eval, into folders TRACKER/CONDITION/seed-N. coco
+            writes one coco.json with videos, images and annotations with track ids; cvat one XML
+            for each video (CVAT for video 1.1); labelstudio one JSON for each video, and the
+            labelling interface; kitti label_02/NAME.txt; csv a table for each video. onnx,
             openvino and torch (TorchScript) write the tracker as two models, which run without
             this project, and model.json, which describes them; see examples/track_exported.py.
+        videos: videos to export, each by its id, its path in the archive, its file name, or a
+            pattern of one of these with * and ?; none exports all.
         class_name: class whose tracks are exported; only for runs of vsdmot track.
+        min_trust: least trust of a track, see track_summary; null exports all.
+        tolerance_px: greatest error in pixels of the boxes between two keyframes of cvat and
+            labelstudio; 0 writes a keyframe wherever a box does not move in a straight line.
+        video_prefix: put before the path of a video in the archive to make the address under which
+            Label Studio finds it.
         canvas: height and width of the tracker's pictures in pixels; null: those of the weights.
     """
 
@@ -42,8 +54,14 @@ class ExportConfig:
 
     input: Annotated[str, NotEmpty()]
     output: Annotated[str, NotEmpty()]
-    format: Literal["motchallenge", "onnx", "openvino", "torch"] = "motchallenge"
+    format: Literal[
+        "motchallenge", "coco", "cvat", "labelstudio", "kitti", "csv", "onnx", "openvino", "torch"
+    ] = "motchallenge"
+    videos: tuple[str, ...] = ()
     class_name: str = "person"
+    min_trust: Share | None = None
+    tolerance_px: Annotated[float, Range(0)] = 1.0
+    video_prefix: str = "/data/local-files/?d="
     canvas: tuple[_Side, _Side] | None = None
 
     def __post_init__(self) -> None:
@@ -54,41 +72,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(ExportConfig, argv)
     print_config(console, config)
-    if config.format == "motchallenge":
-        return _export_tracks(config)
-    return _export_tracker(config, config.format)
+    if config.format in _MODELS:
+        return _export_tracker(config, cast(Literal["onnx", "openvino", "torch"], config.format))
+    return _export_tracks(config, cast(Format, config.format))
 
 
-def _export_tracks(config: ExportConfig) -> int:
-    from pipeline.benchmark.export import (
-        ExportError,
-        benchmark_tracks,
-        is_benchmark,
-        motchallenge_files,
-        run_tracks,
-        zipped,
-    )
-    from pipeline.storage.files import StorageError, write_atomic
+def _export_tracks(config: ExportConfig, form: Format) -> int:
+    from pipeline.benchmark.export import export_benchmark, is_benchmark
+    from pipeline.exchange.errors import ExportError
+    from pipeline.exchange.export import export_tracks
+    from pipeline.storage.files import StorageError
 
     run, output = config.input.rstrip("/"), config.output.rstrip("/")
-    count = 0
+    where = output
     try:
         if is_benchmark(run):
-            folders = {f"{output}/{k}": tracks for k, tracks in benchmark_tracks(run).items()}
+            if form != "motchallenge":
+                raise ExportError(
+                    f"{run}: is a run of vsdmot eval, which is exported as motchallenge alone"
+                )
+            count, folders = export_benchmark(run, output)
+            where = f"each of {folders} folders below {output}" if folders > 1 else output
         else:
-            folders = {output: run_tracks(run, config.class_name)}
-        for folder, tracks in folders.items():
-            files = motchallenge_files(tracks)
-            for name, content in files.items():
-                write_atomic(f"{folder}/{name}", content)
-            write_atomic(f"{folder}/motchallenge.zip", zipped(files))
-            count += len(files)
+            chosen = TracksConfig(
+                form, config.videos, config.class_name, config.min_trust, config.tolerance_px,
+                config.video_prefix,
+            )  # fmt: skip
+            count = export_tracks(run, output, chosen)
     except (ExportError, StorageError) as error:
         fail(str(error), EXIT_FAILED)
-    where = output if len(folders) == 1 else f"each of {len(folders)} folders below {output}"
-    console.print(
-        f"{count} result files, and motchallenge.zip in {where}", soft_wrap=True, markup=False
-    )
+    what = f"{count} files"
+    if form == "motchallenge":
+        what = f"{count} result files, and motchallenge.zip"
+    console.print(f"{what} in {where}", soft_wrap=True, markup=False)
     return EXIT_DONE
 
 

@@ -22,6 +22,12 @@ class PackConfig:
             DATA=FOLDER` takes FOLDER/sequences/train.
         stills: COCO annotation files, with the pictures in the folder images/ beside each; `make
             pack DATA=FOLDER` takes FOLDER/images/annotations.json.
+        corrected: tracks that were corrected by hand: files of CVAT (CVAT for video 1.1, .xml or
+            .zip) and of Label Studio (.json), or folders of these.
+        videos: folder or URL with the videos of corrected=, or the one video.
+        person_labels: labels in corrected= of people.
+        ignored_labels: labels in corrected= of what is not to be learnt, neither as a person nor
+            as background.
         output: folder for the shards.
         poor_sources: glob patterns of sources of stills, or of names of sequences, whose pictures
             may be degraded already.
@@ -35,8 +41,12 @@ class PackConfig:
     job: ClassVar[str] = "pack"
     about: ClassVar[str] = "Turn labelled video and stills into training shards."
 
-    sequences: tuple[str, ...]
-    stills: tuple[str, ...]
+    sequences: tuple[str, ...] = ()
+    stills: tuple[str, ...] = ()
+    corrected: tuple[str, ...] = ()
+    videos: str = ""
+    person_labels: tuple[str, ...] = ("person",)
+    ignored_labels: tuple[str, ...] = ()
     output: str = "runs/shards"
     poor_sources: tuple[str, ...] = ()
     squeezed_sources: tuple[str, ...] = ()
@@ -45,6 +55,10 @@ class PackConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if not (self.sequences or self.stills or self.corrected or self.drawn):
+            raise ValueError(
+                "nothing to pack; give sequences, stills or corrected, or make pack DATA=FOLDER"
+            )
 
 
 def main(argv: list[str]) -> int:
@@ -53,7 +67,9 @@ def main(argv: list[str]) -> int:
     console = Console()
     print_config(console, config)
     # Imported after the settings are checked, because torch takes seconds to import.
+    from pipeline.datasets.corrected import LabelNames, LabelsError
     from pipeline.datasets.mot import MotError, find_sequences, read_sequence
+    from pipeline.datasets.pack_corrected import find_videos, pack_corrected, read_corrected
     from pipeline.datasets.packing import KnownSources, PackError, pack_coco, pack_sequence
     from pipeline.datasets.shards import ShardError, ShardWriter
     from pipeline.datasets.synthetic import make_synthetic
@@ -70,6 +86,9 @@ def main(argv: list[str]) -> int:
         if config.drawn:
             roots.append(str(make_synthetic(Path(config.output) / "drawn", config.drawn)))
         sequences = [read_sequence(f) for root in roots for f in find_sequences(root)]
+        corrected = read_corrected(config.corrected)
+        headers = find_videos(corrected, config.videos) if corrected else []
+        names = LabelNames(config.person_labels, config.ignored_labels)
         writer = ShardWriter(config.output, ["person"])
         known = KnownSources(config.poor_sources, config.squeezed_sources)
         problems: list[str] = []
@@ -81,12 +100,19 @@ def main(argv: list[str]) -> int:
                 task = progress.add_task(sequence.name, total=sequence.length)
                 advance = partial(progress.advance, task)
                 problems += pack_sequence(sequence, writer, config.longest, known, advance)
+            notes: list[str] = []
+            for labels, info in zip(corrected, headers, strict=True):
+                task = progress.add_task(info.relative_path, total=info.frames_expected)
+                advance = partial(progress.advance, task)
+                notes += pack_corrected(labels, info, writer, config.longest, known, names, advance)
+        for note in notes:
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
         for problem in problems:
             console.print(f"left out: {problem}", highlight=False, markup=False)
         if problems:
             console.print(f"{len(problems)} files left out", highlight=False)
         writer.close()
-    except (MotError, PackError, ShardError, StorageError) as error:
+    except (LabelsError, MotError, PackError, ShardError, StorageError) as error:
         fail(str(error), EXIT_FAILED)
     for shard in writer.written:
         console.print(f"{shard}  {shard.stat().st_size / 1e6:.1f} MB", highlight=False)

@@ -124,7 +124,8 @@ class ShardWriter:
         self._write()
         if not self._partial:
             raise ShardError(
-                f"{self.folder}: nothing to pack; name sequences or stills that can be read"
+                f"{self.folder}: nothing to pack; name sequences, stills or corrected tracks that "
+                "can be read"
             )
         for partial in self._partial:
             path = partial.with_suffix("")

@@ -72,14 +72,16 @@ def test_without_data_the_benchmark_draws_sequences():
     assert bench.data is None and bench.detectors == ()
 
 
-@pytest.mark.parametrize("target", ["measure", "pack"])
-def test_without_data_the_other_jobs_say_how_to_give_it(target, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("target", "problem"), [("measure", "is missing; give"), ("pack", "nothing to pack; give")]
+)
+def test_without_data_the_other_jobs_say_how_to_give_it(target, problem, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as leaving:
         load_config(CONFIGS[target], arguments(target))
     assert leaving.value.code == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "is missing; give" in said and f"make {target} DATA=FOLDER" in said
+    assert problem in said and f"make {target} DATA=FOLDER" in said
 
 
 def test_measures_of_sequences_need_no_more_than_sequences():
