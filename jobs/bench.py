@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from pipeline.video.info import VideoInfo
 
 Name = Literal[
-    "student", "path", "still", "teacher", "job", "long", "memory", "inputs", "queries", "scaling"
+    "student",
+    "path",
+    "still",
+    "teacher",
+    "job",
+    "long",
+    "memory",
+    "inputs",
+    "queries",
+    "overlay",
+    "scaling",
 ]
 
 
@@ -37,8 +47,8 @@ class BenchConfig:
             job on Ray. long: one long recording in one pass, in windows, and on two workers;
             and ten hours on more by a model. memory: of a minute and an hour. inputs: the
             driver's RAM and time by the number of files, on a disk and on S3. queries: the
-            tables of many videos in DuckDB, before and after vsdmot compact. scaling: where
-            GPUs saturate, by a model.
+            tables of many videos in DuckDB, before and after vsdmot compact. overlay: drawing on
+            full-HD video, in units of real time. scaling: where GPUs saturate, by a model.
         detector: YOLOX in ONNX for the comparisons; empty leaves them out.
         still: a short video of a fixed camera, of which the quiet one is made; empty takes video.
         still_s: its length in seconds.

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from rich.console import Console
+from fsspec.implementations.local import LocalFileSystem
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobs.cli import EXIT_DONE, EXIT_FAILED, fail, load_config
-from model.settings import check
-from pipeline.storage.files import StorageError, write_atomic
-from pipeline.storage.reading import read_batches, read_video
+from jobs.cli import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FAILED, console, fail, load_config, warn
+from model.settings import Range, check
+from pipeline.storage.file_systems import resolve
+from pipeline.storage.files import StorageError, publish, write_atomic
+from pipeline.storage.reading import read_batches
 from pipeline.video.info import VideoInfo
+
+if TYPE_CHECKING:
+    from pipeline.report.overlays.render import Overlay
 
 _LISTED = 8
 
@@ -31,14 +37,26 @@ class RenderConfig:
         video: the video to draw on: its video_id, its path in the archive, its file name, or the
             beginning of one of these.
         overlays: folder or URL for the video and the contact sheet; null: overlays/ in output.
+        tracks: ids of the tracks to draw; none: all.
+        min_trust: tracks of less trust are not drawn; those of unknown trust are.
+        start_s: time in the video from which on it is drawn; null: the start.
+        end_s: time up to which it is drawn; null: the end.
+        blur: people: all that lies in the box of a tracked person is made unrecognisable. heads:
+            the upper part of each box. It covers all tracks, drawn or not, and their gaps. A person
+            who is not found is not blurred.
     """
 
     job: ClassVar[str] = "render"
-    about: ClassVar[str] = "Draw boxes, ids, tails and quality on a tracked video."
+    about: ClassVar[str] = "Draw boxes, ids, trails and quality on a tracked video; blur people."
 
     output: str
     video: str
     overlays: str | None = None
+    tracks: tuple[int, ...] = ()
+    min_trust: Annotated[float, Range(0, 1)] = 0.0
+    start_s: Annotated[float, Range(0)] | None = None
+    end_s: Annotated[float, Range(0)] | None = None
+    blur: Literal["none", "people", "heads"] = "none"
 
     def __post_init__(self) -> None:
         check(self)
@@ -46,6 +64,10 @@ class RenderConfig:
 
 class VideoNotFoundError(ValueError):
     """No video of the output has the given name, or several have it."""
+
+
+class OutputIsInputError(ValueError):
+    """The overlay would replace the video that it is drawn from."""
 
 
 def find_video(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -92,45 +114,82 @@ def _title(row: dict[str, Any]) -> str:
     return f"{row['video_id']}  ({row['relative_path']})"
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(RenderConfig, argv)
     # Imported after the settings are checked, because torch takes seconds to import.
-    from pipeline.video.decode import iterate_frames
     from pipeline.video.errors import DecodeError
 
     try:
-        # Imported here, because only drawing needs the package supervision.
-        from pipeline.report.render import RenderError, render
+        # Imported here, because only drawing needs OpenCV.
+        from pipeline.report.overlays.rows import EmptyRangeError, RenderError, UnknownTrackError
     except ImportError as error:
         fail(f"{error}; drawing needs the extra: pip install 'vsdmot[report]'", EXIT_FAILED)
-    console = Console()
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
     try:
-        row = find_video(config.video, _videos(config.output))
-        name = row["video_id"]
+        row = find_video(config.video, tracked_videos(config.output))
         info = VideoInfo(**{field.name: row[field.name] for field in fields(VideoInfo)})
-        tracks, frames = (read_video(config.output, t, name) for t in ("tracks", "frames"))
-        folder = (config.overlays or f"{config.output.rstrip('/')}/overlays").rstrip("/")
-        with tempfile.TemporaryDirectory() as scratch:
-            video, sheet = Path(scratch) / f"{name}.mp4", Path(scratch) / f"{name}.png"
-            with Progress(*columns, console=console, transient=True) as progress:
-                pictures = progress.track(iterate_frames(info), len(frames), description=name)
-                overlay = render(pictures, tracks, frames, video, sheet)
-            for file in (video, sheet):
-                write_atomic(f"{folder}/{file.name}", file.read_bytes())
+        files, overlay = _render(config, info)
+    except (EmptyRangeError, UnknownTrackError, OutputIsInputError) as error:
+        fail(str(error), EXIT_BAD_CONFIG)
     except (VideoNotFoundError, StorageError, DecodeError, RenderError) as error:
         fail(str(error), EXIT_FAILED)
-    console.print(
-        f"{overlay.frames} frames, {overlay.boxes} boxes\n{folder}/{name}.mp4\n{folder}/{name}.png",
-        soft_wrap=True, highlight=False,
-    )  # fmt: skip
+    if overlay.missing:
+        why = overlay.error or "it has changed since it was tracked"
+        warn(f"{overlay.missing} tracked frames are not in the source any more: {why}")
+    lines = [f"{overlay.frames} frames, {overlay.boxes} boxes", *files]
+    if config.blur != "none":
+        lines.append(
+            "People who were not found are not blurred: watch the video before it is used."
+        )
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     return EXIT_DONE
 
 
-def _videos(output: str) -> list[dict[str, Any]]:
+def _render(config: RenderConfig, info: VideoInfo) -> tuple[list[str], Overlay]:
+    """Write video and sheet; returns their addresses and what was drawn."""
+    from pipeline.report.overlays.artist import Look
+    from pipeline.report.overlays.render import render
+    from pipeline.report.overlays.rows import read_rows
+    from pipeline.report.playable import missing_source
+
+    folder = (config.overlays or f"{config.output.rstrip('/')}/overlays").rstrip("/")
+    name = info.video_id + ("" if config.blur == "none" else f"-blurred-{config.blur}")
+    files = [f"{folder}/{name}.mp4", f"{folder}/{name}.png"]
+    if reason := missing_source(info):
+        raise StorageError(reason)
+    for path in files:
+        if _place(path) == _place(info.uri):
+            raise OutputIsInputError(
+                f"overlays={folder}: {path} is the video itself; give another folder"
+            )
+    rows = read_rows(config.output, info.video_id)
+    within = rows.within(config.start_s, config.end_s)
+    look = Look(frozenset(rows.chosen(config.tracks, config.min_trust)), config.blur)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        video, sheet = Path(scratch) / "overlay.mp4", Path(scratch) / "overlay.png"
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(escape(info.video_id), total=len(within))
+            overlay = render(
+                info, rows, within, look, video, sheet,
+                lambda done, of: bar.update(task, completed=done),
+            )  # fmt: skip
+        with video.open("rb") as file:
+            publish(files[0], file)
+        write_atomic(files[1], sheet.read_bytes())
+    return files, overlay
+
+
+def _place(uri: str) -> str:
+    """Path of a file in its file system, of a local one with all links followed."""
+    system, path = resolve(uri)
+    return os.path.realpath(path) if isinstance(system, LocalFileSystem) else path
+
+
+def tracked_videos(output: str) -> list[dict[str, Any]]:
     """Read all rows of the table `videos`."""
     rows = [row for batch in read_batches(output, "videos") for row in batch.to_pylist()]
     if not rows:

@@ -20,7 +20,7 @@ class SampleConfig:
     """
 
     job: ClassVar[str] = "sample"
-    about: ClassVar[str] = "Put four real clips and one broken file into a folder."
+    about: ClassVar[str] = "Put three real clips of people and one broken file into a folder."
 
     output: Annotated[str, NotEmpty()] = "runs/sample-archive"
 

@@ -32,6 +32,8 @@ def crop(picture: Array, box: Sequence[float]) -> Image.Image:
     x, y, w, h = box
     # The box with a margin, widened to the tile's shape, moved into the picture.
     shown = max(w * (1 + 2 * _MARGIN) / TILE_WIDTH, h * (1 + 2 * _MARGIN) / TILE_HEIGHT)
+    # The margin is left out where the picture has no room for it.
+    shown = min(shown, max(height / TILE_HEIGHT, h / TILE_HEIGHT, w / TILE_WIDTH))
     shown = max(shown, 4 / TILE_WIDTH)
     wide, high = shown * TILE_WIDTH, shown * TILE_HEIGHT
     left = min(max(x + w / 2 - wide / 2, 0), max(width - wide, (width - wide) / 2))

@@ -19,6 +19,7 @@ from pipeline.report.config import ReportConfig
 from pipeline.report.html import ASSETS, asset, render
 from pipeline.report.run_tables import RunTables, read_run
 from pipeline.report.scripts import assigned, rounded
+from pipeline.report.trust_figures import trust_figures
 from pipeline.report.video_page import VideoPage, write_video_page
 from pipeline.storage.errors import StorageError, describe_error
 from pipeline.storage.files import write_atomic
@@ -164,9 +165,11 @@ def _run_page(
         advice=figures.advice(shares),
         hours=hours,
         most_hours=max(hours, default=0.0),
+        best_page=_best_page(run.videos, pages),
         worst=[_card(run.videos, row, pages) for row in worst],
         best=[_card(run.videos, row, pages) for row in best],
         busiest=figures.busiest(run.videos),
+        trust=trust_figures(run.output),
         table_rows=_TABLE_ROWS,
         pages=pages,
         failed=failed,
@@ -175,6 +178,16 @@ def _run_page(
         ],
         settings=flat(run.record["config"]),
     )
+
+
+def _best_page(videos: pa.Table, pages: Mapping[str, VideoPage]) -> dict[str, Any] | None:
+    """The page that shows most, with the name of its video; None where no page shows anybody."""
+    page = max(pages.values(), key=lambda page: (page.still, page.merit), default=None)
+    if page is None or not page.still or not page.people:
+        return None
+    place = videos["video_id"].to_pylist().index(page.video_id)
+    name = videos["relative_path"][place].as_py()
+    return {"video_id": page.video_id, "name": name, "people": page.people}
 
 
 def _minute(moment: datetime) -> str:

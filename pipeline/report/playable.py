@@ -61,6 +61,19 @@ def browser_plays(info: VideoInfo) -> bool:
     return info.codec in codecs and info.pixel_format in _PIXELS
 
 
+def missing_source(info: VideoInfo) -> str | None:
+    """Where a video was looked for if it is not there, and what to do; None if it is there."""
+    try:
+        if storage.exists(info.uri):
+            return None
+    except storage.StorageError as error:
+        return f"The video cannot be reached: {mask_secrets(str(error))}"
+    return (
+        f"The video is not where it was tracked: {mask_secrets(info.uri)}. Put it there, or mount "
+        "that disk, then try again."
+    )
+
+
 def playable(info: VideoInfo, folder: str, player: str, deadline: float | None = None) -> Playable:
     """Find what the page of a video can play, and make a copy where the setting asks for one.
 
@@ -74,15 +87,8 @@ def playable(info: VideoInfo, folder: str, player: str, deadline: float | None =
         StorageError: the folder cannot be written.
     """
     shown = mask_secrets(info.uri)
-    try:
-        if not storage.exists(info.uri):
-            return Playable(
-                None,
-                f"The video is not where it was tracked: {shown}. Put it there, or mount that "
-                "disk, then make the page again.",
-            )
-    except storage.StorageError as error:
-        return Playable(None, f"The video cannot be reached: {mask_secrets(str(error))}")
+    if reason := missing_source(info):
+        return Playable(None, reason)
     plays, link = browser_plays(info), relative_link(info.uri, folder)
     if plays and link is not None and player != "copy":
         return Playable(link, f"Played from {shown}.", _offset_s(info))

@@ -76,21 +76,22 @@ def read_run(output: str) -> RunTables:
         StorageError: The output cannot be reached.
     """
     output = output.rstrip("/")
-    record = _record(output)
+    record = read_record(output)
     dead = list_stems(f"{output}/dead_letters")
     schema = pa.schema([VIDEOS.field(name) for name in _COLUMNS])
-    videos = _rows(table_files(output, "videos"), schema)
+    videos = read_rows(table_files(output, "videos"), schema)
     # A video that two runs disagreed about has both; its row counts.
     dead.difference_update(videos["video_id"].to_pylist())
     shown = sorted(dead)[:DEAD_SHOWN]
-    letters = _rows([table_uri(output, "dead_letters", name) for name in shown], DEAD_LETTERS)
+    letters = read_rows([table_uri(output, "dead_letters", name) for name in shown], DEAD_LETTERS)
     return RunTables(
         output, record, videos.sort_by("relative_path"), len(dead),
-        letters.sort_by("relative_path"), _listed(output),
+        letters.sort_by("relative_path"), listed_files(output),
     )  # fmt: skip
 
 
-def _record(output: str) -> dict[str, Any]:
+def read_record(output: str) -> dict[str, Any]:
+    """The record of a run, `run.json`; errors as of `read_run`."""
     uri = f"{output}/run.json"
     if not exists(uri):
         raise NoRunError(
@@ -111,7 +112,7 @@ def _record(output: str) -> dict[str, Any]:
     return record
 
 
-def _listed(output: str) -> int | None:
+def listed_files(output: str) -> int | None:
     """Files in the manifest. Beside a finished one there are parts of a run that still lists."""
     if set(iter_stems(f"{output}/manifest")) != {"manifest"}:
         return None
@@ -119,7 +120,7 @@ def _listed(output: str) -> int | None:
         return int(pq.ParquetFile(file).metadata.num_rows)
 
 
-def _rows(uris: Sequence[str], schema: pa.Schema) -> pa.Table:
+def read_rows(uris: Sequence[str], schema: pa.Schema) -> pa.Table:
     """The rows of files, in one table of this schema."""
     parts = [schema.empty_table()]
     with ThreadPoolExecutor(_READERS) as pool:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.report.frame_rows import Array, Curves, FrameRows
-from pipeline.report.track_sums import TrackSums
+from pipeline.report.track_bars import TrackBars
+from pipeline.report.track_rows import TrackRows
 from pipeline.report.video_tables import Chunk
 
 _FULL = 65_535  # a coordinate as a share of the picture, in 16 bits
@@ -58,34 +59,34 @@ def curves_value(curves: Curves) -> dict[str, Any]:
     }
 
 
-def tracks_value(tracks: TrackSums, frames: FrameRows, tiles: Mapping[int, int]) -> dict[str, Any]:
-    """Tracks for JSON, a list for each field, in order of the first frame.
+def tracks_value(tracks: TrackRows, frames: FrameRows, tiles: Mapping[int, int]) -> dict[str, Any]:
+    """Tracks for JSON, a list for each field.
 
     Args:
         tracks: all tracks.
         frames: the frames that they refer to.
         tiles: place of a track's crop on the sheets, by id.
     """
-    ids, time_s = tracks.ids, frames.time_s
+    ids = tracks.id.tolist()
     return {
-        "id": ids.tolist(),
-        "start": rounded(time_s[tracks.first[ids]]),
-        "end": rounded(time_s[tracks.last[ids]] + frames.interval_s),
-        "frames": tracks.rows[ids].tolist(),
-        "score": rounded(tracks.score[ids] / tracks.rows[ids], 2),
-        "quality": rounded(tracks.quality[ids] / tracks.rows[ids], 2),
-        "view": rounded(time_s[tracks.best_frame[ids]]),
-        "tile": [tiles.get(number, -1) for number in ids.tolist()],
+        "id": ids,
+        "start": rounded(tracks.first_s),
+        "end": rounded(tracks.last_s + frames.interval_s),
+        "frames": tracks.boxes.tolist(),
+        "score": rounded(tracks.score, 2),
+        "quality": rounded(tracks.quality, 2),
+        "trust": rounded(tracks.trust, 2),
+        "view": rounded(frames.time_s[tracks.best]),
+        "tile": [tiles.get(number, -1) for number in ids],
     }
 
 
-def bars_value(tracks: TrackSums, frames: FrameRows) -> dict[str, Any]:
+def bars_value(bars: TrackBars, tracks: TrackRows, frames: FrameRows) -> dict[str, Any]:
     """Stretches in which tracks were seen, for JSON; `track` is a place in `tracks_value`."""
-    ids, start, end = tracks.bars()
-    place = np.zeros(int(ids.max()) + 1 if len(ids) else 0, np.int64)
-    place[tracks.ids] = np.arange(len(tracks.ids))
+    ids, start, end = bars.bars()
+    place = {number: at for at, number in enumerate(tracks.id.tolist())}
     return {
-        "track": place[ids].tolist(),
+        "track": [place[number] for number in ids.tolist()],
         "start": rounded(frames.time_s[start]),
         "end": rounded(frames.time_s[end] + frames.interval_s),
     }

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.report import crops
 from pipeline.report.config import ReportConfig
-from pipeline.report.frame_rows import Array, FrameRows, best_view, curves, low_stretches
+from pipeline.report.frame_rows import Array, FrameRows, curves, low_stretches
 from pipeline.report.html import render
 from pipeline.report.playable import playable
 from pipeline.report.scripts import (
@@ -24,7 +24,7 @@ from pipeline.report.scripts import (
     tracks_value,
 )
 from pipeline.report.source_pictures import pictures_at
-from pipeline.report.track_sums import TrackSums
+from pipeline.report.track_rows import LOW_TRUST, TrackRows
 from pipeline.report.video_tables import VideoRows
 from pipeline.storage.errors import StorageError
 from pipeline.storage.files import write_atomic
@@ -41,12 +41,16 @@ class VideoPage:
         video_id: of its video; its folder has this name.
         still: whether there is a `still.jpg` in it.
         crops, tracks: pictures of tracks, and tracks.
+        people: people on the still, without those of low trust.
+        merit: how much the still shows: the trust in its tracks, or their scores, times quality.
     """
 
     video_id: str
     still: bool
     crops: int
     tracks: int
+    people: int
+    merit: float
 
 
 def write_video_page(
@@ -71,9 +75,9 @@ def write_video_page(
         StorageError: a table cannot be read, or the folder cannot be written.
     """
     info = VideoInfo(**{field.name: row[field.name] for field in fields(VideoInfo)})
-    rows = VideoRows(config.output.rstrip("/"), info.video_id)
-    frames, tracks = rows.frames, rows.tracks
-    view = best_view(frames)
+    rows = VideoRows(config.output.rstrip("/"), info.video_id, (info.width, info.height))
+    frames = rows.frames
+    view = rows.view
     starts, boxes, ids = [], np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     for number, chunk in enumerate(rows.chunks()):
         script = boxes_script(number, chunk, info.width, info.height)
@@ -83,6 +87,7 @@ def write_video_page(
         if len(place):
             shown = slice(chunk.first[place[0]], chunk.first[place[0] + 1])
             boxes, ids = chunk.boxes[shown], chunk.track_id[shown]
+    tracks = rows.tracks
     played = playable(info, folder, config.player, deadline)
     pictures = _Pictures(info, folder, frames, tracks, config.crops, deadline)
     pictures.write(view, boxes, ids)
@@ -96,25 +101,30 @@ def write_video_page(
         "offset": played.offset_s,
         "view": round(float(frames.time_s[view]), 3),
         "lowBelow": low_quality_below,
+        "lowTrust": LOW_TRUST,
         "low": [[round(a, 3), round(b, 3)] for a, b in stretches],
         "cuts": rounded(np.array(row.get("cut_times_s") or [])),
         "curves": curves_value(curves(frames)),
         "tracks": tracks_value(tracks, frames, pictures.tiles),
-        "bars": bars_value(tracks, frames),
+        "bars": bars_value(rows.bars, tracks, frames),
         "chunks": starts,
         "tile": [crops.TILE_WIDTH, crops.TILE_HEIGHT, crops.COLUMNS, crops.ROWS],
         "palette": crops.PALETTE,
     }
     write_atomic(f"{folder}/data.js", assigned("video", value))
-    count = len(tracks.ids)
-    step_s, arrivals = tracks.arrivals()
+    count = len(tracks.id)
+    step_s, arrivals = rows.bars.arrivals()
     page = render(
         "video.html", row=row, note=played.note, plays=played.source is not None, tracks=count,
         crops=len(pictures.tiles), pictures_note=pictures.note, low=stretches,
         low_below=low_quality_below, neighbours=neighbours, step_s=step_s, arrivals=arrivals,
+        trust_known=tracks.trust_known, low_trust=tracks.low_trust, low_trust_below=LOW_TRUST,
     )  # fmt: skip
     write_atomic(f"{folder}/index.html", page)
-    return VideoPage(info.video_id, pictures.still, len(pictures.tiles), count)
+    seen = np.isin(tracks.id, ids)
+    people = int((seen & ~(tracks.trust < LOW_TRUST)).sum())
+    merit = float(tracks.sure[seen].sum() * frames.quality[view])
+    return VideoPage(info.video_id, pictures.still, len(pictures.tiles), count, people, merit)
 
 
 class _Pictures:
@@ -131,7 +141,7 @@ class _Pictures:
         info: VideoInfo,
         folder: str,
         frames: FrameRows,
-        tracks: TrackSums,
+        tracks: TrackRows,
         most: int,
         deadline: float | None,
     ) -> None:
@@ -140,11 +150,10 @@ class _Pictures:
         self.note = ""
         self._info, self._folder = info, folder
         self._frames, self._tracks, self._deadline = frames, tracks, deadline
-        ids = tracks.ids
-        longest = ids[np.argsort(-tracks.rows[ids], kind="stable")][:most]
+        longest = np.argsort(-tracks.boxes, kind="stable")[:most]
         # Time order: then each sheet is full before the next one is begun.
-        self._wanted = longest[np.argsort(tracks.best_frame[longest], kind="stable")]
-        if len(ids) > most:
+        self._wanted = longest[np.argsort(tracks.best[longest], kind="stable")]
+        if len(tracks.id) > most:
             self.note = f"Pictures of the {most} tracks seen longest."
 
     def write(self, view: int, boxes: Array, ids: Array) -> None:
@@ -156,8 +165,8 @@ class _Pictures:
         """
         tracks, time_s = self._tracks, self._frames.time_s
         by_time: dict[float, list[int]] = {float(time_s[view]): []}
-        for number in self._wanted.tolist():
-            by_time.setdefault(float(time_s[tracks.best_frame[number]]), []).append(number)
+        for track in self._wanted.tolist():
+            by_time.setdefault(float(time_s[tracks.best[track]]), []).append(track)
         times = sorted(by_time)
         # The still first: it is wanted most where time is short.
         sheet: list[Any] = []
@@ -170,10 +179,10 @@ class _Pictures:
                 if self._deadline is not None and time.monotonic() > self._deadline:
                     self.note = "Pictures of some tracks are missing: the time given was used up."
                     break
-                for number in by_time[now]:
+                for track in by_time[now]:
                     per_sheet = crops.COLUMNS * crops.ROWS
-                    self.tiles[number] = sheets * per_sheet + len(sheet)
-                    sheet.append(crops.crop(picture, tracks.best_box[number].tolist()))
+                    self.tiles[int(tracks.id[track])] = sheets * per_sheet + len(sheet)
+                    sheet.append(crops.crop(picture, tracks.best_box[track].tolist()))
                     if len(sheet) == per_sheet:
                         self._write_sheet(sheets, sheet)
                         sheet, sheets = [], sheets + 1

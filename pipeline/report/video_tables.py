@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipeline.report.frame_rows import Array, FrameRows
-from pipeline.report.track_sums import TrackSums
+from pipeline.report.frame_rows import Array, FrameRows, best_view
+from pipeline.report.track_bars import TrackBars
+from pipeline.report.track_rows import TrackRows
 from pipeline.storage.errors import StorageError
-from pipeline.storage.reading import video_batches
+from pipeline.storage.reading import read_video, video_batches
+from pipeline.trust.summary import summary_table
+from pipeline.trust.sums import TrackSums
 
 CHUNK_ROWS = 40_000
 """Boxes of a chunk, except where one frame has more."""
@@ -47,11 +50,16 @@ class VideoRows:
 
     Attributes:
         frames: the tracked frames.
-        tracks: sums of the tracks, complete when `chunks` has been iterated to its end.
+        bars: when tracks were seen, complete when `chunks` has been iterated to its end.
     """
 
-    def __init__(self, output: str, video_id: str) -> None:
+    def __init__(self, output: str, video_id: str, size: tuple[int, int]) -> None:
         """Read the frames; tracks are read by `chunks`.
+
+        Args:
+            output: the output of vsdmot track.
+            video_id: of the video.
+            size: width and height of the picture in pixels.
 
         Raises:
             StorageError: A table cannot be read.
@@ -62,7 +70,29 @@ class VideoRows:
             raise StorageError(f"{output}: the table frames has no row of the video {video_id}")
         table = pa.Table.from_batches(batches)
         self.frames = FrameRows(*(table[name].to_numpy() for name in _FRAME_COLUMNS))
-        self.tracks = TrackSums(self.frames)
+        self.bars = TrackBars(self.frames)
+        self._summary = read_video(output, "track_summary", video_id)
+        # Outputs of before lack the table; then it is made here, without trust.
+        self._sums = TrackSums(size, self.frames.index, self.frames.quality)
+        self._counts = not len(self._summary)
+
+    @property
+    def view(self) -> int:
+        """Position of the frame to open the page with.
+
+        Raises:
+            ValueError: There is no frame.
+        """
+        if self._counts:
+            return best_view(self.frames)
+        return TrackRows.of(self._summary, self.frames).first_view(self.frames)
+
+    @property
+    def tracks(self) -> TrackRows:
+        """The tracks, complete when `chunks` has been iterated to its end."""
+        if self._counts:
+            return TrackRows.of(summary_table(self._video_id, self._sums, None), self.frames)
+        return TrackRows.of(self._summary, self.frames)
 
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
         """Yield all frames with their boxes, in order, about `rows` boxes at a time.
@@ -74,7 +104,7 @@ class VideoRows:
         begin = 0
         for batch in video_batches(self._output, "tracks", self._video_id, _TRACK_COLUMNS):
             read = _Boxes.of(batch, self.frames)
-            self.tracks.add(read.track_id, read.frame, read.boxes, read.score)
+            self.bars.add(read.track_id, read.frame)
             waiting = waiting.joined(read)
             # The last frame may have more rows in the next batch, so it is kept back.
             while len(waiting.frame) > rows and waiting.frame[-1] > begin:
@@ -88,6 +118,17 @@ class VideoRows:
     def _chunk(self, begin: int, end: int, rows: _Boxes) -> Chunk:
         counts = np.bincount(rows.frame - begin, minlength=end - begin)
         first = np.r_[0, np.cumsum(counts)].astype(np.uint32)
+        if self._counts:
+            self._sums.add(
+                {
+                    "frame_index": self.frames.index[rows.frame],
+                    "time_s": self.frames.time_s[rows.frame],
+                    "track_id": rows.track_id,
+                    **{side: rows.boxes[:, n] for n, side in enumerate("xywh")},
+                    "score": rows.score,
+                    "class_name": np.full(len(rows.frame), "", object),
+                }
+            )
         return Chunk(
             self.frames.time_s[begin:end], first, rows.track_id.astype(np.uint32), rows.boxes,
             rows.score,

@@ -33,9 +33,11 @@ from pipeline.storage.files import list_videos
 from pipeline.video.info import VideoInfo
 from pipeline.video.probe import probe
 
-MeasureName = Literal["path", "still", "teacher", "job", "long", "memory", "inputs", "queries"]
+MeasureName = Literal[
+    "path", "still", "teacher", "job", "long", "memory", "inputs", "queries", "overlay"
+]
 MEASURES: tuple[MeasureName, ...] = (
-    "path", "still", "teacher", "job", "long", "memory", "inputs", "queries"
+    "path", "still", "teacher", "job", "long", "memory", "inputs", "queries", "overlay"
 )  # fmt: skip
 _KINDS: tuple[Kind, ...] = ("torch", "exact", "fast")
 _PEER = "YOLOX + ByteTrack"
@@ -96,6 +98,7 @@ def measure(name: MeasureName, settings: BenchSettings) -> Measure:
         "memory": _memory,
         "inputs": lambda bench: inputs_measure(bench.inputs),
         "queries": lambda bench: queries_measure(bench.videos, bench.repeats),
+        "overlay": _overlay,
     }
     return measures[name](settings)
 
@@ -249,6 +252,14 @@ def _memory(bench: BenchSettings) -> Measure:
             f"peak of {last:g} minutes / peak of {first:g} minute": growth.ratio,
         },
     )
+
+
+def _overlay(bench: BenchSettings) -> Measure:
+    """Overlays of full-HD video."""
+    # Imported here, because only drawing needs OpenCV.
+    from pipeline.speed.overlay import overlay_measure
+
+    return overlay_measure(bench.video, bench.repeats)
 
 
 def _spread(values: Iterable[float]) -> dict[str, float]:

@@ -20,7 +20,8 @@ import torch
 from model.track.checkpoint import CheckpointMetadata, save_tracker
 from model.track.tracker import Tracker
 from pipeline.archive.plan import Segment
-from pipeline.runtime.progress import FrameCounter
+from pipeline.runtime.frame_counter import FrameCounter
+from pipeline.runtime.reports import WorkerReports
 from pipeline.speed.footage import long_video
 from pipeline.speed.one_core import MeasureError, one_core
 from pipeline.speed.peak_memory import peak_memory
@@ -97,8 +98,7 @@ def _measure(weights: Path, video: Path, folder: Path) -> tuple[int, int, int, i
         first_picture=(info.height, info.width),
         in_process=True,
     )
-    counter = FrameCounter()
-    worker = VideoTracker(settings, counter.report)
+    worker = VideoTracker(settings, WorkerReports(FrameCounter().report))
     gc.collect()
     before = psutil.Process().memory_info().rss
     started = time.perf_counter()

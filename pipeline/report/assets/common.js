@@ -36,3 +36,16 @@ report.lastAtMost = (values, x) => {
 };
 
 report.limited = (value, low, high) => Math.min(Math.max(value, low), high);
+
+// Of a page of a video: whether a track is of low trust, and whether the filter by trust shows it.
+report.isLow = (track) => {
+  const trust = report.video.tracks.trust[track];
+  return trust !== null && trust !== undefined && trust < report.video.lowTrust;
+};
+report.trustRange = null;
+report.isShown = (track) => {
+  if (!report.trustRange) return true;
+  const trust = report.video.tracks.trust[track];
+  const [low, high] = report.trustRange;
+  return trust !== null && trust >= low && trust < high;
+};

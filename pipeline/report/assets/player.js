@@ -6,6 +6,7 @@
   const video = report.byId("video");
   const canvas = report.byId("overlay");
   const listeners = [];
+  const trackOf = new Map(data.tracks.id.map((id, track) => [id, track]));
   let now = 0; // seconds of the tables
   let chosen = null; // id of a track
   let timer = 0; // of playing without a video
@@ -36,6 +37,9 @@
     if (!shown || !report.byId("boxes").checked) return;
     paint.font = `600 ${Math.round(12 * ratio)}px system-ui, sans-serif`;
     for (const box of shown.boxes) {
+      const track = trackOf.get(box.id);
+      if (!report.isShown(track)) continue;
+      const low = report.isLow(track);
       const colour = data.palette[box.id % data.palette.length];
       const [x, y] = [box.left * width, box.top * height];
       const [w, h] = [(box.right - box.left) * width, (box.bottom - box.top) * height];
@@ -45,9 +49,11 @@
       paint.strokeRect(x, y, w, h);
       paint.lineWidth = line;
       paint.strokeStyle = colour;
+      paint.setLineDash(low ? [6 * ratio, 5 * ratio] : []);
       paint.strokeRect(x, y, w, h);
+      paint.setLineDash([]);
       const score = box.id === chosen ? ` ${box.score.toFixed(2)}` : "";
-      text(paint, `${box.id}${score}`, x, y, colour);
+      text(paint, `${box.id}${low ? "?" : ""}${score}`, x, y, colour);
     }
   };
 

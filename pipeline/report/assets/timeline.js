@@ -158,6 +158,23 @@
     }
   };
 
+  // Stripes over a bar, in the colour of the page, mark low trust without a colour of their own.
+  const stripes = (paint, x, y, wide, high) => {
+    paint.save();
+    paint.beginPath();
+    paint.rect(x, y, wide, high);
+    paint.clip();
+    paint.strokeStyle = report.colour("--ground");
+    paint.lineWidth = 2.5;
+    paint.beginPath();
+    for (let at = x - high - (x % 7); at < x + wide; at += 7) {
+      paint.moveTo(at, y + high);
+      paint.lineTo(at + high, y);
+    }
+    paint.stroke();
+    paint.restore();
+  };
+
   const drawLanes = () => {
     const height = Math.max(lanes.length * lane, 1);
     const paint = prepared(laneCanvas, height);
@@ -169,6 +186,7 @@
     const chosen = report.player.chosen();
     for (let track = 0; track < tracks.id.length; track++) {
       if (tracks.end[track] < view.start || tracks.start[track] > view.end) continue;
+      if (!report.isShown(track)) continue;
       // A thin line through the gaps of a track, under its bars.
       paint.fillStyle = data.palette[tracks.id[track] % data.palette.length];
       const [x, end] = [across(tracks.start[track]), across(tracks.end[track])];
@@ -183,16 +201,23 @@
     for (let bar = 0; bar < bars.track.length; bar++) {
       if (bars.end[bar] < view.start || bars.start[bar] > view.end) continue;
       const track = bars.track[bar];
+      if (!report.isShown(track)) continue;
       paint.fillStyle = data.palette[tracks.id[track] % data.palette.length];
       const x = across(bars.start[bar]);
       const wide = Math.max(across(bars.end[bar]) - x, 2);
       paint.fillRect(x, laneOf[track] * lane + gap, wide, lane - 2 * gap);
+      if (report.isLow(track)) {
+        const left = Math.max(x, LEFT);
+        const right = Math.min(x + wide, width());
+        stripes(paint, left, laneOf[track] * lane + gap, right - left, lane - 2 * gap);
+      }
     }
     if (lane >= 11) {
       paint.font = `${Math.min(lane - 3, 11)}px system-ui, sans-serif`;
       for (let track = 0; track < tracks.id.length; track++) {
         const x = Math.max(across(tracks.start[track]), LEFT) + 3;
-        const words = String(tracks.id[track]);
+        if (!report.isShown(track)) continue;
+        const words = `${tracks.id[track]}${report.isLow(track) ? "?" : ""}`;
         const wide = paint.measureText(words).width + 4;
         if (across(tracks.end[track]) - x < wide + 2 || x > width()) continue;
         paint.fillStyle = "#000a";
@@ -240,6 +265,7 @@
     const slack = 4 * (timeAt(1) - timeAt(0));
     const time = timeAt(x);
     const under = (lanes[Math.floor(y / lane)] || []).find((track) =>
+      report.isShown(track) &&
       tracks.start[track] - slack <= time && time <= tracks.end[track] + slack);
     return under ?? -1;
   };
@@ -249,7 +275,8 @@
     const track = event.target === laneCanvas ? trackAt(x, event.offsetY) : -1;
     if (track >= 0) {
       return `track ${tracks.id[track]}, ${report.clock(tracks.start[track])} to ` +
-        `${report.clock(tracks.end[track])}, quality ${tracks.quality[track].toFixed(2)}`;
+        `${report.clock(tracks.end[track])}, quality ${tracks.quality[track].toFixed(2)}` +
+        (tracks.trust[track] === null ? "" : `, trust ${tracks.trust[track].toFixed(2)}`);
     }
     const bin = Math.min(curves.quality.length - 1, Math.floor(time / curves.step));
     const quality = curves.quality[bin];

@@ -29,7 +29,13 @@
         textContent: `${report.clock(tracks.start[track])}, ` +
           `${(tracks.end[track] - tracks.start[track]).toFixed(1)} s`,
       }),
-      report.element("span", { textContent: `quality ${tracks.quality[track].toFixed(2)}` }));
+      report.element("span", { textContent: `quality ${tracks.quality[track].toFixed(2)}` }),
+      ...(tracks.trust[track] === null ? [] : [report.element("span", {
+        className: "trust",
+        textContent: `${report.isLow(track) ? "low trust" : "trust"} ` +
+          tracks.trust[track].toFixed(2),
+      })]));
+    made.classList.toggle("low-trust", report.isLow(track));
     made.setAttribute("aria-pressed", String(track === chosen));
     made.dataset.track = track;
     return report.element("li", {}, made);
@@ -45,9 +51,11 @@
     const wanted = report.byId("track").value.trim();
     const key = report.byId("order").value;
     const down = key === "frames" ? -1 : 1;
+    const value = (track) => tracks[key][track] ?? 2; // an unknown trust comes last
     order = tracks.id.map((_, track) => track)
       .filter((track) => !wanted || String(tracks.id[track]) === wanted)
-      .sort((a, b) => down * (tracks[key][a] - tracks[key][b]) || a - b);
+      .filter(report.isShown)
+      .sort((a, b) => down * (value(a) - value(b)) || a - b);
     shown = PAGE;
     draw();
   };
@@ -76,6 +84,13 @@
   });
   report.byId("track").addEventListener("input", update);
   report.byId("order").addEventListener("input", update);
+  const trust = report.byId("trust");
+  if (trust) trust.addEventListener("input", () => {
+    report.trustRange = trust.value ? trust.value.split("-").map(Number) : null;
+    update();
+    report.player.draw();
+    report.timeline.draw();
+  });
   report.byId("track-filters").addEventListener("submit", (event) => event.preventDefault());
   report.byId("more-tracks").addEventListener("click", () => {
     shown += 5 * PAGE;

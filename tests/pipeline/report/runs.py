@@ -15,12 +15,15 @@ from pipeline.storage.schema import (
     FRAMES,
     MANIFEST,
     SEAMS,
+    TRACK_SUMMARY,
     TRACKS,
     VIDEOS,
     rows_table,
     table_uri,
     to_parquet_bytes,
 )
+from pipeline.trust.summary import summary_table
+from pipeline.trust.sums import TrackSums
 from pipeline.video.probe import probe
 from tests.videos import rectangle, write_video
 
@@ -38,6 +41,8 @@ class Clip:
         quality: of all frames, or of each.
         cuts: seconds of first frames of shots.
         made: whether the video file is written.
+        trust: of each track; empty: of none.
+        summary: whether there is a file of `track_summary`.
     """
 
     name: str
@@ -49,6 +54,8 @@ class Clip:
     error: str | None = None
     made: bool = True
     codec: str = "libx264"
+    trust: Sequence[float] = ()
+    summary: bool = True
 
 
 def write_run(
@@ -125,11 +132,25 @@ def _write_video_rows(output: Path, archive: Path, clip: Clip) -> dict:
     }  # fmt: skip
     tables = {"tracks": tracks, "frames": rows_table(frames, FRAMES),
               "seams": SEAMS.empty_table(), "videos": rows_table([row], VIDEOS)}  # fmt: skip
+    if clip.summary:
+        tables["track_summary"] = _summary(video_id, tracks, index, quality, clip.trust)
     for name, table in tables.items():
         target = Path(table_uri(str(output), name, video_id))
         target.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, target)
     return header
+
+
+def _summary(
+    video_id: str, tracks: pa.Table, index: np.ndarray, quality: np.ndarray, trust: Sequence[float]
+) -> pa.Table:
+    sums = TrackSums((WIDTH, HEIGHT), index, quality)
+    sums.add({name: tracks[name].to_numpy() for name in tracks.column_names})
+    table = summary_table(video_id, sums, None)
+    if not trust:
+        return table
+    place = table.column_names.index("trust")
+    return table.set_column(place, TRACK_SUMMARY.field("trust"), pa.array(trust, pa.float32()))
 
 
 def boxes_of(number: np.ndarray, frame: np.ndarray) -> dict[str, np.ndarray]:

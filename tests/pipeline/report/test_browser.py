@@ -28,7 +28,7 @@ def report(tmp_path_factory):
     quality = [0.9] * 30 + [0.2] * 30 + [0.9] * 40
     crowd = [(n // 2, n // 2 + 10) for n in range(100)]
     clips = [
-        Clip(NAME, 100, ((0, 100), (10, 30)), quality, cuts=(2.0,)),
+        Clip(NAME, 100, ((0, 100), (10, 30)), quality, cuts=(2.0,), trust=(0.93, 0.31)),
         Clip("copied.avi", 50, codec="mpeg4", quality=0.8),
         Clip("gone.mp4", 100, crowd, made=False),
         Clip("nobody.mp4", 10, (), 0.3, status="partial", error="the file ends early"),
@@ -246,6 +246,31 @@ def test_a_crop_jumps_to_its_track(opened, report):
     assert page.run("report.player.chosen()") == 2
     picture = "document.querySelector('#tracks .crop').style.backgroundImage"
     assert page.run(picture).startswith('url("crops-0.jpg')
+
+
+def test_low_trust_is_marked_and_filtered(opened, report):
+    page = played(opened, report, "onerror=")
+    shown = "[...document.querySelectorAll('#tracks b')].map(e => e.innerText)"
+    marked = "[...document.querySelectorAll('#tracks .low-trust b')].map(e => e.innerText)"
+    assert (page.run(shown), page.run(marked)) == (["track 1", "track 2"], ["track 2"])
+    page.run("report.player.seek(0.8)")
+    page.wait("!document.getElementById('video').seeking")
+    pixels = (
+        "(c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter("
+        "(v, i) => i % 4 === 3 && v > 0).length)(document.getElementById('{}'))"
+    )
+    both = [page.run(pixels.format(name)) for name in ("overlay", "lanes")]
+    page.run(
+        "(e => {e.value = '0.8-1.01'; e.dispatchEvent(new Event('input'))})"
+        "(document.getElementById('trust'))"
+    )
+    page.run("new Promise(done => setTimeout(done, 200))")
+    assert page.run(shown) == ["track 1"]
+    one = [page.run(pixels.format(name)) for name in ("overlay", "lanes")]
+    assert all(fewer < more for fewer, more in zip(one, both, strict=True))
+    plain = opened(page_of(report, "gone.mp4</h1>"))
+    assert plain.run("document.getElementById('trust')") is None
+    assert plain.run("document.querySelectorAll('.low-trust').length") == 0
 
 
 def test_tracks_are_found_and_sorted(opened, report):

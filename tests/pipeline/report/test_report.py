@@ -9,6 +9,7 @@ import pytest
 from pipeline.compaction.config import CompactConfig
 from pipeline.compaction.run import compact
 from pipeline.report import run_figures as figures
+from pipeline.report import trust_figures
 from pipeline.report.config import ReportConfig
 from pipeline.report.html import clock, lasting, money, size
 from pipeline.report.make import UnknownVideoError, chosen_rows, make_report, report_at_end
@@ -47,7 +48,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     quality = [0.9] * 25 + [0.2] * 25
     clips = [
-        Clip(f"cams/{HOSTILE}", quality=quality, cuts=(1.0,), made=False),
+        Clip(f"cams/{HOSTILE}", quality=quality, cuts=(1.0,), made=False, trust=(0.8, 0.3)),
         Clip("b.mp4", status="partial", error="the file ends <early>"),
     ]
     output = write_run(folder, clips, dead=[f"{HOSTILE}2"])
@@ -67,7 +68,8 @@ def test_the_page_of_the_run_says_what_was_done(made):
     text = " ".join(page.text.split())
     for words in (
         "videos done 2 1 break off early", "dead letters 1", "footage 4.0 s 100 frames",
-        "people 4", "25 % of frames below 0.5", "25.0 frames/s each", "encoding frames 50 %",
+        "people 4", "tracks to trust 50 % 1 of low trust", "25 % of frames below 0.5",
+        "25.0 frames/s each", "encoding frames 50 %",
         "retry_dead_letters=true", "Each video has a page", "waiting for frames 25 %",
     ):  # fmt: skip
         assert words in text, words
@@ -85,6 +87,25 @@ def test_all_that_a_page_refers_to_is_there(made):
             if not link.startswith(("data:", "#")):
                 assert "://" not in link
                 assert (path.parent / link).is_file(), f"{path}: {link}"
+
+
+def test_the_page_opens_with_the_best_view(tmp_path):
+    clips = [
+        Clip("many.mp4", tracks=((0, 50), (0, 50), (0, 50)), trust=(0.1, 0.1, 0.2)),
+        Clip("sure.mp4", trust=(0.9, 0.8)),
+        Clip("dark.mp4", trust=(0.9, 0.9), quality=0.1),
+        Clip("gone.mp4", tracks=((0, 50),) * 9, made=False),
+    ]
+    output = write_run(tmp_path, clips)
+    make_report(ReportConfig(output=str(output)))
+    page = (output / "report" / "index.html").read_text()
+    best = re.search(r'id="best" href="videos/([^/]+)/', page)
+    assert best[1].startswith("sure") and page.index("Watch <b>sure") < page.index("videos done")
+    assert "boxes: 2 people in this frame" in page
+    write_run(tmp_path / "doubtful", [Clip("a.mp4", trust=(0.1, 0.9))])
+    make_report(ReportConfig(output=str(tmp_path / "doubtful" / "run")))
+    doubtful = (tmp_path / "doubtful" / "run" / "report" / "index.html").read_text()
+    assert "boxes: 1 person in this frame" in doubtful
 
 
 def test_names_are_text_everywhere(made):
@@ -110,10 +131,14 @@ def test_data_of_a_video(made):
     tracks = value["tracks"]
     assert (tracks["id"], tracks["start"], tracks["end"]) == ([1, 2], [0.0, 0.4], [2.0, 1.6])
     assert tracks["frames"] == [50, 30] and tracks["tile"] == [-1, -1]
+    assert (tracks["trust"], value["lowTrust"]) == ([0.8, 0.3], 0.5)
+    assert "1 of 2 tracks of low trust" in (place / "index.html").read_text()
     assert value["bars"] == {"track": [0, 1], "start": [0.0, 0.4], "end": [2.0, 1.6]}
     seen = data_of(page_of(folder, "b.mp4</h1>") / "data.js")
     assert seen["source"] == "../../../../archive/b.mp4"
     assert sorted(seen["tracks"]["tile"]) == [0, 1]
+    assert seen["tracks"]["trust"] == [None, None]
+    assert "low trust" not in (page_of(folder, "b.mp4</h1>") / "index.html").read_text()
     assert {"still.jpg", "crops-0.jpg", "boxes-0.js"} <= {
         p.name for p in page_of(folder, "b.mp4</h1>").iterdir()
     }
@@ -288,6 +313,25 @@ def test_figures_of_a_run(tmp_path):
     assert figures.people_per_hour(run.videos).tolist() == pytest.approx([120, 60])
     assert sum(figures.quality_hours(run.videos)) == pytest.approx(122 / 3600)
     assert figures.by_quality(run.videos) == ([0], [1])
+
+
+def test_trust_over_a_run(tmp_path, monkeypatch):
+    clips = [
+        Clip("a.mp4", made=False, trust=(0.95, 0.02)),
+        Clip("b.mp4", made=False, trust=(0.51, 1.0)),
+        Clip("c.mp4", made=False),
+        Clip("d.mp4", made=False, summary=False),
+    ]
+    output = str(write_run(tmp_path, clips))
+    found = trust_figures.trust_figures(output)
+    assert (found.tracks, found.low, found.low_share) == (4, 1, 0.25)
+    assert [n for n, count in enumerate(found.bins) if count] == [0, 10, 19]
+    assert found.bins[19] == 2 and (found.files, found.of) == (3, 3)
+    monkeypatch.setattr(trust_figures, "_FILES", 2)
+    assert trust_figures.trust_figures(output).files == 2
+    assert trust_figures.trust_figures(str(write_run(tmp_path / "n", clips[2:]))) is None
+    make_report(ReportConfig(output=output, pages=0))
+    assert "Of 2 of 3 files" in (tmp_path / "run" / "report" / "index.html").read_text()
 
 
 def test_workers_with_several_videos_at_a_time_are_counted_once(tmp_path):

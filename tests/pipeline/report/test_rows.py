@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.report import video_tables
 from pipeline.report.frame_rows import FrameRows, best_view, curves, low_stretches
-from pipeline.report.track_sums import TrackSums
+from pipeline.report.track_bars import TrackBars
 from pipeline.report.video_tables import VideoRows
 from pipeline.storage.files import StorageError
 from tests.pipeline.report.runs import Clip, write_run
@@ -40,17 +40,15 @@ def naive_bars(seen, limit):
 
 @given(SEEN, st.integers(1, 7), st.integers(1, 4))
 @settings(max_examples=60)
-def test_sums_do_not_depend_on_batches(seen, batch, limit):
+def test_bars_do_not_depend_on_batches(seen, batch, limit):
     table = np.array(seen)
-    quality = np.linspace(0.2, 0.9, 12)
     rows = [(frame, track) for frame in range(12) for track in range(len(seen))
             if table[track, frame]]  # fmt: skip
-    sums = TrackSums(frame_rows(quality))
+    sums = TrackBars(frame_rows([0.5] * 12))
     sums._limit_s = limit * 0.1 + 0.05
     for start in range(0, len(rows), batch):
         frame, track = np.array(rows[start : start + batch]).T
-        boxes = np.stack([frame, track, frame + 1, track + 1], axis=1).astype(np.float32)
-        sums.add(track, frame, boxes, np.full(len(frame), 0.5, np.float32))
+        sums.add(track, frame)
     present = [track for track in range(len(seen)) if table[track].any()]
     assert sorted(sums.ids.tolist()) == present
     assert [int(sums.first[i]) for i in sums.ids] == sorted(int(sums.first[i]) for i in present)
@@ -59,13 +57,8 @@ def test_sums_do_not_depend_on_batches(seen, batch, limit):
         drawn.setdefault(number, []).append([start, end])
     for track in present:
         frames = np.flatnonzero(table[track])
-        assert sums.rows[track] == len(frames)
-        assert sums.quality[track] == pytest.approx(quality[frames].sum(), rel=1e-5)
         assert sorted(drawn[track]) == naive_bars(table[track], sums._limit_s)
-        # Boxes grow and quality rises, so the last frame is the clearest one.
         assert (sums.first[track], sums.last[track]) == (frames[0], frames[-1])
-        assert sums.best_frame[track] == frames[-1]
-        assert sums.best_box[track].tolist() == [frames[-1], track, frames[-1] + 1, track + 1]
 
 
 @given(SEEN, st.integers(1, 9), st.integers(1, 9))
@@ -101,7 +94,7 @@ def test_chunks_hold_each_frame_and_each_box_once(tmp_path_factory, seen, batch,
                 yield from (part.slice(at, batch) for at in range(0, len(part), batch))
 
         patch.setattr(video_tables, "video_batches", small)
-        chunks = list(VideoRows(str(folder), "v").chunks(most))
+        chunks = list(VideoRows(str(folder), "v", (100, 100)).chunks(most))
     assert np.concatenate([c.time_s for c in chunks]).tolist() == times.to_pylist()
     found = []
     for chunk in chunks:
@@ -120,9 +113,9 @@ def test_chunks_hold_each_frame_and_each_box_once(tmp_path_factory, seen, batch,
      (3000, [601, 2999], 600, [0, 1, 0, 0, 1]), (9000, [7300], 3600, [0, 0, 1])],
 )  # fmt: skip
 def test_people_by_the_hour_they_come(length_s, begin_s, step_s, numbers):
-    sums = TrackSums(frame_rows([0.9] * length_s, step=1.0))
+    sums = TrackBars(frame_rows([0.9] * length_s, step=1.0))
     frame = np.array(begin_s)
-    sums.add(np.arange(len(frame)), frame, np.ones((len(frame), 4)), np.ones(len(frame)))
+    sums.add(np.arange(len(frame)), frame)
     assert sums.arrivals() == (step_s, numbers)
 
 
@@ -155,7 +148,43 @@ def test_the_first_view_shows_most_people():
     assert best_view(frame_rows([0.9, 0.5, 0.8, 0.7], people=[1, 3, 3, 2])) == 2
 
 
+def test_the_first_view_is_the_best_of_the_surest_track(tmp_path):
+    quality = [0.5] * 20 + [0.9] * 80  # nobody is clearer than the short track at the end
+    clips = [
+        Clip("long.mp4", 100, ((0, 40), (90, 99)), quality, made=False),
+        Clip("trust.mp4", 100, ((0, 40), (90, 99)), quality, made=False, trust=(0.01, 0.99)),
+        Clip("nobody.mp4", 100, (), quality, made=False),
+        Clip("old.mp4", 100, ((0, 40), (90, 99)), quality, made=False, summary=False),
+    ]
+    output = str(write_run(tmp_path, clips))
+    views = {name: VideoRows(output, name, (160, 96)).view
+             for name in ("long", "trust", "nobody", "old")}  # fmt: skip
+    assert 0 <= views["long"] < 40 and 90 <= views["trust"] < 99
+    assert views["nobody"] == 99 and views["old"] == 98
+
+
+def test_a_video_without_a_summary_gets_the_same_tracks_without_trust(tmp_path):
+    tracks = ((0, 50), (10, 40), (5, 30))
+    clips = [
+        Clip("with.mp4", tracks=tracks, made=False, trust=(0.9, 0.2, 0.6)),
+        Clip("without.mp4", tracks=tracks, made=False, summary=False),
+    ]
+    output = write_run(tmp_path, clips)
+    found = {}
+    for name in ("with", "without"):
+        rows = VideoRows(str(output), name, (160, 96))
+        assert sum(len(chunk.track_id) for chunk in rows.chunks(7)) == 105
+        found[name] = rows.tracks
+    for field in ("id", "first_s", "last_s", "boxes", "best", "best_box", "score", "quality"):
+        one, other = (getattr(found[name], field) for name in ("with", "without"))
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert found["with"].id.tolist() == [1, 3, 2]  # by their first frame
+    assert found["with"].trust.tolist() == pytest.approx([0.9, 0.6, 0.2])
+    assert (found["with"].low_trust, found["with"].trust_known) == (1, True)
+    assert (found["without"].low_trust, found["without"].trust_known) == (0, False)
+
+
 def test_a_table_that_is_missing_is_named(tmp_path):
     output = write_run(tmp_path, [Clip("a.mp4", made=False)])
     with pytest.raises(StorageError, match=r"frames has no row of the video b"):
-        VideoRows(str(output), "b")
+        VideoRows(str(output), "b", (160, 96))

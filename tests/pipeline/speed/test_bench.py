@@ -74,6 +74,19 @@ def test_a_quiet_video_is_skipped_in_part(tmp_path, weights, here):
         assert readings[0]["frames"] == 100
 
 
+def test_overlays_are_measured_in_units_of_real_time(tmp_path, weights, monkeypatch):
+    overlay = pytest.importorskip("pipeline.speed.overlay", exc_type=ImportError)
+    monkeypatch.setattr(overlay, "_WIDTH", 320)
+    monkeypatch.setattr(overlay, "_HEIGHT", 180)
+    monkeypatch.setattr(overlay, "_FRAMES", 8)
+    found = run(tmp_path, weights, "measures=[overlay]")["overlay"]
+    assert {name: side[0]["frames"] for name, side in found["readings"].items()} == {
+        "blur=none": 8, "blur=people": 8
+    }  # fmt: skip
+    times = [8 / 25 / reading["wall_s"] for reading in found["readings"]["blur=none"]]
+    assert found["ratios"][0]["spread"]["greatest"] == pytest.approx(max(times))
+
+
 def test_queries_have_one_answer_before_and_after_compaction(tmp_path, weights):
     found = run(tmp_path, weights, "measures=[queries]", "videos=12")["queries"]
     assert len(found["ratios"]) == len(QUERIES)

@@ -1,4 +1,4 @@
-"""What a page shows of each track, summed up while the rows of a video pass."""
+"""When the tracks of a video were seen, collected while its rows pass."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ _GAP_S = 0.5  # a track that is unseen for longer is drawn as two bars
 _ARRIVAL_STEPS_S = 3600.0, 600.0, 60.0
 
 
-class TrackSums:
-    """Sums over the rows of each track. Arrays have a place for each track id.
+class TrackBars:
+    """First and last frame of each track, and the stretches between long gaps.
 
     Attributes:
-        first, last: positions of the first and the last frame of a track.
-        rows: frames in which it was seen; 0 for an id that does not occur.
-        quality, score: sums over these.
-        best_frame, best_box: position of the frame that shows it best, and its box there.
+        first, last: positions of the first and the last frame, with a place for each track id.
     """
 
     def __init__(self, frames: FrameRows) -> None:
@@ -25,12 +22,7 @@ class TrackSums:
         self._limit_s = max(_GAP_S, 3 * frames.interval_s)
         self.first = np.zeros(0, np.int64)
         self.last = np.zeros(0, np.int64)
-        self.rows = np.zeros(0, np.int64)
-        self.quality = np.zeros(0)
-        self.score = np.zeros(0)
-        self.best_frame = np.zeros(0, np.int64)
-        self.best_box = np.zeros((0, 4), np.float32)
-        self._best = np.zeros(0)
+        self._seen = np.zeros(0, bool)
         self._bar_start = np.zeros(0, np.int64)
         # Id, first and last position of bars that are complete.
         self._bars: list[tuple[Array, Array, Array]] = []
@@ -38,7 +30,7 @@ class TrackSums:
     @property
     def ids(self) -> Array:
         """Ids that occur, in order of their first frame."""
-        found = np.flatnonzero(self.rows)
+        found = np.flatnonzero(self._seen)
         return found[np.lexsort((found, self.first[found]))]
 
     def bars(self) -> tuple[Array, Array, Array]:
@@ -59,24 +51,21 @@ class TrackSums:
         count = max(1, int(np.ceil(end / step)))
         return step, np.bincount((begin / step).astype(int), minlength=count).tolist()
 
-    def add(self, track_id: Array, frame: Array, boxes: Array, score: Array) -> None:
+    def add(self, track_id: Array, frame: Array) -> None:
         """Add rows, whose frames follow those that were added before.
 
         Args:
-            track_id, frame, score: (R,), `frame` the position among the frames of the video.
-            boxes: (R, 4) x, y, w, h in pixels.
+            track_id, frame: (R,), `frame` the position among the frames of the video.
         """
         if not len(track_id):
             return
         order = np.lexsort((frame, track_id))
-        ids, frame, box = track_id[order], frame[order], boxes[order]
-        score = score[order].astype(np.float64)
-        quality = self._frames.quality[frame].astype(np.float64)
+        ids, frame = track_id[order], frame[order]
         self._room_for(int(ids[-1]))
         starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
         ends = np.r_[starts[1:], len(ids)] - 1
         own = ids[starts]
-        new = self.rows[own] == 0
+        new = ~self._seen[own]
 
         before = np.r_[0, frame[:-1]]
         before[starts] = self.last[own]
@@ -87,18 +76,7 @@ class TrackSums:
 
         self.first[own[new]] = frame[starts[new]]
         self.last[own] = frame[ends]
-        self.rows[own] += ends - starts + 1
-        self.quality[own] += np.add.reduceat(quality, starts)
-        self.score[own] += np.add.reduceat(score, starts)
-
-        # The clearest picture of a track is large, sure and of good quality.
-        value = np.sqrt(box[:, 2] * box[:, 3]) * score * (0.25 + quality)
-        by_value = np.lexsort((value, ids))[ends]  # the greatest of each track
-        better = value[by_value] > self._best[own]
-        rows, changed = by_value[better], own[better]
-        self._best[changed] = value[rows]
-        self.best_frame[changed] = frame[rows]
-        self.best_box[changed] = box[rows]
+        self._seen[own] = True
 
     def _close_bars(self, ids: Array, frame: Array, before: Array, apart: Array) -> None:
         """End a bar before each row of `apart`, rows in order of id and frame, and begin one."""
@@ -114,9 +92,8 @@ class TrackSums:
 
     def _room_for(self, greatest: int) -> None:
         """Make room for ids up to this one."""
-        if greatest < len(self.rows):
+        if greatest < len(self._seen):
             return
         length = greatest * 5 // 4 + 1
-        for name in ("first", "last", "rows", "quality", "score", "best_frame", "best_box",
-                     "_best", "_bar_start"):  # fmt: skip
-            getattr(self, name).resize((length, *getattr(self, name).shape[1:]), refcheck=False)
+        for name in ("first", "last", "_seen", "_bar_start"):
+            getattr(self, name).resize(length, refcheck=False)

@@ -1,0 +1,1 @@
+"""Videos with tracks drawn on them."""
