@@ -7,7 +7,7 @@ ARGS ?=
 
 SAMPLE_ARCHIVE := runs/sample-archive
 SAMPLE_RUN := runs/sample
-SAMPLE_VIDEO := bikes.mp4
+SAMPLE_VIDEO := cyclist.mp4
 SAMPLE_STUDENT := runs/sample-distill
 SAMPLE_SHARDS := runs/sample-shards
 GPU_KIT := runs/gpu-kit
@@ -29,10 +29,10 @@ BENCH_KEYS := detector="$$VSDMOT_DATA/weights/yolox_nano_416.onnx" \
 export INPUT OUTPUT VIDEO SHARDS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup track test test-slow test-faults lint format pack distill train kit kit-back measure eval eval-smoke compact export bench bench-gpu render lock
+.PHONY: help setup plan doctor track test test-slow test-faults lint docs page-picture format pack distill train kit kit-back measure eval eval-smoke compact export bench bench-gpu render lock
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo 'settings of a job: ARGS="key=value …"; which there are: .venv/bin/vsdmot NAME --help'
 
 setup: .venv/.stamp ## .venv with the exact versions of requirements.lock (PYTHON=… chooses one)
@@ -53,6 +53,13 @@ setup: .venv/.stamp ## .venv with the exact versions of requirements.lock (PYTHO
 	.venv/bin/uv pip install --python .venv/bin/python --no-deps -e .
 	@touch $@
 
+plan: .venv/.stamp ## what make track would do, take and cost: INPUT=/my/videos, OUTPUT= if there is one
+	@test -n "$$INPUT" || { echo "plan: give it: make plan INPUT=/my/videos" >&2; exit 1; }
+	@$(RUN) jobs.plan input="$$INPUT" output="$$OUTPUT" $(ARGS)
+
+doctor: .venv/.stamp ## whether this machine is fit for it; INPUT= and OUTPUT= are looked at too
+	@$(RUN) jobs.doctor input="$$INPUT" output="$$OUTPUT" $(ARGS)
+
 # With INPUT and OUTPUT, the real use: jobs.track's exit code reaches make, which reports it
 # ("Error 3": done, some inputs are dead letters) and itself always exits with 2. A script that
 # has to tell the codes apart calls .venv/bin/vsdmot track itself.
@@ -68,7 +75,7 @@ else
 	@echo "drawing the tracks of $(SAMPLE_VIDEO):"
 	@$(RUN) jobs.render output=$(SAMPLE_RUN) video=$(SAMPLE_VIDEO)
 	@echo "tables in $(SAMPLE_RUN); the .mp4 above shows them on the video, the .png on one page"
-	@echo "to look at in a browser: $(SAMPLE_RUN)/report/index.html"
+	@echo "to look at in a browser: file://$(CURDIR)/$(SAMPLE_RUN)/report/index.html"
 endif
 
 test: .venv/.stamp ## the everyday tests; with DATA=folder, a detector of others on real pictures too
@@ -84,6 +91,13 @@ lint: .venv/.stamp ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+docs: .venv/.stamp ## the site of the documentation, in runs/docs/index.html
+	$(RUN) sphinx -W -E --keep-going -q -c docs/site docs runs/docs
+
+# The page of the sample's best video, from headless Chromium, after `make track`.
+page-picture: .venv/.stamp ## docs/page.png from the sample's page
+	$(RUN) tests.page_picture $(SAMPLE_RUN) docs/page.png
 
 format: .venv/.stamp ## let ruff put the code in order
 	.venv/bin/ruff check --fix .

@@ -49,14 +49,24 @@ def load_config(config_class: type[Config], argv: Sequence[str] | None = None) -
             from jobs.help import print_help
 
             rest = [a for a in arguments if a not in ("-h", "--help")]
-            path = _split(config_class, rest)[0]
-            values = _read_yaml(path)
-            _check_keys(config_class, values, str(path))
-            print_help(console, config_class, usage(config_class), flat(_plain(values, False)))
+            given = values_of_file(config_class, rest)
+            print_help(console, config_class, usage(config_class), given)
             sys.exit(EXIT_DONE)
         return parse_config(config_class, arguments)
     except ConfigError as error:
         fail(f"{job_name(config_class)}: {error}", EXIT_BAD_CONFIG)
+
+
+def values_of_file(config_class: Any, arguments: Sequence[str] = ()) -> dict[str, Any]:
+    """Values of the config file that arguments name, else of the shipped one, by dotted key.
+
+    Raises:
+        ConfigError: The file cannot be read, or has an unknown key.
+    """
+    path = _split(config_class, arguments)[0]
+    values = _read_yaml(path)
+    _check_keys(config_class, values, str(path))
+    return flat(_plain(values, False))
 
 
 def parse_config(config_class: type[Config], arguments: Sequence[str]) -> Config:

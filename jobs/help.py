@@ -31,7 +31,7 @@ def print_help(
         console.print(f"example: {command[1].example}\n", markup=False, highlight=False)
     console.print("usage: " + "\n       ".join(calls) + "\n", markup=False, highlight=False)
     console.print(config_class.about, highlight=False)
-    for title, group in _groups(config_class, command[1] if command else None):
+    for title, group in help_groups(config_class, command[1] if command else None):
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True, min_width=_KEY_WIDTH)
         table.add_column()
@@ -44,7 +44,9 @@ def print_help(
         console.print(table, highlight=False)
 
 
-def _groups(config_class: Any, command: Command | None) -> Iterator[tuple[str, dict[str, Setting]]]:
+def help_groups(
+    config_class: Any, command: Command | None
+) -> Iterator[tuple[str, dict[str, Setting]]]:
     """Yield title and settings of each group: common settings, other single ones, nested groups."""
     left = dict(settings_of(config_class))
     words, common = (command.words, command.common) if command else ((), ())

@@ -48,11 +48,18 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class DetectionScores:
-    """Scores of detections against ground truth, in percent."""
+    """Scores of detections against ground truth, in percent.
+
+    Attributes:
+        ap50: average precision of detections, with matches at an intersection over union of 0.5.
+        recall: share of people who are found, by detections with any score.
+        recall_at_score: share of people who are found, by detections with a score at or above that
+            from which the tracker trusts them.
+    """
 
     ap50: float
-    recall: float  # of all detections, with any score
-    recall_at_score: float  # of detections at or above a given score
+    recall: float
+    recall_at_score: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,28 @@ _EPSILON = float(np.finfo(float).eps)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackingScores:
-    """Scores of tracks against ground truth; ratios in percent, the rest are counts."""
+    """Scores of tracks against ground truth; ratios in percent, the rest are counts.
+
+    Attributes:
+        hota: higher order tracking accuracy: detection and association weigh the same. The mean
+            over thresholds of the intersection over union from 0.05 to 0.95.
+        det_a: the part of HOTA that detection has.
+        ass_a: the part of HOTA that association has: whether a person keeps one track.
+        loc_a: how well boxes lie where they match, by HOTA.
+        mota: 100, less the misses, false positives and switches for each labelled box. It can be
+            negative.
+        idf1: share of boxes whose identity is right, when each person is given the one track that
+            fits best.
+        motp: mean intersection over union of matched boxes.
+        id_switches: how often the track of a person changes.
+        fragmentations: how often a person is lost and found again.
+        mostly_tracked: people with a track in at least 80 % of their frames.
+        mostly_lost: people with a track in less than 20 % of their frames.
+        false_positives: boxes of tracks where there is no person.
+        false_negatives: people in a frame without a box.
+        gt_boxes: labelled boxes.
+        gt_tracks: labelled people.
+    """
 
     hota: float
     det_a: float
