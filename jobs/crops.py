@@ -1,4 +1,7 @@
-"""Cut pictures of tracks out of tracked videos, for labelling: `vsdmot crops OUTPUT FOLDER`."""
+"""Cut pictures of tracks out of tracked videos, for labelling: ``vsdmot crops OUTPUT FOLDER``.
+
+Exit codes: 0 done; 1 the tables or the sources of some videos cannot be read; 2 a bad setting.
+"""
 
 from __future__ import annotations
 

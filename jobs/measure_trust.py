@@ -50,6 +50,7 @@ def run_trust(config: MeasureConfig) -> int:
     """
     sequences, left_out = _sequences(config)
     opened = open_runtime(TrackSettings(config.weights, device=config.device))
+    model = None if config.fit else _beside(config, opened.model)
     try:
         found = _tracked(config, opened.model, sequences)
     except (DecodeError, ProbeError) as error:
@@ -58,18 +59,23 @@ def run_trust(config: MeasureConfig) -> int:
     every = samples(found)
     if not len(every):
         raise MotError(f"data={config.data}: the student has no track in these sequences")
-    if config.fit:
-        model = _fitted(config, opened.model, every, found)
+    if model is None:
+        _fit(config, opened.model, every, found)
         chance = cross_validated(every)
         console.print("chances are those of models fitted to the other sequences", highlight=False)
     else:
-        model = _beside(config, opened.model)
         chance = model(every.features)
     known = np.isfinite(chance)
+    if not known.all():
+        console.print(
+            f"{np.count_nonzero(~known)} tracks have no chance, because the other sequences have "
+            "no right track or no wrong one",
+            highlight=False,
+        )
     groups = _calibrations(every[known], chance[known])
     rows: list[dict[str, Any]] = [_row(name, each) for name, each in groups.items()]
     console.print(calibration_table(rows))
-    best = [] if config.fit else _best_rows(found, model)
+    best = [] if model is None else _best_rows(found, model)
     if best:
         console.print(best_table(best))
     plot = f"{config.output.rstrip('/')}/trust.svg"
@@ -116,9 +122,7 @@ def _thresholds(model: Runtime) -> dict[str, float]:
     return {name: getattr(model.config, name) for name in names}
 
 
-def _fitted(
-    config: MeasureConfig, model: Runtime, every: Samples, found: list[StretchTracks]
-) -> TrustModel:
+def _fit(config: MeasureConfig, model: Runtime, every: Samples, found: list[StretchTracks]) -> None:
     """Fit the model of trust and write it."""
     degraded = sorted({one.name.partition(" ")[2] for one in found if one.degraded})
     fitted = {
@@ -130,7 +134,6 @@ def _fitted(
     write_atomic(config.fit, trust.encode())
     console.print(coefficient_table(trust))
     console.print(f"model of trust: {config.fit}", soft_wrap=True, highlight=False)
-    return trust
 
 
 def _beside(config: MeasureConfig, model: Runtime) -> TrustModel:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -41,7 +41,7 @@ class PlanCheckConfig:
     input: Annotated[str, NotEmpty()]
     output: Annotated[str, NotEmpty()]
     turns: Annotated[int, Range(1)] = 2
-    settings: tuple[str, ...] = field(default=())
+    settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check(self)
@@ -91,6 +91,8 @@ def compare(config: PlanCheckConfig, output: Path) -> Iterator[Compared]:
     """Make a plan and a run into a new folder; yields the figures of both."""
     fixed = (config.input, str(output), "report=false", "mlflow.enabled=false", *config.settings)
     plan: dict[str, Any] = json.loads(_run("plan", *fixed, "json=true"))
+    if plan["time"] is None or plan["disk"] is None:
+        fail(f"{config.input}: the plan has no figures: {'; '.join(plan['notes'])}", EXIT_FAILED)
     begun = time.monotonic()
     _run("track", *fixed)
     wall_s = time.monotonic() - begun

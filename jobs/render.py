@@ -118,13 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     config = load_config(RenderConfig, argv)
     # Imported after the settings are checked, because torch takes seconds to import.
+    from pipeline.report.overlays.rows import EmptyRangeError, RenderError, UnknownTrackError
     from pipeline.video.errors import DecodeError
 
-    try:
-        # Imported here, because only drawing needs OpenCV.
-        from pipeline.report.overlays.rows import EmptyRangeError, RenderError, UnknownTrackError
-    except ImportError as error:
-        fail(f"{error}; drawing needs the extra: pip install 'vsdmot[report]'", EXIT_FAILED)
     try:
         row = find_video(config.video, tracked_videos(config.output))
         info = VideoInfo(**{field.name: row[field.name] for field in fields(VideoInfo)})
@@ -133,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         fail(str(error), EXIT_BAD_CONFIG)
     except (VideoNotFoundError, StorageError, DecodeError, RenderError) as error:
         fail(str(error), EXIT_FAILED)
+    except ImportError as error:  # only drawing needs OpenCV
+        fail(f"{error}; drawing needs the extra: pip install 'vsdmot[report]'", EXIT_FAILED)
     if overlay.missing:
         why = overlay.error or "it has changed since it was tracked"
         warn(f"{overlay.missing} tracked frames are not in the source any more: {why}")

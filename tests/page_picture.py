@@ -28,9 +28,8 @@ def main(run: str, target: str) -> int:
         page.wait("report.boxesAt(report.player.now())")
         if page.run("document.getElementById('video') !== null"):
             page.wait("document.getElementById('video').readyState > 1")
-        page.run(
-            "document.getElementById('note').hidden = true"
-        )  # it names folders of this machine
+        # The note names folders of this machine.
+        page.run("document.getElementById('note').hidden = true")
         page.run("new Promise(done => setTimeout(done, 500))")
         end = page.run("document.getElementById('tracks').getBoundingClientRect().bottom") + 16
         data = Path(page.screenshot(target, whole=False)).read_bytes()

@@ -19,8 +19,7 @@ from pipeline.compaction.plan import FreshVideo, Group
 from pipeline.storage import files as storage
 from pipeline.storage.compacted import MERGED, CompactedSet, is_missing
 from pipeline.storage.errors import StorageError
-from pipeline.storage.reading import SCHEMAS
-from pipeline.storage.schema import table_uri
+from pipeline.storage.schema import SCHEMAS, table_uri
 
 GROUP_ROWS = 1_048_576
 """Rows of a row group of a merged file."""

@@ -201,8 +201,9 @@ def _is_ignored(file: str, track: CorrectedTrack, names: LabelNames) -> bool:
 
 
 def _spread(track: CorrectedTrack, last: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Frames (N,), corners (N, 4), and the number of keys after the last frame."""
+    """Frames (N,), corners (N, 4), and the number of shown keys after the last frame."""
     keys = [key for key in track.keys if key.frame <= last]
+    late = sum(key.shown for key in track.keys[len(keys) :])
     frames: list[np.ndarray] = []
     boxes: list[np.ndarray] = []
     for place, key in enumerate(keys):
@@ -222,8 +223,7 @@ def _spread(track: CorrectedTrack, last: int) -> tuple[np.ndarray, np.ndarray, i
             boxes.append(here + share[:, None] * (np.array(following.corners) - here))
         frames.append(between)
     if not frames:
-        return np.zeros(0, np.int64), np.zeros((0, 4)), len(track.keys) - len(keys)
-    late = sum(key.shown for key in track.keys[len(keys) :])
+        return np.zeros(0, np.int64), np.zeros((0, 4)), late
     return np.concatenate(frames), np.concatenate(boxes), late
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+import zlib
 from typing import Any
 from xml.etree import ElementTree
 
@@ -23,7 +24,8 @@ def xml_in_zip(file: str, content: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return archive.read(_IN_ZIP)
-    except (zipfile.BadZipFile, KeyError) as error:
+    # RuntimeError: it is encrypted.
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
         raise LabelsError(
             f"{file}: is no export of CVAT ({error}); it has to hold {_IN_ZIP}, so export the task "
             "in the format CVAT for video 1.1"
@@ -92,7 +94,7 @@ def _number(file: str, parent: ElementTree.Element, name: str) -> int | None:
     text = (parent.findtext(name) or "").strip()
     if not text:
         return None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise LabelsError(f"{file}: {name} is {text!r}; a whole number is expected")
     return int(text)
 
@@ -100,7 +102,7 @@ def _number(file: str, parent: ElementTree.Element, name: str) -> int | None:
 def _track(file: str, element: ElementTree.Element, repairs: list[str]) -> CorrectedTrack:
     number = element.get("id", "")
     name = f"track {number}"
-    if not number.isdigit():
+    if not number.isdecimal():
         raise LabelsError(f"{file}: a track has the id {number!r}; a whole number is expected")
     keys: dict[int, Key] = {}
     for shape in element:

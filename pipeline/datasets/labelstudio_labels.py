@@ -43,7 +43,9 @@ def read_labelstudio(file: str, content: bytes) -> list[CorrectedVideo]:
             )
         try:
             videos += _read_task(file, task)
-        except (KeyError, TypeError, AttributeError) as error:
+        except LabelsError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise LabelsError(
                 f"{file}: task {_name(task, place)} is not as Label Studio writes it "
                 f"({type(error).__name__}: {error}); export it again in the format JSON"

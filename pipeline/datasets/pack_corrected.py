@@ -43,9 +43,12 @@ def read_corrected(paths: Iterable[str]) -> list[CorrectedVideo]:
     """
     videos: list[CorrectedVideo] = []
     for file in _files(paths):
-        kind, content = PurePosixPath(file).suffix.lower(), read_bytes(file)
+        kind = PurePosixPath(file).suffix.lower()
         if kind not in _FORMATS:
-            raise LabelsError(f"{file}: is not one of {', '.join(_FORMATS)}")
+            raise LabelsError(
+                f"{file}: is not one of {', '.join(_FORMATS)}; export it from CVAT or Label Studio"
+            )
+        content = read_bytes(file)
         if not content.strip():
             raise LabelsError(f"{file}: is empty; export it again")
         if kind == ".json":
@@ -190,7 +193,7 @@ def _files(paths: Iterable[str]) -> list[str]:
 
 
 def _find(labels: CorrectedVideo, files: list[ArchiveFile], root: str) -> ArchiveFile:
-    if len(files) == 1 and files[0].uri.rstrip("/").endswith(root.rstrip("/")):
+    if len(files) == 1 and PurePosixPath(files[0].uri).name == PurePosixPath(root).name:
         return files[0]  # `videos` names the file itself
     if not labels.video:
         raise LabelsError(

@@ -73,8 +73,8 @@ def check_gpu(config: DoctorConfig) -> Iterable[Finding]:
         yield problem(
             "gpu",
             f"{'; '.join(seen)}, but torch {torch.__version__} is built for CPUs alone",
-            "install the build of torch for CUDA: pip install torch --index-url of pytorch.org, or "
-            "go on on CPUs",
+            "install the build of torch for CUDA, by the command that pytorch.org gives, or go on "
+            "on CPUs",
         )
     else:
         yield problem(

@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -119,9 +120,13 @@ def _serve(connection: Connection, said: Path, check: Check, config: DoctorConfi
     try:
         found.extend(check(config))
     except Unreachable as error:
-        found.append(problem(name, *(mask_secrets(str(text)) for text in error.args)))
+        found.append(problem(name, *error.args))
     except Exception as error:  # a check may fail in any way, and the others go on
-        text = mask_secrets(describe_error(error))
         remedy = "look at what it names; if that is a library, install it again"
-        found.append(problem(name, f"the check failed: {text}", remedy))
-    connection.send(found)
+        found.append(problem(name, f"the check failed: {describe_error(error)}", remedy))
+    connection.send([_masked(finding) for finding in found])
+
+
+def _masked(finding: Finding) -> Finding:
+    found, remedy = mask_secrets(finding.found), mask_secrets(finding.remedy)
+    return replace(finding, found=found, remedy=remedy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import os
 import re
 import socket
@@ -9,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from pipeline.doctor.config import DoctorConfig
 from pipeline.doctor.finding import Finding, ok, problem, warning
@@ -47,7 +50,14 @@ def check_ray(config: DoctorConfig) -> Iterable[Finding]:
             resources = ray.cluster_resources()
             nodes = sum(node["Alive"] for node in ray.nodes())
     except ClusterError as error:
-        yield problem("ray", mask_secrets(str(error)), remedy)
+        yield problem("ray", str(error), remedy)
+        return
+    except ray.exceptions.GetTimeoutError:
+        yield problem(
+            "ray",
+            f"a task did not run within {_TASK_S:g} s",
+            "see with ray status whether machines have joined and have a free CPU",
+        )
         return
     where = f"the cluster at {address}" if address else "a cluster started here"
     size = ""
@@ -79,15 +89,27 @@ def _server(uri: str) -> Finding:
     remedy = "start it, correct mlflow.uri, or give mlflow.enabled=false; a run goes on without it"
     shown = mask_secrets(uri)
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_S) as answer:
+        with urllib.request.urlopen(_health(uri), timeout=_ANSWER_S) as answer:
             words = answer.read(100).decode(errors="replace").strip()
     except urllib.error.HTTPError as error:
         return warning("mlflow", f"{shown} answers {error.code} {error.reason}", remedy)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return warning("mlflow", f"{shown} does not answer: {mask_secrets(str(error))}", remedy)
     if words != "OK":
         return warning("mlflow", f"{shown} answers, but not as MLflow does: {words[:40]}", remedy)
     return ok("mlflow", f"the server at {shown} answers")
+
+
+def _health(uri: str) -> urllib.request.Request:
+    """A request for the health of a server, with the user and password in its address."""
+    parts = urlsplit(uri)
+    login, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health")
+    if login:
+        # urllib does not take them from an address, unlike the library that MLflow uses.
+        word = base64.b64encode(unquote(login).encode()).decode()
+        request.add_header("Authorization", f"Basic {word}")
+    return request
 
 
 def _database(path: Path) -> Finding:

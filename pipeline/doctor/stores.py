@@ -35,6 +35,15 @@ def check_input(config: DoctorConfig) -> Iterable[Finding]:
     try:
         found = list(islice(find_files(config.input, config.output), _LISTED))
         files = [file for file in found if isinstance(file, ArchiveFile)]
+        missing = [file for file in found if not isinstance(file, ArchiveFile)]
+        if not files:
+            yield problem(
+                name,
+                f"none of the first {len(found)} files can be read: {missing[0].relative_path}: "
+                f"{missing[0].reason}",
+                "correct the list or the rights",
+            )
+            return
         with storage.open_binary(files[0].uri) as source:
             source.read(1)
     except StorageError as error:
@@ -42,12 +51,10 @@ def check_input(config: DoctorConfig) -> Iterable[Finding]:
         return
     more = " or more" if len(found) == _LISTED else ""
     text = f"{len(files)}{more} videos listed, one of them read"
-    if len(files) < len(found):
-        missing = next(file for file in found if not isinstance(file, ArchiveFile))
+    if missing:
         yield warning(
             name,
-            f"{text}; {len(found) - len(files)} cannot be: {missing.relative_path}: "
-            f"{missing.reason}",
+            f"{text}; {len(missing)} cannot be: {missing[0].relative_path}: {missing[0].reason}",
             "correct the list or the rights; vsdmot plan names more",
         )
     else:
@@ -67,6 +74,7 @@ def check_output(config: DoctorConfig) -> Iterable[Finding]:
         storage.write_atomic(uri, _WORDS)
         if storage.read_bytes(uri) != _WORDS:
             yield problem(name, f"{uri} reads otherwise than it was written", "check the store")
+            return
     except StorageError as error:
         yield _unusable(name, error)
         return

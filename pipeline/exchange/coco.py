@@ -29,10 +29,10 @@ def write_coco(run: str, output: str, videos: Iterable[VideoTracks], config: Tra
     """
     sections = {name: JsonArray() for name in ("videos", "images", "annotations")}
     numbers = _Numbers()
-    for tracks in videos:
-        _add(tracks, sections, numbers)
     categories = [{"id": 1, "name": config.class_name, "supercategory": ""}]
     with published_text(f"{output}/{FILE}") as file:
+        for tracks in videos:
+            _add(tracks, sections, numbers)
         file.write(f'{{"info": {{}}, "licenses": [], "categories": {json.dumps(categories)}')
         for name, section in sections.items():
             file.write(f',\n"{name}": ')

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import IO, BinaryIO, TextIO, cast
 
 from pipeline.storage import files as storage
+from pipeline.storage.errors import StorageError
 
 _IN_MEMORY = 1 << 20  # bytes of text that are kept in memory before they go to the disk
 
@@ -19,12 +20,21 @@ def published(uri: str) -> Iterator[BinaryIO]:
     """A file to write to; it replaces `uri` when the body ends without an error.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: it cannot be written, or the temporary folder is full.
     """
-    with tempfile.TemporaryFile(prefix="vsdmot-") as file:
-        yield cast(BinaryIO, file)
-        file.flush()
-        storage.publish(uri, cast(BinaryIO, file))
+    try:
+        with tempfile.TemporaryFile(prefix="vsdmot-") as file:
+            yield cast(BinaryIO, file)
+            file.flush()
+            storage.publish(uri, cast(BinaryIO, file))
+    except OSError as error:
+        if error.errno is None:  # of pyarrow, about a table that is read
+            raise
+        raise StorageError(
+            f"cannot keep {uri} in {tempfile.gettempdir()} while it is written: "
+            f"{error.strerror or error}; free some space there, or set TMPDIR to a folder on "
+            "another disk"
+        ) from error
 
 
 @contextmanager

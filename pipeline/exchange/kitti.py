@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.exchange.config import TracksConfig
 from pipeline.exchange.files import published_text
-from pipeline.exchange.names import SequenceNames
+from pipeline.exchange.names import TextFiles
 from pipeline.exchange.source import Rows, VideoTracks
 
 _TYPES = {"person": "Pedestrian", "car": "Car", "bicycle": "Cyclist"}
@@ -27,10 +27,10 @@ def write_kitti(run: str, output: str, videos: Iterable[VideoTracks], config: Tr
         ExportError: two videos have one name.
         StorageError: something cannot be read or written.
     """
-    names, count = SequenceNames(run), 0
+    names, count = TextFiles(run), 0
     for tracks in videos:
-        name = names.of(tracks.video.relative_path)
-        with published_text(f"{output}/label_02/{name}.txt") as file:
+        [name] = names.of(tracks.video.relative_path)
+        with published_text(f"{output}/label_02/{name}") as file:
             for rows in tracks.rows():
                 file.writelines(_lines(rows))
         count += 1

@@ -22,6 +22,7 @@ from pipeline.exchange.source import Rows, SourceVideo, VideoTracks
 from pipeline.storage.files import write_atomic
 
 CONFIG_FILE = "labeling_config.xml"
+_LEAST = 0.01  # pixels; a smaller side would be rounded to none
 
 
 def write_labelstudio(
@@ -98,7 +99,7 @@ def _sequence(
     size = np.array([video.width, video.height, video.width, video.height], np.float64)
     low = np.clip(track.xywh[:, :2], 0, size[:2])
     high = np.clip(track.xywh[:, :2] + track.xywh[:, 2:], 0, size[:2])
-    inside = (high > low).all(axis=1)
+    inside = (high - low >= _LEAST).all(axis=1)
     frames, times = track.frame[inside], track.time_s[inside]
     boxes = np.concatenate([low, high - low], axis=1)[inside]
     for run in runs(np.searchsorted(index, frames)):

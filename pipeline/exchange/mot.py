@@ -18,7 +18,7 @@ from pipeline.datasets.boxes import Boxes
 from pipeline.datasets.mot import result_text
 from pipeline.exchange.config import TracksConfig
 from pipeline.exchange.files import published
-from pipeline.exchange.names import SequenceNames
+from pipeline.exchange.names import TextFiles
 from pipeline.exchange.source import VideoTracks
 from pipeline.storage import files as storage
 
@@ -67,17 +67,18 @@ def write_motchallenge(
         ExportError: two videos have one name.
         StorageError: something cannot be read or written.
     """
-    names, count = SequenceNames(run), 0
+    names, count = TextFiles(run), 0
     with (
         published(f"{output}/{ARCHIVE}") as target,
         zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         for tracks in videos:
+            own = names.of(tracks.video.relative_path, result_names)
             with tempfile.TemporaryFile(prefix="vsdmot-") as file:
                 for boxes in result_boxes(tracks):
                     file.write(result_text(boxes).encode("ascii"))
                 file.flush()
-                for name in result_names(names.of(tracks.video.relative_path)):
+                for name in own:
                     storage.publish(f"{output}/{name}", cast(BinaryIO, file))
                     file.seek(0)
                     with archive.open(zip_entry(name), "w", force_zip64=True) as entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from pipeline.exchange.errors import ExportError
@@ -17,24 +18,30 @@ def sequence_name(relative_path: str) -> str:
     return path.stem
 
 
-class SequenceNames:
-    """Names of the sequences of a run, each given once."""
+class TextFiles:
+    """Names of the text files of a run's videos, each given once."""
 
     def __init__(self, run: str) -> None:
         self._run = run
         self._given: set[str] = set()
 
-    def of(self, relative_path: str) -> str:
-        """The name of a video.
+    def of(
+        self, relative_path: str, names: Callable[[str], list[str]] = lambda name: [f"{name}.txt"]
+    ) -> list[str]:
+        """The files of a video.
+
+        Args:
+            relative_path: path of the video in the archive.
+            names: names of the files of a sequence.
 
         Raises:
-            ExportError: another video has it already.
+            ExportError: another video has one of them already.
         """
-        name = sequence_name(relative_path)
-        if name in self._given:
+        files = names(sequence_name(relative_path))
+        if taken := self._given.intersection(files):
             raise ExportError(
-                f"{self._run}: two videos would both be {name}.txt ({relative_path} is the "
+                f"{self._run}: two videos would both be {min(taken)} ({relative_path} is the "
                 "second); export one of them with videos=, or track them into runs of their own"
             )
-        self._given.add(name)
-        return name
+        self._given.update(files)
+        return files

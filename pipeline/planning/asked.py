@@ -108,7 +108,8 @@ class Asked:
         windows: Windows of videos in mode `parallel`.
         chunks: The work.
         memory: Of a worker, at most; None if there is nothing to track.
-        longest: Path and frames of the video with most frames in one piece.
+        longest: By the pixels of a picture, path and frames of the video with most frames in one
+            piece.
         begun: Videos that an earlier run began; their parts are not counted as done.
         sample: Some of the videos, drawn evenly.
     """
@@ -129,7 +130,7 @@ class Asked:
     windows: int = 0
     chunks: list[Chunk] = field(default_factory=list)
     memory: MemoryEstimate | None = None
-    longest: tuple[str, float] = ("", 0.0)
+    longest: dict[int, tuple[str, float]] = field(default_factory=dict)
     begun: int = 0
     sample: list[VideoInfo] = field(default_factory=list)
 
@@ -267,9 +268,10 @@ def _chunk(asked: Asked, config: PlanConfig, segments: Sequence[Segment], worker
             index, count = segment.window
             frames = frames / count + (config.split.overlap_s * (info.fps or 0) if index else 0)
         chunk.frames.append(frames)
-        chunk.pixels.append(info.width * info.height)
-        if frames > asked.longest[1]:
-            asked.longest = info.relative_path, frames
+        pixels = info.width * info.height
+        chunk.pixels.append(pixels)
+        if pixels not in asked.longest or frames > asked.longest[pixels][1]:
+            asked.longest[pixels] = info.relative_path, frames
     return chunk
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from pipeline.planning.config import PlanConfig
 from pipeline.planning.costs import Costs, spread, work
 from pipeline.speed.schedule import finish
 from pipeline.storage import files as storage
-from pipeline.storage.reading import table_files
+from pipeline.storage.reading import read_batches, table_files
 
 RAY_START_S = 6.0
 """Seconds until the driver and Ray are up, beside the start of an actor's own process."""
@@ -144,16 +145,15 @@ def estimate(config: PlanConfig, asked: Asked, calibration: Calibration | None) 
 
 
 def _time(asked: Asked, costs: Costs, factor: float | None, start_s: float, sharing: int) -> Time:
-    wall_s = longest_s = 0.0
-    paid_s = 0.0
+    wall_s = paid_s = 0.0
     for chunk in asked.chunks:
         seconds = costs.seconds(chunk)
         count = min(chunk.workers, sharing)
         chunk_s = finish(seconds.tolist(), count)
         wall_s += chunk_s
         paid_s += chunk_s * count
-        longest_s = max(longest_s, float(seconds.max()))
     busy_s = work(costs, asked.chunks)
+    longest_s, longest = _longest(asked, costs)
     workers = max(min(chunk.workers, sharing) for chunk in asked.chunks)
     paid_s += start_s * workers
 
@@ -172,8 +172,19 @@ def _time(asked: Asked, costs: Costs, factor: float | None, start_s: float, shar
         frames_s=sum(sum(chunk.frames) for chunk in asked.chunks) / busy_s,
         start_s=start_s,
         longest_s=longest_s,
-        longest=asked.longest[0],
+        longest=longest,
     )
+
+
+def _longest(asked: Asked, costs: Costs) -> tuple[float, str]:
+    """Seconds of the longest piece of work, and its video."""
+    pieces = Chunk(workers=1)
+    for pixels, (_, frames) in asked.longest.items():
+        pieces.frames.append(frames)
+        pieces.pixels.append(pixels)
+    seconds = costs.seconds(pieces)
+    place = int(seconds.argmax())
+    return float(seconds[place]), [path for path, _ in asked.longest.values()][place]
 
 
 def _times(span: Span, factor: float) -> Span:
@@ -197,7 +208,7 @@ def _at_once(chunk: Chunk, frame_bytes: float) -> float:
 
 
 def bytes_before(output: str) -> float | None:
-    """Bytes of tables for a frame in an output, from some of its files; None if it has none.
+    """Bytes of an output's tables for a frame that was read; None if no video is done.
 
     Raises:
         StorageError: The output cannot be read.
@@ -208,4 +219,10 @@ def bytes_before(output: str) -> float | None:
             with storage.open_binary(uri) as source:
                 total += source.seek(0, 2)
                 rows += pq.read_metadata(source).num_rows if table == "frames" else 0
-    return total / rows if rows else None
+    columns = ["frames_decoded", "frames_tracked"]
+    decoded = tracked = 0
+    for batch in islice(read_batches(output, "videos", columns), _LOOKED_AT):
+        decoded += sum(batch["frames_decoded"].to_pylist())
+        tracked += sum(batch["frames_tracked"].to_pylist())
+    # Frames that sample.fps leaves out are read, but have no rows.
+    return total / rows * tracked / decoded if rows and decoded else None

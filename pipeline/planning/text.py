@@ -52,7 +52,7 @@ def values(plan: Plan, config: PlanConfig) -> dict[str, Any]:
         "cost": asdict(plan.estimate.cost) if plan.estimate.cost else None,
         "currency": config.currency,
         "notes": [*plan.estimate.notes],
-        "trial": asdict(found) if found else None,
+        "trial": _trial_values(found) if found else None,
         "settings": {k: _text(v) for k, v in flat_settings(config).items()},
     }
 
@@ -179,6 +179,10 @@ def size(count: float) -> str:
 
 def _masked(dead: Dead) -> dict[str, str]:
     return {name: mask_secrets(text) for name, text in asdict(dead).items()}
+
+
+def _trial_values(found: Calibration) -> dict[str, Any]:
+    return asdict(found) | {"failed": {p: mask_secrets(why) for p, why in found.failed.items()}}
 
 
 def _text(value: Any) -> Any:

@@ -182,7 +182,9 @@ def _run_page(
 
 def _best_page(videos: pa.Table, pages: Mapping[str, VideoPage]) -> dict[str, Any] | None:
     """The page that shows most, with the name of its video; None where no page shows anybody."""
-    page = max(pages.values(), key=lambda page: (page.still, page.merit), default=None)
+    page = max(
+        pages.values(), key=lambda page: (page.still, page.people > 0, page.merit), default=None
+    )
     if page is None or not page.still or not page.people:
         return None
     place = videos["video_id"].to_pylist().index(page.video_id)

@@ -75,7 +75,7 @@ def tracks_value(tracks: TrackRows, frames: FrameRows, tiles: Mapping[int, int])
         "frames": tracks.boxes.tolist(),
         "score": rounded(tracks.score, 2),
         "quality": rounded(tracks.quality, 2),
-        "trust": rounded(tracks.trust, 2),
+        "trust": rounded(tracks.trust, 4),  # two digits would make 0.497 a trust of 0.5
         "view": rounded(frames.time_s[tracks.best]),
         "tile": [tiles.get(number, -1) for number in ids],
     }

@@ -72,7 +72,7 @@ class VideoRows:
         self.frames = FrameRows(*(table[name].to_numpy() for name in _FRAME_COLUMNS))
         self.bars = TrackBars(self.frames)
         self._summary = read_video(output, "track_summary", video_id)
-        # Outputs of before lack the table; then it is made here, without trust.
+        # Where its file is missing, it is made here from the rows, without trust.
         self._sums = TrackSums(size, self.frames.index, self.frames.quality)
         self._counts = not len(self._summary)
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_REMEMBERED = 1024  # finished videos of which late reports are left out
+_REMEMBERED = 1024  # finished videos and windows of which late reports are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class FrameCounter:
         """Start at 0 frames."""
         self._lock = threading.Lock()
         self._at: dict[str, tuple[Reached, str, float]] = {}
-        self._finished: OrderedDict[str, None] = OrderedDict()
+        self._finished: OrderedDict[str, int] = OrderedDict()  # frames of each by its last report
         self._total = 0
         self._frames, self._video_s = 0, 0.0
         self._notices: list[str] = []
@@ -86,13 +86,23 @@ class FrameCounter:
         now = time.monotonic()
         with self._lock:
             for name, place in reached.items():
-                if name in self._finished or video_of(name) in self._finished:
+                if self._is_late(name, place):
                     continue
                 earlier = self._at.pop(name, None)
-                self._total += place.frames - (earlier[0].frames if earlier else 0)
+                before = earlier[0].frames if earlier else self._finished.pop(name, 0)
+                self._total += place.frames - before
                 self._at[name] = place, worker, now
             self._frames += frames
             self._video_s += video_s
+
+    def _is_late(self, name: str, place: Reached) -> bool:
+        """Whether a report was sent before its video or window was finished.
+
+        A window whose part is lost is tracked again, so its count begins anew.
+        """
+        if video_of(name) in self._finished:
+            return True
+        return name in self._finished and place.frames >= self._finished[name]
 
     def total(self) -> int:
         """Frames of all videos together."""
@@ -120,9 +130,10 @@ class FrameCounter:
     def forget(self, finished: str) -> None:
         """Forget which frames are those of a finished video or window; they stay counted."""
         with self._lock:
+            frames = 0
             for name in [name for name in self._at if finished in (name, video_of(name))]:
-                del self._at[name]
-            self._finished[finished] = None
+                frames += self._at.pop(name)[0].frames
+            self._finished[finished] = frames
             if len(self._finished) > _REMEMBERED:
                 self._finished.popitem(last=False)
 

@@ -22,6 +22,7 @@ from typing import Any, Literal, Self, TypeVar
 from pipeline.runtime.frame_counter import WorkerNews, video_of
 from pipeline.runtime.stop import Stopped
 from pipeline.storage import files as storage
+from pipeline.storage.compacted import is_missing
 from pipeline.storage.errors import StorageError
 from pipeline.storage.schema import storable
 
@@ -152,7 +153,7 @@ def read_beats(output: str) -> list[Beat]:
         try:
             beats.append(_decoded(storage.read_bytes(_uri(output, run))))
         except StorageError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):  # its run has just ended
+            if not is_missing(error):  # otherwise its run has just ended
                 raise
         except (ValueError, KeyError, TypeError):
             continue  # of another version of this project

@@ -41,6 +41,7 @@ class RunDisplay:
         self._videos = self._frames = 0
         self._more = ""
         self._videos_done = self._finished_frames = self._frames_done = 0
+        self._reported = 0
         self._started = self._last_news = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -82,6 +83,14 @@ class RunDisplay:
         return self._frames_done
 
     @property
+    def frames_reported(self) -> int:
+        """The last report. It changes while any worker tracks; `frames_done` may stand still.
+
+        Last frames of short videos are in no report, so reports may lie below `finished_frames`.
+        """
+        return self._reported
+
+    @property
     def rate(self) -> float:
         """Frames a second since the start."""
         return self._frames_done / max(time.monotonic() - self._started, 1e-9)
@@ -110,6 +119,7 @@ class RunDisplay:
 
     def frames_at(self, total: int) -> None:
         """Set the number of frames tracked by all workers."""
+        self._reported = total
         self._frames_done = max(total, self._finished_frames)
         self._draw()
 

@@ -33,12 +33,14 @@ class Place(Protocol):
         frames: Frames before this place, since the start of the video or window.
         last_s: Seconds of video of the last of them; -inf before the first.
         tracked, encoded: Frames that this attempt has tracked, and those of them it has encoded.
+        video_s: Seconds of video that this attempt has tracked.
     """
 
     frames: int
     last_s: float
     tracked: int
     encoded: int
+    video_s: float
 
     @property
     def spent(self) -> Spent:
@@ -64,22 +66,23 @@ class WorkerReports:
         self._send = send
         self._lock = threading.Lock()
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._before: dict[int, tuple[str, Reached]] = {}  # by thread, which has one video
+        # Name, frames and seconds of the last report, by thread, which has one video.
+        self._before: dict[int, tuple[str, int, float]] = {}
         self._news: dict[str, Reached] = {}
         self._frames, self._video_s = 0, 0.0
         self._sent = 0.0
 
     def __call__(self, name: str, place: Place) -> None:
         """Take the place of a video or window."""
-        reached = Reached(place.frames, max(0.0, place.last_s))
+        thread = threading.get_ident()
         with self._lock:
-            before, last = self._before.get(threading.get_ident(), ("", reached))
-            self._before[threading.get_ident()] = name, reached
-            self._news[name] = reached
+            before, frames, video_s = self._before.get(thread, ("", 0, 0.0))
+            self._before[thread] = name, place.frames, place.video_s
+            self._news[name] = Reached(place.frames, max(0.0, place.last_s))
             # Frames before the first report are those of an earlier attempt, from which it goes on.
-            if before == name and reached.frames > last.frames:
-                self._frames += reached.frames - last.frames
-                self._video_s += max(0.0, reached.second - last.second)
+            if before == name and place.frames > frames:
+                self._frames += place.frames - frames
+                self._video_s += max(0.0, place.video_s - video_s)
             now = time.monotonic()
             if now - self._sent < _EVERY_S:
                 return
@@ -126,7 +129,7 @@ class RemoteReport(WorkerReports):
 
 
 def _counts(place: Place) -> dict[str, float]:
-    """What `WorkerMetrics` counts of a place; seconds and frames since the video began."""
+    """What `WorkerMetrics` counts of a place, as sums up to it."""
     spent = place.spent
     return {
         "decoded": place.frames,
@@ -137,5 +140,5 @@ def _counts(place: Place) -> dict[str, float]:
         "encode": spent.encode_s,
         "step": spent.step_s,
         "write": spent.write_s,
-        "video": max(0.0, place.last_s),
+        "video": place.video_s,
     }

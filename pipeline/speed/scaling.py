@@ -15,7 +15,7 @@ from pipeline.speed.schedule import DRIVER, STORE, Capacity, Rates, capacity, ef
 GPUS = (10, 100, 1000)
 # Requests of a run to a bucket, counted at an S3 server (tests/pipeline/speed/test_requests.py):
 # header, identity and ledger of a video, its tables and its row. A file is read in blocks.
-REQUESTS_VIDEO = 20
+REQUESTS_VIDEO = 16
 BLOCK_BYTES = 4 * 2**20
 _VIDEOS_GPU = 100  # videos of a run for each GPU, whose lengths are drawn
 _SPREAD = 0.8  # of the logarithm of their lengths

@@ -12,16 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.storage import files as storage
 from pipeline.storage.compacted import MERGED, commit_ids, is_missing, newest_commit
 from pipeline.storage.errors import StorageError
-from pipeline.storage.schema import FRAMES, SEAMS, TRACK_SUMMARY, TRACKS, VIDEOS, table_uri
-
-SCHEMAS = {
-    "tracks": TRACKS,
-    "frames": FRAMES,
-    "seams": SEAMS,
-    "track_summary": TRACK_SUMMARY,
-    "videos": VIDEOS,
-}
-"""Schemas of the tables that are merged."""
+from pipeline.storage.schema import SCHEMAS, table_uri
 
 
 def table_files(output: str, table: str) -> list[str]:

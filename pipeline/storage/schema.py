@@ -16,12 +16,10 @@ from pipeline.storage.secrets import mask_secrets
 
 SCHEMA_VERSION = 3
 
-
-_Field = tuple[str, pa.DataType, str]
+_Field = tuple[str, pa.DataType, str]  # name, type and meaning
 
 
 def _schema(fields: Iterable[_Field], required: Iterable[str]) -> pa.Schema:
-    """The schema of fields, each a name, a type and a meaning."""
     names = set(required)
     return pa.schema(
         [pa.field(name, kind, nullable=name not in names) for name, kind, _ in fields],
@@ -254,6 +252,7 @@ SCHEMAS = {
     "dead_letters": DEAD_LETTERS,
     "manifest": MANIFEST,
 }
+"""Schema of each table."""
 TABLES = tuple(SCHEMAS)
 
 TABLE_MEANINGS = {

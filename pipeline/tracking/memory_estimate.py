@@ -29,8 +29,8 @@ _BYTES_PIXEL = 3  # 4:2:0 with more than eight bits; larger formats are rare
 _TRACKS_FRAME = 20  # mean people per frame of a video
 _ROW_COPIES = 4  # columns, those of a saved part, their Arrow table, the encoded row group
 _FIXED_WIDTH = 8  # bytes of a value in a column; text is dictionary-encoded
-# Bytes per frame: index and quality, the copy of quality for percentiles, and one tenth of what is
-# summed up of a track, which is more than there are new tracks in a frame.
+# Bytes per frame: index and quality, the copy of quality for percentiles, and a tenth of the sums
+# of a track. Less than one new track is expected in ten frames.
 _SUMMARY = 64
 
 

@@ -128,13 +128,20 @@ def run_on_ray(
     def polled() -> None:
         metrics.open(len(open_videos))  # Ray forgets a gauge that is not set for some time
 
-    with _frames_polled(counter, display, before, polled):
-        stop.listen()
-        for result in guarded(found(), stop, lambda: display.frames_done, watchdog_s, waiting_for):
-            if result.outcome != "part" and open_videos.pop(result.video_id, None) is not None:
-                metrics.finished(result.outcome)
-            counter.forget.remote(result.name)
-            yield result
+    def moved() -> int:
+        return display.frames_reported
+
+    try:
+        with _frames_polled(counter, display, before, polled):
+            stop.listen()
+            for result in guarded(found(), stop, moved, watchdog_s, waiting_for):
+                if result.outcome != "part" and open_videos.pop(result.video_id, None) is not None:
+                    metrics.finished(result.outcome)
+                counter.forget.remote(result.name)
+                yield result
+    finally:
+        # A call of an actor after the end of the cluster would start another cluster.
+        display.ask = WorkerNews
 
 
 def plan_on_ray(settings: TrackSettings, cluster: ClusterConfig) -> StreamPlan:

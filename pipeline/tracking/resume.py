@@ -75,6 +75,7 @@ class PassState:
         frames: Frames of the video before this place; of a window, since its start.
         last_s: Time of the last frame before this place; -inf before the first.
         tracked, encoded: Frames that this attempt has tracked, and those of them it has encoded.
+        video_s: Seconds of video that this attempt has tracked.
         clock_restarted, entered, keys: As of `FrameStream`; set at the end of the pass.
     """
 
@@ -88,6 +89,7 @@ class PassState:
     last_s: float = -math.inf
     tracked: int = 0
     encoded: int = 0
+    video_s: float = 0.0
     clock_restarted: bool = False
     entered: KeyAt | None = None
     keys: list[KeyAt] = field(default_factory=list)

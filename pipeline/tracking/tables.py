@@ -107,9 +107,9 @@ class VideoTables(RowSpools):
         self.rejoined.update(ids.values())
 
     def track_summary(self, trust: TrustModel | None) -> pa.Table:
-        """The table `track_summary` of the video; close `tracks`, which has all rows.
+        """The table `track_summary` of the video. Closes `tracks`, which has to hold all rows.
 
-        In RAM are the sums of each track, some hundred bytes.
+        In RAM are one batch of rows, and some hundred bytes for each track.
 
         Args:
             trust: Gives the trust in tracks; None leaves it null.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -262,6 +263,8 @@ def tracked_windows(
                 glance = Glance(state, fresh[-1].image, padded) if fresh else None
                 place.looks.add(whole.tracks, glance)
             place.decoding, place.tracks, place.last = window[-1].state, state, last
+            began_s = window[0].time_s if math.isinf(place.last_s) else place.last_s
+            place.video_s += max(0.0, window[-1].time_s - began_s)
             place.frames, place.last_s = window[-1].index + 1, window[-1].time_s
             place.tracked, place.encoded = place.tracked + len(window), place.encoded + len(fresh)
             spent.decode_busy_s = busy_s + stream.decode_seconds

@@ -56,7 +56,7 @@ class TrustModel:
 
     @property
     def sha256(self) -> str:
-        """Hash of all that decides what it gives."""
+        """Hash of its file."""
         return hashlib.sha256(self.encode()).hexdigest()
 
     def __call__(self, features: Array) -> Array:

@@ -14,11 +14,11 @@ from tests.cluster.commands import SLURM
 from tests.videos import write_video
 
 SRUN = """#!/bin/bash
-# Runs the command once, as on one node: options are those before it.
+# Runs the command once, as on one node: options are those before it. Ray listens on loopback alone.
 while [[ $1 == --* ]]; do shift; done
 [[ $1 == hostname ]] && { echo "127.0.0.1 10.0.0.1"; exit; }
 echo "$*" >> "$CALLS"
-exec "$@"
+exec "$@" --node-ip-address=127.0.0.1
 """
 SCONTROL = """#!/bin/bash
 [[ "$1 $2 $3" == "show hostnames node[1-2]" ]] || exit 1
@@ -47,7 +47,6 @@ def slurm(tmp_path, weights):
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_JOB_ID": str(os.getpid()),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback alone
         "RAY_raylet_start_wait_time_s": "180",
     }
 

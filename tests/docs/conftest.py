@@ -64,9 +64,8 @@ class Place:
         quick = _QUICK.get(call.job, ())
         if call.job in _TRACK:
             quick += (f"weights={self._weights}",)
-            if call.job == "track" and not needs_help(
-                call
-            ):  # a run with other settings may be there
+            # A run with other settings may be there.
+            if call.job == "track" and not needs_help(call):
                 shutil.rmtree(call.config().output, ignore_errors=True)
         try:
             code = import_module(f"jobs.{call.job}").main([*quick, *call.arguments])

@@ -10,6 +10,7 @@ import pytest
 from jobs.__main__ import main
 from jobs.settings import settings_of
 from pipeline.planning.config import PlanConfig
+from pipeline.planning.estimate import bytes_before
 from pipeline.tracking.config import TrackConfig
 from tests.videos import cut, write_empty, write_text, write_video
 
@@ -118,7 +119,9 @@ def test_the_plan_is_what_is_done(archive, run, tmp_path, split):
     code, plan = planned(run, archive, output, *split)
     assert (code, plan["videos"], plan["done_before"], plan["dead_letters_before"]) == (0, 0, 4, 2)
     assert (plan["time"], plan["trial"]) == (None, None)
-    # Its tables tell the bytes of a frame where nothing is tracked for it.
+    tables = [file for name in ("frames", "tracks") for file in (output / name).iterdir()]
+    size = sum(file.stat().st_size for file in tables)
+    assert bytes_before(str(output)) == pytest.approx(size / decoded)
     again = planned(run, archive, output, "retry_dead_letters=true", *split)[1]
     assert again["dead_letters"] == 2
 

@@ -12,6 +12,7 @@ from pipeline.benchmark.long.looks_measure import Array, Compared
 from pipeline.benchmark.long.people import owners
 from pipeline.benchmark.long.reid_measure import Tracked
 from pipeline.benchmark.long.split_measure import Row
+from pipeline.datasets.mot import MotError
 from pipeline.stitching.appearance import appearances, separate_appearances
 from pipeline.stitching.gaps import FARTHEST, GapRule, join_over_gaps, misfits
 
@@ -31,10 +32,18 @@ def evidence_rows(passes: Sequence[Tracked], max_gap_s: float) -> list[Row]:
     Args:
         passes: Recordings in which people come back.
         max_gap_s: Greatest time between two tracks of a pair.
+
+    Raises:
+        MotError: All pairs are of one person, or none is.
     """
     parts = [pairs_of(each, max_gap_s) for each in passes]
     terms = np.concatenate([part[0] for part in parts])
     same = np.concatenate([part[1] for part in parts])
+    if same.all() or not same.any():
+        raise MotError(
+            f"of {len(same)} pairs of tracks {same.sum()} are of one person; evidence can be "
+            "weighed only where some are and some are not: give more sequences, or greater gaps_s"
+        )
     weights = fitted(terms, same)
     total = weights[:2].sum()
     rows = []

@@ -134,8 +134,8 @@ class Planes:
     def mosaic(self, box: Sequence[float], cell: float) -> None:
         """Replace left, top, right, bottom by cells of one colour each.
 
-        A cell keeps its mean in few shades. Finer detail is not in the picture any more, and cannot
-        be computed from it, nor from many pictures in which the cells lie at other places.
+        A cell keeps its mean in few shades. Finer detail is not in the picture any more. Few shades
+        also leave less to compute from many pictures in which the cells lie at other places.
         """
         left, top, right, bottom = self._inside(box)
         if right <= left or bottom <= top:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.storage.reading import SCHEMAS, read_video, video_batches
+from pipeline.storage.reading import read_video, video_batches
+from pipeline.storage.schema import SCHEMAS
 
 Array = np.ndarray[Any, Any]
 

@@ -21,7 +21,7 @@ from pipeline.benchmark.long.recording import there_and_back, write_blackouts, w
 from pipeline.benchmark.long.reid_measure import Tracked, reid_row, returns, tracked
 from pipeline.benchmark.long.split_measure import boxes_of, crossings, kept, split_rows
 from pipeline.datasets.boxes import Boxes
-from pipeline.datasets.mot import read_sequence
+from pipeline.datasets.mot import MotError, read_sequence
 from pipeline.datasets.synthetic import make_synthetic
 from pipeline.stitching.looks import Looks
 from pipeline.tracking.track_video import TrackSettings, open_tracker
@@ -192,6 +192,8 @@ def test_evidence_is_asked_of_pairs_that_follow_each_other():
     assert same.sum() == 3 and 3 < len(same) <= 9
     assert (terms[same, 0] > 0.8).all() and (terms[same, 2:] > -1).all()
     assert len(pairs_of(one, 1.0)[1]) == 0
+    with pytest.raises(MotError, match="of 0 pairs of tracks 0 are of one person"):
+        evidence_rows([one], 1.0)
     rows = evidence_rows([one], 30.0)
     assert [row["term"] for row in rows] == [*TERMS, "all"]
     assert rows[-1]["area"] == 1

@@ -164,3 +164,12 @@ def test_no_model_beside_the_weights_is_told_with_the_command(tmp_path, weights,
     assert ended.value.code == 1
     words = " ".join(capsys.readouterr().err.split())
     assert "there is no" in words and "what=trust" in words and "fit=" in words
+    assert not (tmp_path / "passes").exists()  # it is told before anything is tracked
+
+
+def test_a_single_sequence_has_no_other_to_judge_it_by(tmp_path, weights, monkeypatch, capsys):
+    data = make_synthetic(tmp_path / "data", 1, 8)
+    monkeypatch.setattr("pipeline.benchmark.trust.samples.judge", every_other)
+    given = [f"data={data}", f"weights={weights}", f"output={tmp_path}", "kinds=[]"]
+    assert main(["what=trust", *given, f"fit={tmp_path / 'w.trust.json'}"]) == 0
+    assert "tracks have no chance, because the other sequences" in capsys.readouterr().out

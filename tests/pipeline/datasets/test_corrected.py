@@ -143,6 +143,12 @@ def test_an_export_of_cvat_is_taken_as_it_is_downloaded(gate, tmp_path):
     zipfile.ZipFile(tmp_path / "other.zip", "w").close()
     with pytest.raises(LabelsError, match=r"is no export of CVAT .*CVAT for video 1\.1"):
         read_corrected([str(tmp_path / "other.zip")])
+    content = bytearray((tmp_path / "task.zip").read_bytes())
+    content[6] |= 1  # marks the entry as encrypted, here and in the list at the end
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(content)
+    with pytest.raises(LabelsError, match=r"is no export of CVAT .*encrypted"):
+        read_corrected([str(tmp_path / "locked.zip")])
 
 
 def test_boxes_over_the_edge_are_cut_and_counted(gate, tmp_path, capsys):
@@ -197,6 +203,7 @@ def test_what_is_wrong_in_a_file_of_cvat(tmp_path, content, reason):
         (studio(region("r", (0, 0, 0, 9, 9, True))), "region r has in frame 0 the box"),
         (studio(region("r", (1, 0, 0, 0, 9, True))), "width and height above 0"),
         (studio({"id": 1, "type": "videorectangle"}), "task 5 is not as Label Studio writes it"),
+        (studio(region("r", ("one", 0, 0, 9, 9, True))), "task 5 is not as Label Studio writes it"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_file_of_label_studio(tmp_path, content, reason):
@@ -278,6 +285,11 @@ def test_videos_are_found_by_path_then_by_name(gate, tmp_path):
     with pytest.raises(LabelsError, match="corrected= needs videos="):
         find_videos([tracked()], "")
     assert find_videos([tracked(video="renamed.mp4")], str(gate))[0].uri == str(gate)
+    alone = tmp_path / "mp4" / "cam.mp4"
+    alone.parent.mkdir()
+    alone.write_bytes(gate.read_bytes())
+    with pytest.raises(LabelsError, match=r"its video gone\.mp4 is not among the 1 videos in"):
+        find_videos([tracked(video="gone.mp4")], str(alone.parent))
 
 
 def test_a_long_video_becomes_several_sequences_with_the_same_ids(gate, tmp_path):

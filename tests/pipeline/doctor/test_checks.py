@@ -1,5 +1,6 @@
 """Each check of the doctor with the real failure that it is for."""
 
+import base64
 import http.server
 import json
 import os
@@ -190,6 +191,10 @@ def test_an_input_that_is_missing_empty_or_has_gaps(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4\ngone.mp4\n")
     state, found, _ = only(check_input(DoctorConfig(input=f"@{tmp_path}/list.txt")))
     assert (state, "1 cannot be: gone.mp4" in found) == ("warning", True)
+    gone = "".join(f"gone-{number}.mp4\n" for number in range(200))
+    (tmp_path / "list.txt").write_text(f"{gone}a.mp4\n")
+    state, found, _ = only(check_input(DoctorConfig(input=f"@{tmp_path}/list.txt")))
+    assert (state, "none of the first 100 files can be read: gone-0" in found) == ("problem", True)
 
 
 _CALLS = 8  # that moto takes without keys: 7 below and one of `s3_server`
@@ -284,10 +289,13 @@ def test_a_store_that_does_not_answer_is_told_at_once(credentials):
 
 # Services
 
+_LOGIN = f"Basic {base64.b64encode(b'me:a/word').decode()}"
+
 
 class _Answers(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200)
+        asked = self.headers.get("Authorization", _LOGIN)
+        self.send_response(200 if asked == _LOGIN else 401)
         self.end_headers()
         self.wfile.write(b"OK" if self.path == "/mlflow/health" else b"<html>another server")
 
@@ -313,6 +321,10 @@ def test_the_server_of_the_log_answers_is_another_one_or_is_not_there(server):
     assert finding.state == "ok"
     state, found, _ = only(check_mlflow(log_at(f"http://127.0.0.1:{server}")))
     assert (state, "not as MLflow does" in found) == ("warning", True)
+    (finding,) = check_mlflow(log_at(f"http://me:a%2Fword@127.0.0.1:{server}/mlflow"))
+    assert finding.state == "ok"
+    state, found, _ = only(check_mlflow(log_at(f"http://me:other@127.0.0.1:{server}/mlflow")))
+    assert (state, "answers 401" in found, "other" in found) == ("warning", True, False)
     address = f"http://user:secret-word@127.0.0.1:{closed_port()}"
     state, found, remedy = only(check_mlflow(log_at(address)))
     assert (state, "mlflow.enabled=false" in remedy) == ("warning", True)

@@ -12,7 +12,7 @@ from pipeline.doctor.stores import Unreachable
 
 def good(config):
     print("libraries print", flush=True)
-    return [ok("good", "found"), ok("also", "found")]
+    return [ok("good", "found at https://me:my-password@host"), ok("also", "found")]
 
 
 def hanging(config):
@@ -49,7 +49,7 @@ def test_what_goes_wrong_with_a_check_is_a_problem_and_the_others_go_on(capfd):
     assert "SIGSEGV" in by_name["crashing"]
     assert "no answer within 1.5 s" in by_name["hanging"]
     assert "OSError: no such thing" in by_name["failing"]
-    assert "my-password" not in by_name["failing"]
+    assert "my-password" not in by_name["failing"] + by_name["good"]
     assert by_name["unreachable"] == "nothing answers"
     assert "libraries print" not in capfd.readouterr().out
 

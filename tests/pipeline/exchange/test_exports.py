@@ -202,10 +202,13 @@ def test_a_walk_in_a_straight_line_has_two_keyframes():
 
 
 def test_label_studio_gets_boxes_cut_at_the_edge():
-    rows = ((0, 1, (-10.0, 5.0, 20.0, 30.0)), (1, 2, (400.0, 5.0, 20.0, 30.0)))
+    rows = (
+        (0, 1, (-10.0, 5.0, 20.0, 30.0)), (1, 2, (400.0, 5.0, 20.0, 30.0)),
+        (2, 3, (-20.0, 5.0, 20.00001, 30.0)),
+    )  # fmt: skip
     (file,) = exported("labelstudio", [Video("x.mp4", rows=rows)]).glob("*.json")
     (region,) = json.loads(file.read_bytes())[0]["predictions"][0]["result"]
-    (key,) = region["value"]["sequence"]
+    (key,) = region["value"]["sequence"]  # the others are outside, or thinner than is written
     assert (key["x"], key["width"], key["frame"], key["enabled"]) == (0, 3.125, 1, False)
 
 
@@ -254,6 +257,9 @@ def test_two_videos_of_one_name_are_refused_by_formats_that_know_names_alone(tmp
         with pytest.raises(ExportError, match=r"two videos would both be cam.txt \(b/cam.avi"):
             exported(kind, twins)
     assert len(list(exported("cvat", twins).glob("*.xml"))) == 2
+    # Of MOT17 each video stands for three files.
+    with pytest.raises(ExportError, match=r"two videos would both be MOT17-02-DPM\.txt"):
+        exported("motchallenge", [Video("MOT17-02-DPM.mp4"), Video("MOT17-02-SDP.mp4")])
 
 
 def test_a_run_that_began_later_in_its_videos_is_not_numbered_wrongly(tmp_path):

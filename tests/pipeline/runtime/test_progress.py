@@ -1,7 +1,6 @@
 """What workers tell the driver, and what the user sees of it."""
 
 import io
-import math
 
 import pytest
 from rich.console import Console
@@ -56,16 +55,32 @@ def test_a_window_is_forgotten_alone():
     ]
 
 
+def test_a_window_that_is_tracked_again_counts_again():
+    counter = FrameCounter()
+    told(counter, "w", **{"a w0of2": 50})
+    counter.forget("a w0of2")
+    told(counter, "w", **{"a w0of2": 50})  # sent before it was finished
+    assert counter.news().under_way == []
+    totals = []
+    for frames in (8, 16, 50):
+        told(counter, "v", **{"a w0of2": frames})
+        totals.append(counter.total())
+    assert totals == [8, 16, 50]
+    (place,) = counter.news().under_way
+    assert (place.worker, place.frames) == ("v", 50)
+
+
 def test_a_worker_counts_what_it_has_tracked_itself(monkeypatch):
     sent = []
     monkeypatch.setattr(reports, "_EVERY_S", 0.0)
     report = WorkerReports(lambda *news: sent.append(news))
     for name, frames in (("a", 100), ("a", 108), ("b", 0), ("b", 8), ("b", 0), ("b", 8)):
-        report(name, PassState(frames=frames, last_s=frames / 10 if frames else -math.inf))
+        tracked_s = max(0, frames - 100) / 10 if name == "a" else frames / 10
+        report(name, PassState(frames=frames, last_s=500 + frames / 10, video_s=tracked_s))
     # A pass that goes on from a saved place has not tracked the frames before it.
     assert [frames for _, _, frames, _ in sent] == [0, 8, 0, 8, 0, 8]
     assert sum(seconds for *_, seconds in sent) == pytest.approx(2.4)
-    assert sent[-1][1] == {"b": Reached(8, 0.8)}
+    assert sent[-1][1] == {"b": Reached(8, 500.8)}
 
 
 def test_a_worker_does_not_send_each_window():
@@ -74,6 +89,16 @@ def test_a_worker_does_not_send_each_window():
     for frames in range(0, 80, 8):
         report("a", PassState(frames=frames, last_s=frames / 10))
     assert len(sent) == 1
+
+
+def test_reports_that_lie_below_what_is_finished_still_move():
+    with RunDisplay(Console(file=io.StringIO()), lambda display: None) as display:
+        display.video_finished(100, 100)
+        found = []
+        for total in (40, 50):
+            display.frames_at(total)
+            found.append((display.frames_done, display.frames_reported))
+    assert found == [(100, 40), (100, 50)]
 
 
 def test_more_videos_may_follow():

@@ -17,6 +17,8 @@ from pipeline.speed.scaling import REQUESTS_VIDEO, requests
 from tests.videos import write_video
 
 FEW, MANY = 2, 6
+# Werkzeug colours the lines of answers other than 200.
+REQUEST = re.compile(r'"(?:\x1b\[[\d;]*m)*[A-Z]+ \S+ HTTP')
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def server(tmp_path, monkeypatch):
             break
         except BotoCoreError:
             time.sleep(0.3)
-    yield client, lambda: len(re.findall(r'"[A-Z]+ \S+ HTTP', log.read_text()))
+    yield client, lambda: len(REQUEST.findall(log.read_text()))
     process.terminate()
     process.wait(timeout=10)
     S3FileSystem.clear_instance_cache()

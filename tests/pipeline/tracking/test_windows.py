@@ -110,6 +110,17 @@ def test_a_segment_survives_its_way_to_a_worker(video):
         assert unpack_segment(pack_segment(segment)["segment"]) == segment
 
 
+def test_a_window_tells_of_the_seconds_that_it_has_tracked(worker, video, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(worker, "report", lambda name, place: told.append((name, place.video_s)))
+    last = segments(video)[2]
+    assert run(worker, last, str(tmp_path)).outcome == "part"
+    length = FRAMES / 25
+    assert {name for name, _ in told} == {f"{video.video_id} w2of3"}
+    assert told[0][1] == 0.0
+    assert told[-1][1] == pytest.approx(length / 3 + OVERLAP_S, abs=0.1)
+
+
 def test_frames_are_those_of_one_pass(joined, whole):
     found, wanted = rows(joined[1]), rows(whole[1])
     assert found.frame_index.tolist() == list(range(FRAMES))
