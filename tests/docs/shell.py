@@ -4,7 +4,6 @@
 process or whose settings are checked. Of `make`, the recipe says which jobs it calls.
 """
 
-import os
 import re
 import shlex
 import subprocess
@@ -14,7 +13,7 @@ from string import Template
 from jobs.cli import parse_config
 from jobs.commands import COMMANDS, command_of, is_setting
 from jobs.completion import settings_class
-from tests import ROOT
+from tests import ROOT, environment_for_make
 
 _VSDMOT = ("vsdmot", ".venv/bin/vsdmot")
 _PYTHON = ("python", "python3", ".venv/bin/python")
@@ -65,9 +64,10 @@ def _calls(words: list[str], line: str) -> list[Call]:
 
 def _recipe(words: list[str]) -> list[list[str]]:
     """Each job that make would call, with its arguments. Nothing is run."""
-    own = {k: v for k, v in os.environ.items() if k not in ("DATA", "ARGS", "VSDMOT_DATA")}
     make = ["make", "-s", "-n", "-o", ".venv/.stamp", *words]
-    shown = subprocess.run(make, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        make, cwd=ROOT, env=environment_for_make(), capture_output=True, text=True, check=False
+    )
     assert shown.returncode == 0, f"{shlex.join(make)}: {shown.stderr}"
     given = dict(word.split("=", 1) for word in words if is_setting(word))
     given["VSDMOT_DATA"] = given.get("DATA", "")

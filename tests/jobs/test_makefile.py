@@ -1,6 +1,5 @@
 """What `make` hands to the jobs where data is given, and what the jobs say where it is not."""
 
-import os
 import shutil
 import subprocess
 
@@ -11,7 +10,7 @@ from jobs.cli import load_config, parse_config
 from jobs.eval import EvalConfig
 from jobs.measure_settings import MeasureConfig
 from jobs.pack import PackConfig
-from tests import ROOT
+from tests import ROOT, environment_for_make
 
 CONFIGS = {"bench": BenchConfig, "eval": EvalConfig, "measure": MeasureConfig, "pack": PackConfig}
 
@@ -20,11 +19,10 @@ def arguments(target, *variables, **environment):
     """The arguments of the job of a target, which is printed instead of run."""
     if shutil.which("make") is None:
         pytest.skip("make is not there")
-    own = {k: v for k, v in os.environ.items() if k not in ("DATA", "ARGS", "VSDMOT_DATA")}
     said = subprocess.run(
         ["make", "-s", "-o", ".venv/.stamp", target, "RUN=printf '%s\\n'", *variables],
         cwd=ROOT,
-        env=own | environment,
+        env=environment_for_make() | environment,
         capture_output=True,
         text=True,
         check=True,
