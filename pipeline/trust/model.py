@@ -15,6 +15,7 @@ import numpy as np
 
 from model.track.checkpoint import CheckpointError
 from pipeline.storage import files as storage
+from pipeline.storage.errors import StorageError
 from pipeline.trust.features import NAMES
 from pipeline.trust.sums import Array
 
@@ -137,8 +138,14 @@ def find_trust(weights: str, sha256: str, thresholds: Mapping[str, float]) -> Fo
         StorageError: It cannot be looked for.
     """
     uri = trust_uri(weights)
-    if not storage.exists(uri):
-        return FoundTrust(None, f"there is no {uri}")
+    try:
+        if not storage.exists(uri):
+            return FoundTrust(None, f"there is no {uri}")
+    except StorageError as error:
+        # A bucket that may be read but not listed says so of what is not there.
+        if not isinstance(error.__cause__, PermissionError):
+            raise
+        return FoundTrust(None, f"{uri} is not there, or may not be read")
     model = TrustModel.decode(storage.read_bytes(uri), uri)
     if model.weights_sha256 != sha256:
         return FoundTrust(None, f"{uri} was fitted to other weights")

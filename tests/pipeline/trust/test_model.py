@@ -9,6 +9,8 @@ import pytest
 
 from model.shipped import shipped
 from model.track.checkpoint import file_sha256, read_metadata
+from pipeline.storage import files
+from pipeline.storage.errors import StorageError
 from pipeline.storage.run_record import config_hash
 from pipeline.tracking.config import TrackConfig, TrackerConfig
 from pipeline.tracking.settings import worker_settings
@@ -106,3 +108,13 @@ def test_the_shipped_model_is_of_the_shipped_weights():
         pair[0, place], pair[1, place] = low[place], high[place]
         less, more = model(pair)
         assert 0 < less < more < 1
+
+
+def test_without_the_right_to_look_there_is_no_trust(monkeypatch):
+    def forbidden(uri):
+        raise StorageError(f"cannot look for {uri}") from PermissionError("403")
+
+    monkeypatch.setattr(files, "exists", forbidden)
+    found = find_trust("s3://bucket/a.safetensors", "a" * 64, THRESHOLDS)
+    assert found.model is None
+    assert found.reason == "s3://bucket/a.trust.json is not there, or may not be read"
