@@ -1,6 +1,6 @@
 """Check what a run would use, and say what to do: ``vsdmot doctor /data/cams /data/tracks``.
 
-Exit codes: 0 no problem; 1 a problem; 2 a bad setting.
+Exit codes: 0 no problem; 1 a problem; 2 a bad setting; 4 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from jobs.cli import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FAILED, console, fail, load_config
+from jobs.cli import (
+    EXIT_BAD_CONFIG,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_STOPPED,
+    console,
+    fail,
+    load_config,
+)
 from pipeline.doctor.config import DoctorConfig
 
 if TYPE_CHECKING:
@@ -34,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     checks = {name: CHECKS[name] for name in config.only or CHECKS}
     findings = []
-    for finding in run_checks(config, checks):
-        findings.append(finding)
-        if not config.json:
-            _print(finding)
+    try:
+        for finding in run_checks(config, checks):
+            findings.append(finding)
+            if not config.json:
+                _print(finding)
+    except KeyboardInterrupt:
+        fail("stopped before all checks were made", EXIT_STOPPED)
     problems = sum(finding.state == "problem" for finding in findings)
     warnings = sum(finding.state == "warning" for finding in findings)
     if config.json:

@@ -53,8 +53,12 @@ def run_checks(config: DoctorConfig, checks: Mapping[str, Check] = CHECKS) -> It
         checks: Functions of a module, by name.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for found in pool.map(lambda name: run_check(name, checks[name], config), checks):
-            yield from found
+        try:
+            for found in pool.map(lambda name: run_check(name, checks[name], config), checks):
+                yield from found
+        finally:
+            # After Ctrl-C, checks that have not begun are left out.
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def run_check(name: str, check: Check, config: DoctorConfig) -> list[Finding]:

@@ -1,10 +1,15 @@
 """`vsdmot doctor`: what it prints and its exit codes."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from jobs.__main__ import main
+from tests import ROOT
 from tests.videos import write_video
 
 
@@ -31,6 +36,21 @@ def test_a_check_that_there_is_not(capsys):
         main(["doctor", "only=[everything]"])
     assert leaving.value.code == 2
     assert "there are packages, machine, gpu" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
+    said = tmp_path / "said.txt"
+    with said.open("w") as file:
+        job = subprocess.Popen(
+            [sys.executable, "-u", "-m", "jobs.doctor", "only=[ports,student]"],
+            cwd=ROOT, stdout=file, stderr=file,
+        )  # fmt: skip
+        while "ports" not in said.read_text() and job.poll() is None:
+            time.sleep(0.02)
+        job.send_signal(signal.SIGINT)
+        assert job.wait(60) == 4
+    assert "stopped before all checks were made" in said.read_text()
+    assert "Traceback" not in said.read_text()
 
 
 @pytest.mark.slow
