@@ -325,14 +325,20 @@ class Tracker(nn.Module):
         return result, self.advance(state, transition, decoded)
 
     def track(
-        self, encoded: TrackableWindow, state: TrackState, rules: TrackRules | None = None
+        self,
+        encoded: TrackableWindow,
+        state: TrackState,
+        rules: TrackRules | None = None,
+        carried: Sequence[int] | None = None,
     ) -> tuple[list[FrameResult], TrackState]:
-        """Track a window of N consecutive frames of one stream, one after the other.
+        """Track a window of N frames of one stream, one after the other.
 
         Args:
             encoded: the frames.
             state: of the stream before them.
             rules: as of `step`.
+            carried: N, frames before each one that were not encoded because they showed nothing
+                new; None if there were none.
 
         Returns:
             A result for each frame, and the next state. On a CPU their slots may be fewer than
@@ -341,8 +347,11 @@ class Tracker(nn.Module):
         # On a GPU the tracks would have to be counted on the host, which takes longer.
         on_cpu = state.content.device.type == "cpu"
         counts = slot_counts(self.config.slots) if on_cpu else (self.config.slots,)
+        tolerance = (rules or TrackRules.of(self.config)).miss_tolerance
         results = []
         for index in range(len(encoded)):
+            if carried is not None and carried[index]:
+                state = state.aged(carried[index], tolerance)
             step = partial(self.step, encoded[index : index + 1], rules=rules)
             result, state = step_on_few_slots(step, state, counts)
             results.append(result)

@@ -101,6 +101,26 @@ class TrackState:
         """
         return replace(empty, next_id=self.next_id)
 
+    def aged(self, frames: int | Tensor, miss_tolerance: int | Tensor) -> "TrackState":
+        """Return the state after frames that were not stepped, because they showed nothing new.
+
+        A track that was seen in the last frame is still there. One that was unseen stays unseen,
+        and ends as it would have ended if the frames had been stepped.
+
+        Args:
+            frames: their number, 0 or more, or (B,) numbers.
+            miss_tolerance: as of `TrackRules`.
+        """
+        absent = self.active & (self.misses > 0)
+        misses = torch.where(absent, self.misses + _by_stream(frames, 2), self.misses)
+        active = self.active & (misses <= _by_stream(miss_tolerance, 2))
+        return replace(
+            self,
+            active=active,
+            misses=torch.where(active, misses, 0),
+            track_id=torch.where(active, self.track_id, -1),
+        )
+
 
 def expected_boxes(state: TrackState) -> Tensor:
     """Boxes of the tracks in the next frame at their last velocity: (B, M, 4) centre form.

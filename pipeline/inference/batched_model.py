@@ -65,11 +65,16 @@ class StagedWindow:
 
 @dataclass(frozen=True, slots=True)
 class WindowAndState:
-    """Frames of one video to track, the state before them, and the video's rules."""
+    """Frames of one video to track, the state before them, and the video's rules.
+
+    Attributes:
+        frames, state, rules, carried: As of `Tracker.track`.
+    """
 
     frames: TrackableWindow
     state: TrackState
     rules: TrackRules
+    carried: Sequence[int] | None = None
 
     @property
     def canvas(self) -> Canvas:
@@ -225,6 +230,7 @@ class BatchedModel:
                 fill(call.inputs, [row.frames[index : index + 1] for row in live])
                 call.inputs["live"][: len(live)] = True
                 call.inputs["live"][len(live) :] = False
+                self._age(call.inputs, [row.carried[index] if row.carried else 0 for row in live])
                 outputs = call.run()
                 steps.append({name: outputs[f"result_{name}"].clone() for name in RESULT})
                 for name in STATE:
@@ -240,6 +246,17 @@ class BatchedModel:
                 state = TrackState(**{name: x[row : row + 1] for name, x in after.items()})
                 tracked[place] = results, state
             return [found for found in tracked if found is not None], self._waiter()
+
+    def _age(self, inputs: Tensors, carried: Sequence[int]) -> None:
+        """Let the tracks of the first rows age by the frames that were carried before the next."""
+        if not any(carried):
+            return
+        tolerance = inputs["rule_miss_tolerance"]
+        frames = tolerance.new_tensor([*carried, *[0] * (self.rows - len(carried))])
+        state = TrackState(**{name: inputs[f"state_{name}"] for name in STATE})
+        after = state.aged(frames, tolerance)
+        for name in ("active", "misses", "track_id"):
+            inputs[f"state_{name}"].copy_(getattr(after, name))
 
     def _call(self, function: Callable[[Tensors], Tensors], inputs: Tensors) -> FixedCall:
         call = FixedCall(function, inputs, self._pool)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -68,14 +70,21 @@ class OpenVinoModel:
         return self._encoder((height, width)).encode(images, valid, statistics)
 
     def track(
-        self, encoded: TrackableWindow, state: TrackState, rules: TrackRules | None = None
+        self,
+        encoded: TrackableWindow,
+        state: TrackState,
+        rules: TrackRules | None = None,
+        carried: Sequence[int] | None = None,
     ) -> tuple[list[FrameResult], TrackState]:
-        """Track a window of N consecutive frames of one stream; see `Tracker.track`."""
+        """Track a window of N frames of one stream; see `Tracker.track`."""
         height, width = (side * STRIDES[0] for side in encoded.maps[0].shape[2:])
-        given = step_graph.rule_inputs(rules or TrackRules.of(self.config))
+        rules = rules or TrackRules.of(self.config)
+        given = step_graph.rule_inputs(rules)
         counts = slot_counts(self.config.slots)
         results = []
         for i in range(len(encoded)):
+            if carried is not None and carried[i]:
+                state = state.aged(carried[i], rules.miss_tolerance)
             frame = encoded[i : i + 1]
 
             def step(before: TrackState, frame: TrackableWindow = frame) -> Stepped:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -42,7 +42,11 @@ class Runtime(Protocol):
         """See `Tracker.encode`."""
 
     def track(
-        self, encoded: TrackableWindow, state: TrackState, rules: TrackRules | None = None
+        self,
+        encoded: TrackableWindow,
+        state: TrackState,
+        rules: TrackRules | None = None,
+        carried: Sequence[int] | None = None,
     ) -> tuple[list[FrameResult], TrackState]:
         """See `Tracker.track`."""
 

@@ -17,6 +17,7 @@ def track_shots(
     cuts: Sequence[bool],
     state: TrackState,
     rules: TrackRules | None = None,
+    carried: Sequence[int] | None = None,
 ) -> tuple[list[FrameResult], TrackState]:
     """Track a window of frames of one stream; before each cut, all tracks end.
 
@@ -25,7 +26,7 @@ def track_shots(
         encoded: N frames, at least one.
         cuts: N, whether a frame is the first one of a new shot.
         state: Before the window.
-        rules: As of `Tracker.track`.
+        rules, carried: As of `Tracker.track`.
 
     Returns:
         A result for each frame, and the state after the window.
@@ -35,6 +36,7 @@ def track_shots(
     for first, last in pairwise(starts):
         if cuts[first]:
             state = state.without_tracks(model.initial_state(1))
-        part, state = model.track(encoded[first:last], state, rules)
+        passed = None if carried is None else carried[first:last]
+        part, state = model.track(encoded[first:last], state, rules, passed)
         results += part
     return results, state

@@ -60,11 +60,15 @@ class OneAtATime:
             return self._model.encode(images, valid, patches)
 
     def track(
-        self, encoded: TrackableWindow, state: TrackState, rules: TrackRules | None = None
+        self,
+        encoded: TrackableWindow,
+        state: TrackState,
+        rules: TrackRules | None = None,
+        carried: Sequence[int] | None = None,
     ) -> tuple[list[FrameResult], TrackState]:
         """See `Tracker.track`."""
         with self._lock:
-            return self._model.track(encoded, state, rules)
+            return self._model.track(encoded, state, rules, carried)
 
 
 @dataclass(slots=True, eq=False)
@@ -132,14 +136,19 @@ class StreamBatcher:
         return encoded
 
     def track(
-        self, encoded: TrackableWindow, state: TrackState, rules: TrackRules | None = None
+        self,
+        encoded: TrackableWindow,
+        state: TrackState,
+        rules: TrackRules | None = None,
+        carried: Sequence[int] | None = None,
     ) -> tuple[list[FrameResult], TrackState]:
         """See `Tracker.track`; results are on the host.
 
         Raises:
             DeviceLost: The GPU failed.
         """
-        window = WindowAndState(encoded, state, rules or TrackRules.of(self.config))
+        rules = rules or TrackRules.of(self.config)
+        window = WindowAndState(encoded, state, rules, carried)
         tracked: tuple[list[FrameResult], TrackState] = self._ask(
             _Request("track", window.canvas, window)
         )

@@ -109,10 +109,14 @@ class OnDevice:
         return self._tracker.encode(images.to(device), valid.to(device), patches.to(device))
 
     def track(
-        self, encoded: TrackableWindow, state: TrackState, rules: TrackRules | None = None
+        self,
+        encoded: TrackableWindow,
+        state: TrackState,
+        rules: TrackRules | None = None,
+        carried: Sequence[int] | None = None,
     ) -> tuple[list[FrameResult], TrackState]:
         """See `Tracker.track`."""
-        return self._tracker.track(encoded, state, rules)
+        return self._tracker.track(encoded, state, rules, carried)
 
 
 def alone(runtime: Runtime, footage: Footage, window: int, frames: int) -> list[FrameResult]:

@@ -1,7 +1,8 @@
 """Windows of frames in which only some are encoded, and the rows of the others.
 
 A still frame shows nothing new. It is not encoded, and the state of the tracks is not stepped: its
-rows repeat those of the last encoded frame, at its own index and time.
+rows repeat those of the last encoded frame, at its own index and time. Tracks that were unseen then
+stay unseen, and age by it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,28 @@ def next_window(frames: Iterator[Frame], size: int) -> list[Frame]:
         if fresh == size or len(window) == _MOST_FRAMES * size:
             break
     return window
+
+
+def carried_before(window: Sequence[Frame], carried: int) -> list[int]:
+    """For each frame of a window that is not still, the number of still frames just before it.
+
+    Args:
+        window: The frames.
+        carried: Still frames just before the window.
+    """
+    counts = []
+    for frame in window:
+        if not frame.still:
+            counts.append(carried)
+        carried = carried + 1 if frame.still else 0
+    return counts
+
+
+def carried_after(window: Sequence[Frame], carried: int) -> int:
+    """The number of still frames at the end of a window; arguments as of `carried_before`."""
+    for frame in window:
+        carried = carried + 1 if frame.still else 0
+    return carried
 
 
 def with_carried(

@@ -24,7 +24,7 @@ from pipeline.storage.schema import SCHEMA_VERSION
 from pipeline.tracking.spool import RowSpools, spooling
 from pipeline.tracking.tables import WindowRows
 
-PART_FORMAT = 2
+PART_FORMAT = 3
 """Version of the files of parts."""
 _CHUNK = 1 << 20  # bytes copied at once
 

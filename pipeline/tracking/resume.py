@@ -69,6 +69,7 @@ class PassState:
         decoding: Where decoding goes on: a state, or a time in seconds; None is the start.
         tracks: The tracks; None before the first window.
         last: Rows of the last encoded frame, which still frames repeat.
+        carried: Still frames since then.
         looks: Looks of all tracks so far; None if nobody needs them.
         spent: Of all attempts.
         repairs: What was done about parts that could not be used.
@@ -82,6 +83,7 @@ class PassState:
     decoding: DecodeState | float | None = None
     tracks: TrackState | None = None
     last: WindowRows | None = None
+    carried: int = 0
     looks: Looks | None = None
     spent: Spent = field(default_factory=Spent)
     repairs: list[str] = field(default_factory=list)
@@ -245,6 +247,7 @@ class Saves:
             looks=looks,
             spent=Spent(**values["spent"]),
             repairs=values["repairs"],
+            carried=values["carried"],
             frames=values["frames"],
             last_s=values["last_s"],
         )
@@ -275,6 +278,7 @@ def _packed(place: PassState, identity: Mapping[str, Any], files: Mapping[str, s
         "last_classes": classes,
         "spent": asdict(place.spent),
         "repairs": place.repairs,
+        "carried": place.carried,
         "frames": place.frames,
         "last_s": place.last_s,
     }

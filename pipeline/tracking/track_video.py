@@ -29,7 +29,13 @@ from pipeline.inference.runtime import (
 from pipeline.inference.shots import track_shots
 from pipeline.stitching.looks import Glance
 from pipeline.storage import files as storage
-from pipeline.tracking.carry import last_frame, next_window, with_carried
+from pipeline.tracking.carry import (
+    carried_after,
+    carried_before,
+    last_frame,
+    next_window,
+    with_carried,
+)
 from pipeline.tracking.resume import PassState, Spent
 from pipeline.tracking.tables import WindowRows, window_rows
 from pipeline.trust.model import FoundTrust
@@ -253,7 +259,8 @@ def tracked_windows(
                     spent.encode_s += time.perf_counter() - mark
                     mark = time.perf_counter()
                     cuts = [frame.cut for frame in fresh]
-                    results, state = track_shots(tracker, encoded, cuts, state, rules)
+                    carried = carried_before(window, place.carried)
+                    results, state = track_shots(tracker, encoded, cuts, state, rules, carried)
                     rows = window_rows(fresh, encoded, results, box, config.classes, wanted)
                     spent.step_s += time.perf_counter() - mark
             before, last = last, last if rows is None else last_frame(rows)
@@ -263,6 +270,7 @@ def tracked_windows(
                 glance = Glance(state, fresh[-1].image, padded) if fresh else None
                 place.looks.add(whole.tracks, glance)
             place.decoding, place.tracks, place.last = window[-1].state, state, last
+            place.carried = carried_after(window, place.carried)
             began_s = window[0].time_s if math.isinf(place.last_s) else place.last_s
             place.video_s += max(0.0, window[-1].time_s - began_s)
             place.frames, place.last_s = window[-1].index + 1, window[-1].time_s

@@ -74,10 +74,14 @@ class EncodeOnce:
         return self._kept[key]
 
     def track(
-        self, encoded: TrackableWindow, state: TrackState, rules: TrackRules | None = None
+        self,
+        encoded: TrackableWindow,
+        state: TrackState,
+        rules: TrackRules | None = None,
+        carried: Sequence[int] | None = None,
     ) -> tuple[list[FrameResult], TrackState]:
         """See `Tracker.track`."""
-        return self._model.track(encoded, state, rules)
+        return self._model.track(encoded, state, rules, carried)
 
 
 class _Frames:

@@ -76,6 +76,28 @@ def test_streams_of_a_batch_do_not_know_of_each_other(first, second):
                 assert torch.equal(getattr(together, name)[one], getattr(alone[b], name))
 
 
+@given(st.lists(st.integers(0, 10_000), min_size=1, max_size=8), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_carried_frames_age_a_track_as_frames_in_which_it_is_unseen(seeds, count):
+    state = TrackState.empty(2, SLOTS, 3, 1)
+    for seed in seeds:
+        state = apply(state, lifecycle(state, *random_frame(seed), RULES))
+    seen = state.active & (state.misses == 0)
+    stepped = state
+    nothing = torch.zeros(2, SLOTS + DETECTIONS)
+    for _ in range(count):
+        # Those that were seen are seen in all frames.
+        scores = nothing.clone()
+        scores[:, :SLOTS][seen] = 1.0
+        apart = torch.arange(SLOTS + DETECTIONS)[None, :, None] * 50.0
+        boxes = torch.cat([apart, apart, apart + 30, apart + 30], -1).expand(2, -1, -1)
+        stepped = apply(stepped, lifecycle(stepped, scores, boxes, RULES))
+    for frames in (count, torch.tensor([count, count])):
+        aged = state.aged(frames, RULES.miss_tolerance)
+        for name in ("track_id", "active", "misses", "next_id"):
+            assert torch.equal(getattr(aged, name), getattr(stepped, name))
+
+
 def frame_of(boxes, scores):
     """A frame in which no track slot is live and the detections are given."""
     empty = torch.zeros(1, SLOTS, 4)

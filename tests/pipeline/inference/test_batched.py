@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from model.net.quality import frame_statistics
 from model.track.rules import TrackRules
+from model.track.slots import with_slots
 from pipeline.inference import stream_batcher
 from pipeline.inference.batched_model import BatchedModel, WindowAndState, cut
 from pipeline.inference.stream_batcher import DeviceLost, OneAtATime, StreamBatcher
@@ -111,6 +113,41 @@ def test_each_video_has_rules_of_its_own():
     with torch.inference_mode():
         alone, _ = tracker.track(tracker.encode(*given[1]), tracker.initial_state(1), own)
     assert born[1] == int((alone[-1].track_id >= 0).sum())
+
+
+def test_tracks_age_over_the_frames_that_their_own_video_carries():
+    """In rows of several lengths, with a video that carries nothing beside it."""
+    own = replace(TrackRules.of(TINY), miss_tolerance=3)
+    tracker = tiny_tracker(lively=True)
+    model = BatchedModel(tiny_tracker(lively=True), 3, 3 * WINDOW, "fp32")
+    whole_windows = [next(windows(video)) for video in range(3)]
+    given = [[x[:n] for x in w] for w, n in zip(whole_windows, (4, 2, 3), strict=True)]
+    carried = [None, [0, 2], [9, 0, 1]]
+    encoded, wait = model.encode([model.stage(*window) for window in given])
+    wait()
+    aged, whole = [], []
+    with torch.inference_mode():
+        for window, counts in zip(given, carried, strict=True):
+            # Half of all tracks are unseen before the window.
+            _, state = tracker.track(tracker.encode(*window), tracker.initial_state(1), own)
+            state = with_slots(state, TINY.slots)
+            misses = state.active.long() * torch.arange(TINY.slots).remainder(2)
+            aged.append(replace(state, misses=misses))
+            whole.append(tracker.track(tracker.encode(*window), aged[-1], own, counts))
+    found, wait = model.track(
+        [WindowAndState(*row) for row in zip(encoded, aged, [own] * 3, carried, strict=True)]
+    )
+    wait()
+    for (results, after), (wanted, state) in zip(found, whole, strict=True):
+        assert [r.track_id[r.track_id >= 0].tolist() for r in results] == [
+            r.track_id[r.track_id >= 0].tolist() for r in wanted
+        ]
+        state = with_slots(state, TINY.slots)
+        for name in ("track_id", "active", "misses", "next_id"):
+            assert torch.equal(getattr(after, name), getattr(state, name))
+    before, after = aged[2].track_id, set(found[2][1].track_id.flatten().tolist())
+    assert set(before[aged[2].misses > 0].tolist()).isdisjoint(after)
+    assert set(before[aged[2].active & (aged[2].misses == 0)].tolist()) & after
 
 
 def test_dense_part_in_bf16_keeps_boxes_and_maps_in_float32():

@@ -96,6 +96,25 @@ def test_ids_are_those_of_pytorch_on_every_frame(students):
 
 
 @torch.inference_mode()
+def test_unseen_tracks_age_as_in_pytorch(students):
+    """Over frames that were carried before some of a window."""
+    found = []
+    for student in students:
+        encoded = student.encode(*moving_inputs(3))
+        _, state = student.track(encoded, student.initial_state(1))
+        unseen = replace(state, misses=state.active.long() * TINY.miss_tolerance)
+        counts = [[0, 0, 0], [1, 0, 0], [0, 0, 7]]
+        found.append([student.track(encoded, unseen, None, carried) for carried in counts])
+    ended = []
+    for ours, theirs in zip(*found, strict=True):
+        for mine, other in zip(ours[0], theirs[0], strict=True):
+            assert torch.equal(other.track_id, mine.track_id)
+        assert torch.equal(theirs[1].misses, ours[1].misses)
+        ended.append(int(ours[1].next_id))
+    assert ended[1] > ended[0], "no identity came to an end"
+
+
+@torch.inference_mode()
 def test_the_window_changes_not_one_bit(students):
     student = students[1]
     inputs = moving_inputs(6)

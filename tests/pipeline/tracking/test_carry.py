@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from jobs.track import main as track_job
 from pipeline.storage.files import list_videos
 from pipeline.storage.schema import FRAMES, TRACKS
-from pipeline.tracking.carry import last_frame, next_window, with_carried
+from pipeline.tracking import track_video as track_video_module
+from pipeline.tracking.carry import (
+    carried_after,
+    carried_before,
+    last_frame,
+    next_window,
+    with_carried,
+)
 from pipeline.tracking.config import SampleConfig
 from pipeline.tracking.tables import VideoTables, WindowRows
 from pipeline.tracking.track_video import (
@@ -154,6 +161,39 @@ def test_still_frames_are_carried(archive, weights):
         assert np.array_equal(*pair)
         assert frames.quality[index] == frames.quality[index - 1]
         assert frames.time_s[index] == pytest.approx(index / 25)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 5))
+def test_still_frames_are_counted_across_windows(still, size):
+    source, counts, pending = iter(frames_of(still)), [], 0
+    while window := next_window(source, size):
+        counts += carried_before(window, pending)
+        pending = carried_after(window, pending)
+    fresh = [i for i, s in enumerate(still) if not s]
+    assert counts == [b - a - 1 for a, b in zip([-1, *fresh], fresh, strict=False)]
+    assert pending == len(still) - 1 - max(fresh, default=-1)
+
+
+@pytest.fixture
+def carried(monkeypatch):
+    """For each frame that is stepped, how many were carried before it."""
+    counts = []
+    real = track_video_module.track_shots
+
+    def track_shots(model, encoded, cuts, state, rules, before):
+        counts.extend(before)
+        return real(model, encoded, cuts, state, rules, before)
+
+    monkeypatch.setattr(track_video_module, "track_shots", track_shots)
+    return counts
+
+
+@pytest.mark.parametrize("window", [8, 1])
+def test_steps_are_told_how_many_frames_were_carried(archive, weights, carried, window):
+    _, frames, _ = tracked(archive, TrackSettings(str(weights), window=window))
+    encoded = frames.index[frames.encoded].to_numpy()
+    assert carried == [0, *(np.diff(encoded) - 1).tolist()]
+    assert max(carried) > 10
 
 
 def test_window_does_not_change_what_is_carried(archive, weights):

@@ -16,7 +16,7 @@ from pipeline.archive.plan import Segment
 from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError
 from pipeline.storage.files import list_stems, write_atomic
-from pipeline.tracking import parts, whole_video
+from pipeline.tracking import parts, track_video, whole_video
 from pipeline.tracking import worker as worker_module
 from pipeline.tracking.attempts import Ledger
 from pipeline.tracking.parts import clear_parts
@@ -24,6 +24,7 @@ from pipeline.tracking.track_video import TrackSettings
 from pipeline.tracking.worker import VideoTracker
 from pipeline.video.errors import DeadlineError, PlaceLost
 from pipeline.video.limits import Limits
+from tests import videos
 from tests.pipeline.tracking.passes import (
     Killed,
     info_of,
@@ -114,6 +115,30 @@ def test_other_ways_to_take_frames(worker, video, tmp_path, changes):
     run(worker, Segment(video), str(tmp_path), sample_fps=None, skip_still=True, max_gap_s=0.0)
 
 
+def test_a_part_knows_how_many_frames_were_carried(worker, tmp_path, monkeypatch):
+    """It is saved in a quiet stretch, because a window has at most 32 frames for each to encode."""
+    with monkeypatch.context() as patch:
+        picture = videos.picture
+        patch.setattr(videos, "picture", lambda n, *size: picture(min(n, 5), *size))
+        quiet = info_of(videos.write_video(tmp_path / "quiet.mkv", frames=130, rate=60))
+    counts = []
+    real = track_video.track_shots
+
+    def track_shots(*arguments):
+        counts.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(track_video, "track_shots", track_shots)
+    one_by_one = {"window": 1}
+    whole = tracked(worker, quiet, str(tmp_path / "one"), "video", **one_by_one)
+    every, counts[:] = list(counts), []
+    killed_after_parts(worker, quiet, str(tmp_path / "two"), 1, **one_by_one)
+    counts.clear()
+    same(tracked(worker, quiet, str(tmp_path / "two"), **one_by_one), whole)
+    assert counts == every[-len(counts) :] and counts[0][0] > 32 > len(counts)
+    run(worker, Segment(quiet), str(tmp_path), window=4)
+
+
 def test_goes_on_from_the_last_part(worker, video, whole, tmp_path, monkeypatch):
     output = str(tmp_path)
     killed_after_parts(worker, video, output, 3)
@@ -198,7 +223,7 @@ def test_a_part_of_another_version(worker, video, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as before:
         before.setattr(parts, "PART_FORMAT", 0)
         killed_after_parts(worker, video, str(tmp_path), 2)
-    same(tracked(worker, video, str(tmp_path)), whole, ".*format is 0, not 2.*")
+    same(tracked(worker, video, str(tmp_path)), whole, ".*format is 0, not 3.*")
 
 
 def test_a_state_of_another_model(worker, video, tmp_path_factory, notices):
