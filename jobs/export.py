@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, cast
 
@@ -20,6 +20,8 @@ from model.settings import NotEmpty, Range, Share, check
 from pipeline.exchange.config import Format, TracksConfig
 
 _MODELS = ("onnx", "openvino", "torch")
+_OF_TRACKS = ("videos", "class_name", "min_trust", "tolerance_px", "video_prefix")
+_OF_MODELS = ("canvas",)
 _Side = Annotated[int, Range(64, multiple_of=32)]
 
 
@@ -66,6 +68,13 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        model = self.format in _MODELS
+        foreign = _OF_TRACKS if model else _OF_MODELS
+        given = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        for name in foreign:
+            if name in given:
+                what = "the tracker, no tracks" if model else "tracks, not the tracker"
+                raise ValueError(f"{name}: format={self.format} writes {what}; leave {name} out")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,6 +99,11 @@ def _export_tracks(config: ExportConfig, form: Format) -> int:
             if form != "motchallenge":
                 raise ExportError(
                     f"{run}: is a run of vsdmot eval, which is exported as motchallenge alone"
+                )
+            if config.videos or config.min_trust is not None:
+                raise ExportError(
+                    f"{run}: is a run of vsdmot eval, which is exported whole; leave videos and "
+                    "min_trust out"
                 )
             count, folders = export_benchmark(run, output)
             where = f"each of {folders} folders below {output}" if folders > 1 else output

@@ -147,6 +147,11 @@ def _pictures(config: MeasureConfig, left_out: dict[str, str]) -> list[Picture]:
     """Pictures of all groups, those that are also shown degraded first."""
     if not (config.stills or config.data):
         raise StillsError("stills and data are both empty; give stills=…/annotations.json")
+    if config.clean_age and not config.clean:
+        raise StillsError(
+            f"clean_age={config.clean_age}: is the age of what clean= takes from the clean "
+            "picture, and that is empty; give clean=[semantics], or leave clean_age out"
+        )
     if config.clean_age and config.stills:
         raise StillsError(
             f"clean_age={config.clean_age}: a still has no frames before it; give stills= (empty)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -195,19 +195,16 @@ def chosen_videos(run: str, names: Iterable[str] = ()) -> Iterator[SourceVideo]:
             of these with `*` and `?`; none gives all videos.
 
     Raises:
-        ExportError: no video is done, or a name fits none.
+        ExportError: no video is done, or a name fits none; before the first video.
         StorageError: the run cannot be read.
     """
-    missing, wanted, count = set(names), list(names), 0
-    for batch in read_batches(run, "videos", _VIDEO_COLUMNS):
-        for row in batch.to_pylist():
-            count += 1
-            path = row["relative_path"]
-            known = (row["video_id"], path, PurePosixPath(path).name)
-            fitting = [n for n in wanted if n in known or any(fnmatchcase(k, n) for k in known)]
-            missing.difference_update(fitting)
-            if fitting or not wanted:
-                yield _video(row)
+    wanted = list(names)
+    missing, count = set(wanted), 0
+    for row in _video_rows(run, ["video_id", "relative_path"]):
+        count += 1
+        missing.difference_update(_fitting(row, wanted))
+        if not missing:
+            break
     if not count:
         raise ExportError(f"{run}: no video is tracked; run vsdmot track into it first")
     if missing:
@@ -215,6 +212,21 @@ def chosen_videos(run: str, names: Iterable[str] = ()) -> Iterator[SourceVideo]:
             f"{run}: {sorted(missing)[0]!r} is none of its {count} finished videos; videos= takes "
             "ids, paths in the archive, file names, and patterns of these"
         )
+    for row in _video_rows(run, _VIDEO_COLUMNS):
+        if not wanted or _fitting(row, wanted):
+            yield _video(row)
+
+
+def _video_rows(run: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+    for batch in read_batches(run, "videos", columns):
+        yield from batch.to_pylist()
+
+
+def _fitting(row: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """The names that a video has, or whose pattern it fits."""
+    path = row["relative_path"]
+    known = (row["video_id"], path, PurePosixPath(path).name)
+    return [n for n in names if n in known or any(fnmatchcase(k, n) for k in known)]
 
 
 def check_whole(run: str) -> None:

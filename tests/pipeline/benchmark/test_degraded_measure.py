@@ -321,6 +321,9 @@ def test_the_clean_picture_may_be_of_an_earlier_frame(places, capsys):
     with pytest.raises(SystemExit):
         command(places, clean="[maps]", clean_age=2)
     assert "a still has no frames before it; give stills=" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command(places, stills="", clean_age=2)
+    assert "is the age of what clean= takes" in capsys.readouterr().err
     assert command(places, stills="", clean="[maps]", clean_age=2) == 0
     rows, _ = result(places)
     names = {row["name"] for row in rows}

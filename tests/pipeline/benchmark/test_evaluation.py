@@ -195,6 +195,9 @@ def test_what_is_exported_and_read_back_has_the_scores_of_the_table(place, tmp_p
     run = tmp_path / "run"
     benchmark(place, run, names, "degradations=[noise]", "pictures=false")
     out = tmp_path / "files"
+    with pytest.raises(SystemExit):
+        export([f"input={run}", f"output={out}", "min_trust=0.5"])
+    assert "is a run of vsdmot eval, which is exported whole" in capsys.readouterr().err
     assert export([f"input={run}", f"output={out}"]) == 0
     assert "12 result files, and motchallenge.zip in each of 6 folders" in capsys.readouterr().out
     sequences = read_data(place / "data").sequences

@@ -240,6 +240,28 @@ def test_videos_are_chosen_by_name_and_pattern():
         names("gate.mp4", "nothing*")
 
 
+def test_a_name_of_no_video_is_refused_before_the_first_file(tmp_path):
+    run = write_tables(tmp_path / "run", [TWO, Video("b/yard.mp4")])
+    with pytest.raises(ExportError, match="'none' is none of its 2 finished videos"):
+        export_tracks(run, str(tmp_path / "out"), TracksConfig("csv", videos=("v0", "none")))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (["format=onnx", "videos=[a.mp4]"], "videos: format=onnx writes the tracker, no tracks"),
+        (["format=torch", "min_trust=0.5"], "min_trust: format=torch writes the tracker"),
+        (["format=coco", "canvas=[64,128]"], "canvas: format=coco writes tracks, not the tracker"),
+    ],
+)
+def test_settings_of_the_other_kind_of_format_are_refused(tmp_path, capsys, given, reason):
+    with pytest.raises(SystemExit) as stopped:
+        main([f"input={tmp_path}", f"output={tmp_path}/out", *given])
+    assert stopped.value.code == 2
+    assert reason in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_tracks_of_low_trust_are_left_out():
     sure = Video(**{**vars(TWO), "trust": {1: 0.2, 7: 0.9}})
     (file,) = exported("csv", [sure], min_trust=0.5).glob("*.csv")
