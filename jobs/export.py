@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, cast
 
 from jobs.cli import EXIT_DONE, EXIT_FAILED, console, fail, load_config, print_config
+from model.net.config import CanvasSide
 from model.settings import NotEmpty, Range, Share, check
 from pipeline.exchange.config import Format, TracksConfig
 
 _MODELS = ("onnx", "openvino", "torch")
 _OF_TRACKS = ("videos", "class_name", "min_trust", "tolerance_px", "video_prefix")
 _OF_MODELS = ("canvas",)
-_Side = Annotated[int, Range(64, multiple_of=32)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class ExportConfig:
     min_trust: Share | None = None
     tolerance_px: Annotated[float, Range(0)] = 1.0
     video_prefix: str = "/data/local-files/?d="
-    canvas: tuple[_Side, _Side] | None = None
+    canvas: tuple[CanvasSide, CanvasSide] | None = None
 
     def __post_init__(self) -> None:
         check(self)

@@ -76,6 +76,9 @@ def run_detection(config: MeasureConfig) -> int:
     """
     data = _read(config)
     students = open_students(config)
+    if config.canvas is not None:
+        for student in students.values():
+            student.tracker.config = student.tracker.config.with_input(*config.canvas)
     files, detectors = open_detectors(config, students)
     total = len(data.stills) + sum(-(-s.length // _stride(config)) for s in data.sequences)
     each = _READ_S + _DETECTOR_S * len(detectors) + sum(map(_student_seconds, students.values()))

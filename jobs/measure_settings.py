@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from model.net.config import CanvasSide
 from model.settings import Device, NotEmpty, Range, check
 from pipeline.degrade.kinds import KINDS, Kind
 
@@ -34,6 +35,8 @@ class MeasureConfig:
         stride: for detection, degraded and cuts: distance between the measured frames of a
             sequence, in frames; 1 measures all; null is 4 for detection, 10 for degraded, 1 for
             cuts.
+        canvas: for detection: height and width of the students' canvas in pixels, which shows
+            whether they were trained at the size that they run at; null: that of their weights.
         students: for detection and degraded: further students, NAME@WEIGHTS each.
         detectors: for detection and degraded: detectors of other projects, NAME@FILE each: a YOLOX
             .onnx or an OpenVINO SSD .xml.
@@ -108,6 +111,7 @@ class MeasureConfig:
     stills: str = ""
     pictures: Annotated[int, Range(0)] | None = None
     stride: Annotated[int, Range(1)] | None = None
+    canvas: tuple[CanvasSide, CanvasSide] | None = None
     students: tuple[str, ...] = ()
     detectors: tuple[str, ...] = ()
     gates: Annotated[tuple[Gate, ...], NotEmpty()] = ("learned",)

@@ -11,7 +11,8 @@ STRIDES = (8, 16, 32)
 Size = Literal["nano", "small", "base"]
 LEAST_SIDE = 64
 """Least height and width in pixels of a canvas."""
-_Canvas = Annotated[int, Range(LEAST_SIDE, multiple_of=STRIDES[-1])]
+CanvasSide = Annotated[int, Range(LEAST_SIDE, multiple_of=STRIDES[-1])]
+"""Height or width in pixels of a canvas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class ModelConfig:
 
     size: str = "nano"
     backbone: str = "tf_efficientnet_lite0"
-    input_height: _Canvas = 384
-    input_width: _Canvas = 640
+    input_height: CanvasSide = 384
+    input_width: CanvasSide = 640
     classes: Annotated[tuple[str, ...], NotEmpty()] = ("person",)
     dim: int = 128
     heads: int = 8

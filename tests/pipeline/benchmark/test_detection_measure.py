@@ -275,6 +275,18 @@ def test_stills_alone_and_sequences_alone(places, tmp_path, capsys):
     assert {r["split"] for r in rows} == {SEQUENCES, APART}
 
 
+def test_students_may_be_measured_on_another_canvas(places, tmp_path, capsys):
+    """The canvas that is recorded is the one of the students themselves."""
+    for more, canvas in (({}, [64, 96]), ({"canvas": "[128,192]"}, [128, 192])):
+        assert command(places, stills="", detectors="[]", students="[]", **more) == 0
+        record = json.loads((tmp_path / "out" / "detection.json").read_text())
+        assert record["provenance"]["canvas"] == canvas
+    with pytest.raises(SystemExit) as leaving:
+        command(places, canvas="[100,192]")
+    assert leaving.value.code == 2
+    assert "multiple of 32" in capsys.readouterr().err
+
+
 def test_bad_input_is_said(places, tmp_path, stills, capsys):
     def refused(**more):
         with pytest.raises(SystemExit) as leaving:
