@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from fsspec.implementations.local import LocalFileSystem
 from rich.markup import escape
@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jobs.cli import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FAILED, console, fail, load_config, warn
 from model.settings import Range, check
+from pipeline.report.config import Blur
 from pipeline.storage.file_systems import resolve
 from pipeline.storage.files import StorageError, publish, write_atomic
 from pipeline.storage.reading import read_batches
@@ -56,7 +57,7 @@ class RenderConfig:
     min_trust: Annotated[float, Range(0, 1)] = 0.0
     start_s: Annotated[float, Range(0)] | None = None
     end_s: Annotated[float, Range(0)] | None = None
-    blur: Literal["none", "people", "heads"] = "none"
+    blur: Blur = "none"
 
     def __post_init__(self) -> None:
         check(self)

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported after the settings are checked, because decoding needs torch, which takes seconds.
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from pipeline.report.make import UnknownVideoError, make_report
+    from pipeline.report.make import OtherReportError, UnknownVideoError, make_report
     from pipeline.report.run_tables import NoRunError
 
     columns = (
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 config,
                 lambda made, of, name: bar.update(task, completed=made, total=of, at=escape(name)),
             )
-    except (NoRunError, UnknownVideoError) as error:
+    except (NoRunError, OtherReportError, UnknownVideoError) as error:
         fail(str(error), EXIT_BAD_CONFIG)
     except StorageError as error:
         fail(str(error), EXIT_FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,18 +16,20 @@ import pyarrow as pa
 
 from model.settings import flat
 from pipeline.report import run_figures as figures
-from pipeline.report.config import ReportConfig
+from pipeline.report.config import Blur, ReportConfig
 from pipeline.report.html import ASSETS, asset, render
 from pipeline.report.run_tables import RunTables, read_run
 from pipeline.report.scripts import assigned, rounded
 from pipeline.report.trust_figures import trust_figures
 from pipeline.report.video_page import VideoPage, write_video_page
+from pipeline.storage import files as storage
 from pipeline.storage.errors import StorageError, describe_error
 from pipeline.storage.files import write_atomic
 from pipeline.storage.reading import read_video
 from pipeline.storage.secrets import mask_secrets
 
 _END_PAGES, _END_SECONDS = 12, 60.0
+_BLUR = re.compile(rb'<meta name="vsdmot-blur" content="(\w+)">')
 _TABLE_ROWS = 50_000  # videos that the page lists; more would make it slow
 
 Progress = Callable[[int, int, str], object]
@@ -34,6 +37,10 @@ Progress = Callable[[int, int, str], object]
 
 class UnknownVideoError(ValueError):
     """A video that should get a page is not in the run."""
+
+
+class OtherReportError(ValueError):
+    """A report would be mixed with one in which people are blurred otherwise, or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +80,15 @@ def make_report(config: ReportConfig, progress: Progress = lambda at, of, name: 
 
     Raises:
         NoRunError: there is no run in `config.output`.
+        OtherReportError: the folder has a report with other pictures of people.
         UnknownVideoError: a name in `config.videos` is not in the run.
         StorageError: the output cannot be read, or the report cannot be written.
     """
     deadline = None if config.seconds is None else time.monotonic() + config.seconds
     run = read_run(config.output)
-    folder = (config.report or f"{run.output}/report").rstrip("/")
+    name = "report" if config.blur == "none" else "report-blurred"
+    folder = (config.report or f"{run.output}/{name}").rstrip("/")
+    _refuse_others(folder, config.blur)
     for name in ASSETS:
         write_atomic(f"{folder}/assets/{name}", asset(name))
     chosen = chosen_rows(run.videos, config)
@@ -105,6 +115,27 @@ def make_report(config: ReportConfig, progress: Progress = lambda at, of, name: 
     write_atomic(f"{folder}/data.js", assigned("run", _table_value(listed, pages)))
     write_atomic(f"{folder}/index.html", _run_page(run, config, pages, failed))
     return Report(f"{folder}/index.html", len(run.videos), len(pages), failed, run.left)
+
+
+def _refuse_others(folder: str, blur: Blur) -> None:
+    """Refuse a folder with a report whose people are blurred otherwise, or not at all.
+
+    Its pictures of videos that get no page now would stay.
+
+    Raises:
+        OtherReportError: there is such a report.
+        StorageError: the folder cannot be read.
+    """
+    page = f"{folder}/index.html"
+    if not storage.exists(page):
+        return
+    found = _BLUR.search(storage.read_bytes(page))
+    before = found[1].decode() if found else "none"
+    if before != blur:
+        raise OtherReportError(
+            f"{folder}: has a report that was made with blur={before}, whose pictures would stay "
+            f"beside those of blur={blur}; give another folder with report="
+        )
 
 
 def report_at_end(output: str) -> Report:
@@ -177,6 +208,7 @@ def _run_page(
             {**letter, "remedy": figures.what_to_do(letter)} for letter in run.letters.to_pylist()
         ],
         settings=flat(run.record["config"]),
+        blur=config.blur,
     )
 
 

@@ -32,7 +32,8 @@ _PLAYED = {
 """Codecs that Chromium, Firefox and Safari play, by extension of the file."""
 
 _PIXELS = ("yuv420p", "yuvj420p")
-_COPY_HEIGHT = 720
+COPY_HEIGHT = 720
+"""Lines of a copy, at most."""
 _TIME_BASE = Fraction(1, 90_000)
 
 
@@ -112,7 +113,7 @@ def playable(info: VideoInfo, folder: str, player: str, deadline: float | None =
             None, "No copy was made in the time given. vsdmot report OUTPUT without seconds= does."
         )
     return Playable(
-        "video.mp4", f"A copy in H.264 without sound, at most {_COPY_HEIGHT} lines, of {shown}."
+        "video.mp4", f"A copy in H.264 without sound, at most {COPY_HEIGHT} lines, of {shown}."
     )
 
 
@@ -147,7 +148,7 @@ def encode(info: VideoInfo, target: str, deadline: float | None = None) -> None:
 
 
 def _packets(container: Any, info: VideoInfo, deadline: float | None) -> Iterator[Any]:
-    scale = min(1.0, _COPY_HEIGHT / info.height)
+    scale = min(1.0, COPY_HEIGHT / info.height)
     width, height = (max(2, round(n * scale / 2) * 2) for n in (info.width, info.height))
     options = {"crf": "26", "preset": "veryfast", "g": "50"}
     stream = container.add_stream("libx264", options=options)

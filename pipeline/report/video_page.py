@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import av
 import numpy as np
 
 from pipeline.report import crops
 from pipeline.report.config import ReportConfig
-from pipeline.report.frame_rows import Array, FrameRows, curves, low_stretches
+from pipeline.report.frame_rows import curves, low_stretches
 from pipeline.report.html import render
+from pipeline.report.page_pictures import PagePictures
 from pipeline.report.playable import playable
 from pipeline.report.scripts import (
     assigned,
@@ -23,13 +22,9 @@ from pipeline.report.scripts import (
     rounded,
     tracks_value,
 )
-from pipeline.report.source_pictures import pictures_at
-from pipeline.report.track_rows import LOW_TRUST, TrackRows
+from pipeline.report.track_rows import LOW_TRUST
 from pipeline.report.video_tables import VideoRows
-from pipeline.storage.errors import StorageError
 from pipeline.storage.files import write_atomic
-from pipeline.storage.secrets import mask_secrets
-from pipeline.video.errors import DecodeError
 from pipeline.video.info import VideoInfo
 
 
@@ -88,9 +83,12 @@ def write_video_page(
             shown = slice(chunk.first[place[0]], chunk.first[place[0] + 1])
             boxes, ids = chunk.boxes[shown], chunk.track_id[shown]
     tracks = rows.tracks
-    played = playable(info, folder, config.player, deadline)
-    pictures = _Pictures(info, folder, frames, tracks, config.crops, deadline)
-    pictures.write(view, boxes, ids)
+    pictures = PagePictures(info, folder, frames, tracks, config.crops, deadline)
+    if config.blur == "none":
+        played = playable(info, folder, config.player, deadline)
+        pictures.write(view, boxes, ids)
+    else:
+        played = pictures.write_blurred(view, boxes, ids, config.output.rstrip("/"), config.blur)
     stretches = low_stretches(frames, low_quality_below)
     value = {
         "duration": round(frames.end_s, 3),
@@ -125,71 +123,3 @@ def write_video_page(
     people = int((seen & ~(tracks.trust < LOW_TRUST)).sum())
     merit = float(tracks.sure[seen].sum() * frames.quality[view])
     return VideoPage(info.video_id, pictures.still, len(pictures.tiles), count, people, merit)
-
-
-class _Pictures:
-    """The still and the crops of a video, from one pass over the frames that they need.
-
-    Attributes:
-        tiles: place of a track's crop on the sheets, by id.
-        still: whether a still was written.
-        note: why pictures are missing; empty if none is.
-    """
-
-    def __init__(
-        self,
-        info: VideoInfo,
-        folder: str,
-        frames: FrameRows,
-        tracks: TrackRows,
-        most: int,
-        deadline: float | None,
-    ) -> None:
-        self.tiles: dict[int, int] = {}
-        self.still = False
-        self.note = ""
-        self._info, self._folder = info, folder
-        self._frames, self._tracks, self._deadline = frames, tracks, deadline
-        longest = np.argsort(-tracks.boxes, kind="stable")[:most]
-        # Time order: then each sheet is full before the next one is begun.
-        self._wanted = longest[np.argsort(tracks.best[longest], kind="stable")]
-        if len(tracks.id) > most:
-            self.note = f"Pictures of the {most} tracks seen longest."
-
-    def write(self, view: int, boxes: Array, ids: Array) -> None:
-        """Write still and sheets.
-
-        Args:
-            view: position of the still's frame.
-            boxes, ids: (N, 4) and (N,), what to draw on it.
-        """
-        tracks, time_s = self._tracks, self._frames.time_s
-        by_time: dict[float, list[int]] = {float(time_s[view]): []}
-        for track in self._wanted.tolist():
-            by_time.setdefault(float(time_s[tracks.best[track]]), []).append(track)
-        times = sorted(by_time)
-        # The still first: it is wanted most where time is short.
-        sheet: list[Any] = []
-        sheets = 0
-        try:
-            for _, picture in pictures_at(self._info, [float(time_s[view])]):
-                write_atomic(f"{self._folder}/still.jpg", crops.still(picture, boxes, ids))
-                self.still = True
-            for now, picture in pictures_at(self._info, times):
-                if self._deadline is not None and time.monotonic() > self._deadline:
-                    self.note = "Pictures of some tracks are missing: the time given was used up."
-                    break
-                for track in by_time[now]:
-                    per_sheet = crops.COLUMNS * crops.ROWS
-                    self.tiles[int(tracks.id[track])] = sheets * per_sheet + len(sheet)
-                    sheet.append(crops.crop(picture, tracks.best_box[track].tolist()))
-                    if len(sheet) == per_sheet:
-                        self._write_sheet(sheets, sheet)
-                        sheet, sheets = [], sheets + 1
-        except (DecodeError, StorageError, av.FFmpegError) as error:
-            self.note = f"Pictures of tracks are missing: {mask_secrets(str(error))}"
-        if sheet:
-            self._write_sheet(sheets, sheet)
-
-    def _write_sheet(self, number: int, tiles: list[Any]) -> None:
-        write_atomic(f"{self._folder}/crops-{number}.jpg", crops.sheet(tiles))

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.report.config import Blur
 from pipeline.report.crops import PALETTE
-from pipeline.report.overlays.hidden import Blur, Hidden
+from pipeline.report.overlays.hidden import Hidden
 from pipeline.report.overlays.planes import BLACK, Planes, colour
 from pipeline.report.overlays.rows import Array, OverlayRows
 from pipeline.report.track_rows import LOW_TRUST

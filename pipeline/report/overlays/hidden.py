@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
+from pipeline.report.config import Blur
 from pipeline.report.overlays.planes import Planes
 from pipeline.report.overlays.rows import Array, OverlayRows
-
-Blur = Literal["none", "people", "heads"]
 
 _SEEN_MARGIN, _GUESSED_MARGIN = 0.1, 0.25  # of the box, on each side
 _HOLD_S = 0.5  # before the first and after the last box of a track
