@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from pipeline.storage.reading import read_video
 from pipeline.storage.secrets import mask_secrets
 
 _END_PAGES, _END_SECONDS = 12, 60.0
-_BLUR = re.compile(rb'<meta name="vsdmot-blur" content="(\w+)">')
+_BLUR_FILE = "blur.txt"  # says what is blurred; written before any picture
 _TABLE_ROWS = 50_000  # videos that the page lists; more would make it slow
 
 Progress = Callable[[int, int, str], object]
@@ -89,6 +88,7 @@ def make_report(config: ReportConfig, progress: Progress = lambda at, of, name: 
     name = "report" if config.blur == "none" else "report-blurred"
     folder = (config.report or f"{run.output}/{name}").rstrip("/")
     _refuse_others(folder, config.blur)
+    write_atomic(f"{folder}/{_BLUR_FILE}", config.blur.encode())
     for name in ASSETS:
         write_atomic(f"{folder}/assets/{name}", asset(name))
     chosen = chosen_rows(run.videos, config)
@@ -120,17 +120,18 @@ def make_report(config: ReportConfig, progress: Progress = lambda at, of, name: 
 def _refuse_others(folder: str, blur: Blur) -> None:
     """Refuse a folder with a report whose people are blurred otherwise, or not at all.
 
-    Its pictures of videos that get no page now would stay.
+    Its pictures of videos that get no page now would stay. It may have been left half made.
 
     Raises:
         OtherReportError: there is such a report.
         StorageError: the folder cannot be read.
     """
-    page = f"{folder}/index.html"
-    if not storage.exists(page):
+    if storage.exists(said := f"{folder}/{_BLUR_FILE}"):
+        before = storage.read_bytes(said).decode(errors="replace")
+    elif storage.exists(f"{folder}/assets/{ASSETS[0]}"):
+        before = "none"  # a report of an earlier version
+    else:
         return
-    found = _BLUR.search(storage.read_bytes(page))
-    before = found[1].decode() if found else "none"
     if before != blur:
         raise OtherReportError(
             f"{folder}: has a report that was made with blur={before}, whose pictures would stay "

@@ -138,7 +138,20 @@ def test_reports_of_another_blur_are_not_mixed(tmp_path, first, then):
     make_report(ReportConfig(output=str(output), report=folder, blur=first))
     with pytest.raises(OtherReportError, match=f"made with blur={first}, whose pictures"):
         make_report(ReportConfig(output=str(output), report=folder, blur=then))
+    (tmp_path / "shown" / "index.html").unlink()  # as of a report that was left half made
+    with pytest.raises(OtherReportError):
+        make_report(ReportConfig(output=str(output), report=folder, blur=then))
     make_report(ReportConfig(output=str(output), report=folder, blur=first))
+
+
+def test_a_report_of_an_earlier_version_counts_as_not_blurred(tmp_path):
+    output = write_run(tmp_path, [Clip("a.mp4")])
+    make_report(ReportConfig(output=str(output)))
+    (output / "report" / "blur.txt").unlink()
+    blurred = ReportConfig(output=str(output), report=str(output / "report"), blur="people")
+    with pytest.raises(OtherReportError, match="made with blur=none"):
+        make_report(blurred)
+    make_report(ReportConfig(output=str(output)))
 
 
 def test_a_link_to_the_video_is_refused():
