@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,6 +44,7 @@ CHECKS: Mapping[str, Check] = {
 _AT_ONCE = 2
 _START_S = 120.0  # for a process to start
 _END_S = 10.0  # for a process to end after its answer: Ray stops its own processes
+_POLL_S = 0.1  # a wait looks this often whether it is to stop
 _LAST_WORDS = 300
 
 
@@ -52,17 +55,33 @@ def run_checks(config: DoctorConfig, checks: Mapping[str, Check] = CHECKS) -> It
         config: What to look at, and the seconds that a check may take.
         checks: Functions of a module, by name.
     """
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    stop = threading.Event()
+
+    def run(name: str) -> list[Finding]:
+        return run_check(name, checks[name], config, stop)
+
+    with ThreadPoolExecutor(_AT_ONCE, initializer=_keep_from_ctrl_c) as pool:
         try:
-            for found in pool.map(lambda name: run_check(name, checks[name], config), checks):
+            for found in pool.map(run, checks):
                 yield from found
         finally:
-            # After Ctrl-C, checks that have not begun are left out.
+            # After Ctrl-C, checks that have not begun are left out, and the others are ended.
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def run_check(name: str, check: Check, config: DoctorConfig) -> list[Finding]:
-    """Run one check in a process; what goes wrong with it becomes a problem."""
+def run_check(
+    name: str, check: Check, config: DoctorConfig, stop: threading.Event | None = None
+) -> list[Finding]:
+    """Run one check in a process; what goes wrong with it becomes a problem.
+
+    Args:
+        name: Of the check.
+        check: A function of a module.
+        config: What to look at, and the seconds that a check may take.
+        stop: Ends the check when it is set; then nothing is found.
+    """
+    stop = stop or threading.Event()
     # Spawned, because libraries may have threads, whose locks a fork would copy.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -75,8 +94,8 @@ def run_check(name: str, check: Check, config: DoctorConfig) -> list[Finding]:
         try:
             # The time of a check does not include the start of its process.
             for seconds in (_START_S, config.seconds):
-                if not ours.poll(seconds):
-                    return [_hung(name, seconds)]
+                if not _answered(ours, seconds, stop):
+                    return [] if stop.is_set() else [_hung(name, seconds)]
                 found: list[Finding] = ours.recv()
             patience_s = _END_S
             return found
@@ -84,10 +103,27 @@ def run_check(name: str, check: Check, config: DoctorConfig) -> list[Finding]:
             process.join()
             return [_crashed(name, process.exitcode, said)]
         finally:
+            if stop.is_set():
+                process.terminate()  # so that Ray can end its own processes
+                patience_s = _END_S
             process.join(patience_s)
             process.kill()
             process.join()
             ours.close()
+
+
+def _keep_from_ctrl_c() -> None:
+    """Keep Ctrl-C from the processes that this thread starts: they would print tracebacks."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _answered(connection: Connection, seconds: float, stop: threading.Event) -> bool:
+    """Wait for an answer; False if there is none in time, or the wait is to stop."""
+    until = time.monotonic() + seconds
+    while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        if connection.poll(min(left, _POLL_S)):
+            return True
+    return False
 
 
 def _hung(name: str, seconds: float) -> Finding:

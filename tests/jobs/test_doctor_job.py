@@ -1,7 +1,9 @@
 """`vsdmot doctor`: what it prints and its exit codes."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,15 +41,20 @@ def test_a_check_that_there_is_not(capsys):
 
 
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
+    """While a store does not answer; a terminal sends the signal to all processes of the job."""
     said = tmp_path / "said.txt"
-    with said.open("w") as file:
+    with socket.create_server(("127.0.0.1", 0)) as silent, said.open("w") as file:
+        store = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key",
+        }  # fmt: skip
         job = subprocess.Popen(
-            [sys.executable, "-u", "-m", "jobs.doctor", "only=[ports,student]"],
-            cwd=ROOT, stdout=file, stderr=file,
+            [sys.executable, "-u", "-m", "jobs.doctor", "s3://cams/a", "only=[ports,input]"],
+            cwd=ROOT, stdout=file, stderr=file, env=os.environ | store, start_new_session=True,
         )  # fmt: skip
         while "ports" not in said.read_text() and job.poll() is None:
             time.sleep(0.02)
-        job.send_signal(signal.SIGINT)
+        os.killpg(job.pid, signal.SIGINT)
         assert job.wait(60) == 4
     assert "stopped before all checks were made" in said.read_text()
     assert "Traceback" not in said.read_text()
