@@ -51,6 +51,8 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
         job = subprocess.Popen(
             [sys.executable, "-u", "-m", "jobs.doctor", "s3://cams/a", "only=[ports,input]"],
             cwd=ROOT, stdout=file, stderr=file, env=os.environ | store, start_new_session=True,
+            # Whoever runs the tests in the background of a shell has Ctrl-C ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         while "ports" not in said.read_text() and job.poll() is None:
             time.sleep(0.02)
