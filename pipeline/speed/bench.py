@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,7 @@ from pipeline.speed.queries.measure import queries_measure
 from pipeline.speed.readings import Measure, Reading, Spread, in_turns, ratio
 from pipeline.speed.student_path import (
     Kind,
+    core_limit,
     decode_reading,
     difference,
     model_reading,
@@ -116,6 +118,7 @@ def _path(bench: BenchSettings) -> Measure:
         readings = in_turns(sides, bench.repeats)
         rows = {kind: call(path_rows, info, given) for kind, given in by_kind.items()}
         ran = {kind: call(runtime_name, given) for kind, given in by_kind.items()}
+        limit = call(core_limit, info, by_kind["torch"])
     ratios = [
         ratio(readings, "exact", "torch", "core", 2.2),
         ratio(readings, "fast", "torch", "core", 3.0),
@@ -128,6 +131,13 @@ def _path(bench: BenchSettings) -> Measure:
     facts: dict[str, Any] = {f"{kind} runs in": name for kind, name in ran.items()}
     for kind in ("exact", "fast"):
         facts[f"{kind} against torch"] = difference(rows["torch"], rows[kind])
+    facts["GFLOPs of encoding a frame"] = limit.gflops
+    facts["GFLOP/s of a core in matrix products"] = limit.peak
+    for kind in _KINDS:
+        taken = statistics.median(r.parts["encode"] for r in readings[kind])
+        least = limit.encode_ms(kind)
+        facts[f"least ms of encoding in {kind}"] = least
+        facts[f"{kind} has of that limit"] = least / taken
     if not bench.detector:
         facts[_PEER] = f"not measured: {bench.no_detector}"
     return Measure(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.inference.runtime import Opened, PrecisionChoice, RuntimeChoice
+from pipeline.kit.roofline import measured_peaks, work_of
 from pipeline.speed.readings import Reading
 from pipeline.tracking.tables import VideoTables
 from pipeline.tracking.track_video import (
@@ -115,6 +116,41 @@ def model_reading(info: VideoInfo, settings: TrackSettings) -> Reading:
             _, state = student.track(student.encode(*window), state)
     wall, core = time.perf_counter() - wall, time.process_time() - core
     return Reading(sum(len(images) for images, _, _ in windows), wall, core)
+
+
+@dataclass(frozen=True, slots=True)
+class CoreLimit:
+    """What one core could do at best: nothing but the operations of encoding, at its peak.
+
+    Attributes:
+        gflops: 1e9 floating-point operations of encoding a frame, of convolutions and matrix
+            products; a multiplication and its addition are two.
+        peak: 1e9 operations a second of a matrix product, by `float32` and `bfloat16`.
+    """
+
+    gflops: float
+    peak: dict[str, float]
+
+    def encode_ms(self, kind: Kind) -> float:
+        """Least milliseconds of encoding a frame; for `fast`, as if all of it were bfloat16."""
+        return 1000 * self.gflops / self.peak["bfloat16" if kind == "fast" else "float32"]
+
+
+def core_limit(info: VideoInfo, settings: TrackSettings) -> CoreLimit:
+    """Count the operations of encoding on the canvas of a video, and measure the core's peak.
+
+    Args:
+        info: the video.
+        settings: of the student in PyTorch, where each operation can be seen.
+    """
+    student = opened(settings).model
+    window = _windows(info, settings)[0]
+    work = work_of(lambda: student.encode(*window))
+    peaks = measured_peaks(torch.device("cpu"), tf32=False)
+    return CoreLimit(
+        gflops=sum(work.flops.values()) / len(window[0]) / 1e9,
+        peak={name: rate / 1e9 for name, rate in peaks.flops.items()},
+    )
 
 
 @dataclass(frozen=True, slots=True)

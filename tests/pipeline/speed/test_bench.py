@@ -53,6 +53,14 @@ def test_the_path_is_measured_in_each_runtime_and_their_rows_are_compared(
     assert [r["name"] for r in path["ratios"]] == ["exact / torch", "fast / torch"]
     assert path["facts"]["exact against torch"]["rows"][0] > 0
     assert path["facts"]["exact against torch"]["same_ids"]
+    facts = path["facts"]
+    assert facts["GFLOPs of encoding a frame"] > 0
+    for kind, number in (("torch", "float32"), ("exact", "float32"), ("fast", "bfloat16")):
+        rate = facts["GFLOP/s of a core in matrix products"][number]
+        least = 1000 * facts["GFLOPs of encoding a frame"] / rate
+        assert facts[f"least ms of encoding in {kind}"] == pytest.approx(least)
+        taken = np.median([r["parts"]["encode"] for r in path["readings"][kind]])
+        assert facts[f"{kind} has of that limit"] == pytest.approx(least / taken)
     said = capsys.readouterr().out
     assert "exact / torch" in said and "no detector is given" in said
 
