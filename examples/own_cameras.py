@@ -64,7 +64,7 @@ def main(folder: Path, steps: int = 60, weights: str = "nano", frames: int = 60)
     # 4. Pack. 5. Train.
     vsdmot("pack", f"{folder}/shards", f"corrected=[{folder}/corrected]", f"videos={folder}/videos")
     vsdmot(
-        "train", f"{folder}/shards", f"{folder}/student", f"start={start}", "teacher.model=",
+        "train", f"{folder}/shards", f"{folder}/student", f"start={start}",
         "clips.height=192", "clips.width=256", "clips.stills=0", "clips.degraded=0",
         "clips.small=0", f"training.steps={steps}", "training.batch=2", "training.warmup=10",
         "training.average=0.9", "training.learning_rate=2e-4",

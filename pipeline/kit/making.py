@@ -10,7 +10,6 @@ import torch
 from model.communicator import Communicator
 from model.learn.training_state import Position, StateError, read_position
 from model.net.config import Size
-from model.teach.config import TeacherConfig
 from model.track.checkpoint import checkpoint_bytes, read_metadata
 from model.track.tracker import Tracker
 from pipeline.datasets.shards import Shards, require_train, require_val
@@ -70,7 +69,6 @@ def _configs(job: KitJob) -> dict[str, TrainJob]:
             size=size,
             start=start,
             learn=stage.learn,
-            teacher=TeacherConfig(model=""),
             clips=stage.clips,
             training=stage.training,
             mlflow=MlflowConfig(enabled=False),

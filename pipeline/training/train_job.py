@@ -35,7 +35,8 @@ class TrainJob:
             `start`; empty: the whole student.
         picture_every: steps between two snapshots of the tracker in MLflow: a picture of its tracks
             on one batch, and figures of quality and semantic weight.
-        teacher: the teacher of the semantic branch, beside the labels; an empty model: no teacher.
+        teacher: a teacher beside the labels; an empty model: none, because no teacher that was tried
+            made the student better.
         distillation: the distillation loss.
         clips: contents of the training clips.
         training: budget, optimizer and schedule; `batch` counts clips.
@@ -54,7 +55,7 @@ class TrainJob:
     imagenet: str = "package"
     learn: tuple[Part, ...] = ()
     picture_every: Annotated[int, Range(1)] = 100
-    teacher: TeacherConfig = TeacherConfig()
+    teacher: TeacherConfig = TeacherConfig(model="")
     distillation: DistillationConfig = DistillationConfig()
     clips: ClipConfig = ClipConfig()
     training: TrainingConfig = TrainingConfig()

@@ -12,7 +12,6 @@ from s3fs import S3FileSystem
 from jobs.track import main
 from jobs.train import run as train
 from model.net.config import SIZES
-from model.teach.config import TeacherConfig
 from pipeline.runtime.settings import MlflowConfig
 from pipeline.speed.archives.s3_server import s3_client, s3_server
 from pipeline.training.config import WorkerConfig
@@ -117,7 +116,6 @@ def test_training_goes_on_from_a_bucket(endpoint, bucket, shards, tmp_path, monk
         shards=str(shards),
         output=str(tmp_path / "run"),
         imagenet="",
-        teacher=TeacherConfig(model=""),
         clips=CLIPS,
         training=CONFIG,
         worker=WorkerConfig(threads=1, loaders=0, device="cpu"),

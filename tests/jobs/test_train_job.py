@@ -43,7 +43,6 @@ def job(tmp_path, monkeypatch):
         shards=str(write_shards(tmp_path / "shards", val=3)),
         output=str(tmp_path / "run"),
         imagenet="",
-        teacher=TeacherConfig(model=""),
         clips=replace(CLIPS, length=1),
         training=replace(CONFIG, steps=2, batch=4, batch_statistics=True, score=True),
         worker=WorkerConfig(threads=1, loaders=0, device="cpu"),
@@ -99,7 +98,6 @@ def test_training_needs_only_torch_and_its_friends(shards, tmp_path):
         shards=str(shards),
         output=str(tmp_path / "run"),
         imagenet="",
-        teacher=TeacherConfig(model=""),
         clips=replace(CLIPS, length=2),
         training=replace(CONFIG, steps=1, batch=1),
         worker=WorkerConfig(threads=1, loaders=0, device="cpu"),
@@ -127,7 +125,7 @@ sys.exit(main(["--resolved", {str(resolved)!r}]))
 def test_the_command_goes_on_with_a_run_and_refuses_another(warm, shards, tmp_path):
     def command(*more):
         settings = "clips.height=64 clips.width=96 clips.length=2 training.batch=1"
-        places = [f"shards={shards}", f"output={tmp_path / 'run'}", "imagenet=", "teacher.model="]
+        places = [f"shards={shards}", f"output={tmp_path / 'run'}", "imagenet="]
         machine = "worker.threads=1 worker.loaders=0 worker.device=cpu mlflow.enabled=false"
         words = [*places, *settings.split(), *machine.split(), *more]
         return warm.run("jobs.train", words)
@@ -171,6 +169,7 @@ def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path, learn, length, m
         output=str(tmp_path / "run"),
         start=str(start),
         learn=learn,
+        teacher=TeacherConfig(),
         clips=replace(CAMERA, length=length),
         training=replace(CONFIG, steps=12, batch=4, learning_rate=0.01, average=0.5),
         worker=WorkerConfig(threads=1, loaders=0, device="cpu"),
@@ -198,3 +197,9 @@ def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path, learn, length, m
         replace(job, start="")
     with pytest.raises(ValueError, match="one of quality, semantics, tracks"):
         replace(job, learn=("decoder",))
+
+
+def test_a_teacher_is_asked_for_by_name_where_there_are_labels():
+    assert not TrainJob().taught
+    assert TrainJob(teacher=TeacherConfig()).taught
+    assert DistillJob().teacher.model == "imagenet-lite2"

@@ -165,7 +165,6 @@ def test_a_killed_driver_is_run_again(warm, shards, tmp_path):
             f"output={output}",
             "imagenet=",
             "mlflow.enabled=false",
-            "teacher.model=",
         ),
         *("clips.height=64", "clips.width=96", "clips.length=2", "training.batch=2"),
         *("training.steps=8", "training.checkpoint_every=2"),
