@@ -202,4 +202,4 @@ def test_parts_alone_leave_the_rest_as_it_was(shards, tmp_path, learn, length, m
 def test_a_teacher_is_asked_for_by_name_where_there_are_labels():
     assert not TrainJob().taught
     assert TrainJob(teacher=TeacherConfig()).taught
-    assert DistillJob().teacher.model == "imagenet-lite2"
+    assert DistillJob(input="videos").teacher.model == "imagenet-lite2"
