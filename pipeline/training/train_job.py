@@ -35,8 +35,8 @@ class TrainJob:
             `start`; empty: the whole student.
         picture_every: steps between two snapshots of the tracker in MLflow: a picture of its tracks
             on one batch, and figures of quality and semantic weight.
-        teacher: a teacher beside the labels; an empty model: none, because no teacher that was tried
-            made the student better.
+        teacher: a teacher beside the labels; an empty model: none. No teacher that was tried made
+            the student better.
         distillation: the distillation loss.
         clips: contents of the training clips.
         training: budget, optimizer and schedule; `batch` counts clips.
