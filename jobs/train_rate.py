@@ -103,7 +103,7 @@ def _speed(config: TrainRateConfig, length: int, threads: int) -> TrainSpeed:
     clips = Clips(Shards(config.shards), drawn, training.seed, batch=batch)
     tracker = start_student("nano", config.start, "", None, training.seed)
     trainer = Trainer(tracker, ClipObjective(), training, config.device)
-    stream = batches(Stream(clips, collate_clips), batch, 0, 0, 1)
+    stream = batches(Stream(clips, collate_clips), (batch,), 0, 0, 1)
     return measure_training(trainer, stream, config.steps)
 
 

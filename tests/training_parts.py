@@ -64,7 +64,7 @@ def clip_stream(shards, clips=CLIPS, seed=CONFIG.seed):
 
 
 def clip_batches(shards, first=0, steps=CONFIG.steps, loaders=0):
-    return batches(clip_stream(shards), CONFIG.batch, first, steps, loaders)
+    return batches(clip_stream(shards), (CONFIG.batch,), first, steps, loaders)
 
 
 def new_trainer(config=CONFIG, objective=None):

@@ -42,7 +42,7 @@ def main(argv):
     what, told = clip_task(shards, folder, config, clips, objective), []
 
     def batches_from(first):
-        return batches(what.stream(), config.batch, first, config.steps, 0, rank, WORLD)
+        return batches(what.stream(), what.sizes, first, config.steps, 0, rank, WORLD)
 
     train_on_worker(what, torch.device("cpu"), Communicator(), batches_from, told.append)
     if rank == 0:

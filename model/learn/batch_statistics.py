@@ -70,14 +70,20 @@ class BatchStatistics(nn.Module):
             return (x.float() * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
 
-def use_batch_statistics(tracker: Tracker, communicator: Communicator) -> None:
+def use_batch_statistics(tracker: Tracker, communicator: Communicator) -> list[BatchStatistics]:
     """Make the trained layers of a tracker normalise by the batch in training mode.
 
     The backbone and frozen layers keep the statistics that came with their weights.
+
+    Returns:
+        the new modules.
     """
+    made = []
     for path, parent in list(tracker.named_modules()):
         if path.split(".")[0] == "backbone":
             continue
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d) and child.weight.requires_grad:
-                setattr(parent, name, BatchStatistics(child, communicator))
+                made.append(BatchStatistics(child, communicator))
+                setattr(parent, name, made[-1])
+    return made

@@ -50,6 +50,11 @@ class ClipBatch:
     clean: Tensor | None = None
     problems: tuple[str, ...] = ()
 
+    @property
+    def single(self) -> bool:
+        """Whether its clips have one frame each."""
+        return self.images.shape[1] == 1
+
     def to(self, device: torch.device | str) -> "ClipBatch":
         """Return the batch on a device; seeds stay on the host, where they are used."""
         moved = self._each(lambda x: x.to(device, non_blocking=True))

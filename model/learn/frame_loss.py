@@ -43,6 +43,11 @@ class FrameBatch:
     features: TeacherFeatures | None = None
     problems: tuple[str, ...] = ()
 
+    @property
+    def single(self) -> bool:
+        """Its frames are of different scenes."""
+        return True
+
     def to(self, device: torch.device | str) -> "FrameBatch":
         """Return the batch on a device."""
         return self._each(lambda x: x.to(device, non_blocking=True))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from model.communicator import Communicator
 from model.learn.average import AveragedWeights
-from model.learn.batch_statistics import use_batch_statistics
+from model.learn.batch_statistics import BatchStatistics, use_batch_statistics
 from model.learn.optimizer import MuonAdamW, suits_muon
 from model.learn.training_config import TrainingConfig, rate_at, share_used
 from model.learn.training_state import Position, StateError, pack_state, unpack_state
@@ -64,12 +64,16 @@ class Batch(Protocol):
     Attributes:
         valid: (…, 2) height and width of each frame on the canvas.
         names: sources of its frames.
+        single: whether each frame is a scene of its own, so that their statistics are those of
+            frames in general.
     """
 
     @property
     def valid(self) -> Tensor: ...  # noqa: D102
     @property
     def names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def single(self) -> bool: ...  # noqa: D102
     def to(self, device: torch.device | str) -> "Batch": ...  # noqa: D102
 
 
@@ -150,8 +154,9 @@ class Trainer:
         self.position = Position()
         objective.communicator = self.communicator
         tracker.backbone.freeze(config.frozen_stages)
+        self._batch_norms: list[BatchStatistics] = []
         if config.batch_statistics:
-            use_batch_statistics(tracker, self.communicator)
+            self._batch_norms = use_batch_statistics(tracker, self.communicator)
         if self.device.type == "cuda":
             # Convolutions in bfloat16 are fastest in this format.
             tracker.to(memory_format=torch.channels_last)
@@ -227,6 +232,8 @@ class Trainer:
         """Take a step at `rate` times the peak learning rates; return its figures."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
+        for layer in self._batch_norms:
+            layer.train(batch.single)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             loss, terms = self.objective(self.tracker, batch.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)

@@ -30,9 +30,9 @@ class TrainingConfig:
         average: decay of the moving average of the weights; the average is saved as the student.
         frozen_stages: number of backbone stages, from the input on, that are not trained; with
             fewer, a step takes longer.
-        batch_statistics: true: layers behind the backbone normalise by the statistics of the
-            batch, over all workers; this suits large batches of unrelated frames. false: by fixed
-            statistics.
+        batch_statistics: true: in steps on single frames, layers behind the backbone normalise by
+            the statistics of the batch, over all workers; this suits large batches. In steps on
+            clips, and with false, by fixed statistics.
         compile: compile backbone and encoder with torch.compile, on a GPU only; this takes a
             minute or two at the start.
         score: measure AP50 of the student on the stills of split val after the last step.

@@ -71,6 +71,7 @@ class Clips(Dataset[dict[str, object]]):
         batch: clips in a step, over all workers; they have canvases of one size.
         clean_scale: adds the clean frames, for a teacher, and is their scale to the canvas; None
             adds none.
+        store: decoded pictures of these shards, shared with other clips; None makes one.
 
     Raises:
         ShardError: the shards have no sequence of split `train`.
@@ -84,12 +85,13 @@ class Clips(Dataset[dict[str, object]]):
         *,
         batch: int = 1,
         clean_scale: float | None = None,
+        store: FrameStore | None = None,
     ) -> None:
         self.shards, self.config, self.seed = shards, config, seed
         self.batch, self.clean_scale = batch, clean_scale
         # Only a larger frame is drawn apart.
         self._large = None if clean_scale == 1 else clean_scale
-        self.store = FrameStore(shards, config.memory_gb)
+        self.store = store or FrameStore(shards, config.memory_gb)
         self._numbers = require_train(shards)
         self._sources = Sources(shards, self._numbers, config.stills)
         self._labels = {

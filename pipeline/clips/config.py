@@ -1,4 +1,4 @@
-"""Settings of training clips."""
+"""Settings of training clips, and of single frames between them."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -77,3 +77,30 @@ class ClipConfig:
             (height, max(_STRIDE, round(height * ratio / _STRIDE) * _STRIDE))
             for height in range(self.heights[0], self.heights[1] + 1, _STRIDE)
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class SinglesConfig:
+    """Steps on single frames between the steps on clips.
+
+    Detection learns most from large batches of single frames of many scenes, tracks learn from
+    clips alone. In turn they train together, so tracks follow what detection becomes.
+
+    Attributes:
+        steps: steps on single frames before each step on clips; 0: all steps are on clips.
+        batch: frames in a step on single frames, over all workers.
+        clips: contents of the single frames. Their pictures are kept in the memory of the job's
+            clips.memory_gb.
+    """
+
+    steps: Annotated[int, Range(0)] = 0
+    batch: Annotated[int, Range(1)] = 16
+    clips: ClipConfig = ClipConfig(length=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.clips.length != 1:
+            raise ValueError(
+                f"singles.clips.length: {self.clips.length} was given, 1 is allowed; clips.length "
+                "is that of clips"
+            )

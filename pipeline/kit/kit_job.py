@@ -5,8 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 from model.learn.training_config import STEPS, TrainingConfig
 from model.settings import NotEmpty, Range, check
-from pipeline.clips.config import ClipConfig
+from pipeline.clips.config import ClipConfig, SinglesConfig
 from pipeline.training.config import Part
+from pipeline.training.train_job import check_singles
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +19,19 @@ class StageConfig:
         learn: parts of the student that are trained, while all other weights stay as they are;
             empty: the whole student.
         clips: contents of the training clips.
+        singles: steps on single frames between those on clips.
         training: optimizer and schedule; `run.py --minutes` gives the budget.
     """
 
     share: Annotated[float, Range(0, above=True)] = 0.5
     learn: tuple[Part, ...] = ()
     clips: ClipConfig = ClipConfig()
+    singles: SinglesConfig = SinglesConfig()
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
         check(self)
+        check_singles(self.singles, self.clips, self.learn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +88,15 @@ def _check_stage(name: str, stage: StageConfig) -> None:
         raise ValueError(
             f"{name}.training: run.py --minutes gives the budget; leave minutes and steps out"
         )
-    if "codec" in stage.clips.kinds:
-        raise ValueError(
-            f"{name}.clips.kinds: codec needs PyAV, which a kit must not need; leave codec out"
-        )
-    if stage.training.compile and len(stage.clips.canvases()) > 1:
-        raise ValueError(
-            f"{name}.training.compile: the model would be compiled again for each of the "
-            f"{len(stage.clips.canvases())} canvas sizes; give {name}.clips.heights=null, or leave "
-            "compile out"
-        )
+    contents = {f"{name}.clips": stage.clips, f"{name}.singles.clips": stage.singles.clips}
+    for place, clips in contents.items():
+        if "codec" in clips.kinds:
+            raise ValueError(
+                f"{place}.kinds: codec needs PyAV, which a kit must not need; leave codec out"
+            )
+        if stage.training.compile and len(clips.canvases()) > 1:
+            raise ValueError(
+                f"{name}.training.compile: the model would be compiled again for each of the "
+                f"{len(clips.canvases())} canvas sizes; give {place}.heights=null, or leave "
+                "compile out"
+            )

@@ -70,6 +70,7 @@ def _configs(job: KitJob) -> dict[str, TrainJob]:
             start=start,
             learn=stage.learn,
             clips=stage.clips,
+            singles=stage.singles,
             training=stage.training,
             mlflow=MlflowConfig(enabled=False),
         )

@@ -160,7 +160,8 @@ def _train(
         kept, shares: see `stage_seconds`.
     """
     job = _with_loaders(job)
-    torch.backends.cudnn.benchmark = len(job.clips.canvases()) == 1
+    # It tries all kernels again for each canvas size.
+    torch.backends.cudnn.benchmark = all(len(x.canvases()) == 1 for x, _ in job.contents)
     stream = open_clips(job)
     seconds = stage_seconds(deadline - time.monotonic(), kept, shares)
     print(f"{name}: {seconds:.0f} s, {job.worker.loaders} loaders", flush=True)
@@ -208,7 +209,8 @@ def _step_times(
     job: TrainJob, stream: Stream, trainer: Trainer, step_seconds: float, left: float
 ) -> StepTimes | None:
     """Measure steps without a loader; None if the time that is left is too short."""
-    seconds, batch = min(_STEP_TIMES_S, left / 2), job.training.batch
+    # In a stage with both, this is a step on single frames, of which there are most.
+    seconds, batch = min(_STEP_TIMES_S, left / 2), job.step_sizes[0]
     if batch < 2 or job.training.compile or seconds < 6 * step_seconds:
         return None
     items: Any = stream.items
@@ -254,13 +256,13 @@ def _placed(config: dict[str, Any], work: Path, kit: Kit) -> TrainJob:
 
 def _with_loaders(job: TrainJob) -> TrainJob:
     """The job with a number of loaders for this machine."""
-    clips = job.clips
-    pixels = max(height * width for height, width in clips.canvases())
-    frames = job.training.batch * clips.length
+    size = max(
+        batch * clips.length * (3 * height * width + _PATCH_BYTES)
+        for clips, batch in job.contents
+        for height, width in clips.canvases()
+    )
     loaders = fitting_loaders(
-        len(os.sched_getaffinity(0)),
-        frames * (3 * pixels + _PATCH_BYTES),
-        shutil.disk_usage("/dev/shm").free,
+        len(os.sched_getaffinity(0)), size, shutil.disk_usage("/dev/shm").free
     )
     return replace(job, worker=replace(job.worker, loaders=loaders))
 

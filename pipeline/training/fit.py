@@ -7,7 +7,8 @@ A job describes its training in a `TrainingTask` and calls `fit`:
 - `build(device, communicator)` makes the trainer with its objective. It is called on every worker
   and must make the same weights on each.
 - `stream()` opens the items to train on. Item i depends on i alone. Step s consists of items
-  s * batch to (s + 1) * batch, and each of n workers gets 1/n of them.
+  s * batch to (s + 1) * batch, and each of n workers gets 1/n of them. Steps may have several
+  sizes in turn, see `TrainingTask.sizes`.
 
 So a step has the same items for any number of workers. A run that is resumed after a failure, or
 with another number of workers, continues the same loss curve.
@@ -73,7 +74,7 @@ def fit(
     def batches_from(first_step: int) -> Iterable[Any]:
         c = task.config
         pin = device == "cuda"
-        return batches(task.stream(), c.batch, first_step, c.steps, worker.loaders, pin=pin)
+        return batches(task.stream(), task.sizes, first_step, c.steps, worker.loaders, pin=pin)
 
     train_on_worker(
         task,

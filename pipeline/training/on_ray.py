@@ -77,9 +77,10 @@ def fit_on_ray(
     least, most = cluster.least_and_most()
     for count in range(least, most + 1):
         try:
-            share(0, task.config.batch, 0, count)
+            for step in range(len(task.sizes)):
+                share(step, task.sizes, 0, count)
         except ValueError as error:
-            raise TrainingError(f"training.batch: {error}") from error
+            raise TrainingError(str(error)) from error
     folder = RunFolder(task.output)
     launch = uuid.uuid4().hex
     folder.write(_LAUNCH, launch.encode())
@@ -172,7 +173,7 @@ def _run_worker(settings: dict[str, Any]) -> None:
 
     def batches_from(first_step: int) -> Iterator[Any]:
         c = task.config
-        order = shares(c.batch, first_step, c.steps, communicator.rank, communicator.world)
+        order = shares(task.sizes, first_step, c.steps, communicator.rank, communicator.world)
         return load_batches(task.stream, order, given.worker.loaders)
 
     def on_checkpoint(step: int) -> None:

@@ -7,7 +7,7 @@ from model.learn.training_config import TrainingConfig
 from model.net.config import Size
 from model.settings import Range, check
 from model.teach.config import REID, DistillationConfig, TeacherConfig
-from pipeline.clips.config import ClipConfig
+from pipeline.clips.config import ClipConfig, SinglesConfig
 from pipeline.runtime.settings import ClusterConfig, MlflowConfig
 from pipeline.training.config import Part, WorkerConfig
 
@@ -39,6 +39,8 @@ class TrainJob:
             the student better.
         distillation: the distillation loss.
         clips: contents of the training clips.
+        singles: steps on single frames between those on clips, to train detection and tracks
+            together.
         training: budget, optimizer and schedule; `batch` counts clips.
         cluster: where the training runs.
         worker: resources of each worker.
@@ -58,6 +60,7 @@ class TrainJob:
     teacher: TeacherConfig = TeacherConfig(model="")
     distillation: DistillationConfig = DistillationConfig()
     clips: ClipConfig = ClipConfig()
+    singles: SinglesConfig = SinglesConfig()
     training: TrainingConfig = TrainingConfig()
     cluster: ClusterConfig = ClusterConfig(workers=0)
     worker: WorkerConfig = WorkerConfig()
@@ -66,6 +69,7 @@ class TrainJob:
     def __post_init__(self) -> None:
         check(self)
         self.cluster.least_and_most()  # refuses null
+        check_singles(self.singles, self.clips, self.learn)
         if self.learn and not self.start:
             raise ValueError("learn needs weights to start from: start=FILE.safetensors")
         if "tracks" in self.learn and self.clips.length < 2:
@@ -83,6 +87,35 @@ class TrainJob:
             )
 
     @property
+    def step_sizes(self) -> tuple[int, ...]:
+        """Frames or clips in a step, over all workers; steps have these sizes in turn."""
+        return (self.singles.batch,) * self.singles.steps + (self.training.batch,)
+
+    @property
+    def contents(self) -> tuple[tuple[ClipConfig, int], ...]:
+        """What steps show, and how many items of it: clips, and single frames if there are any."""
+        clips = (self.clips, self.training.batch)
+        return (clips, (self.singles.clips, self.singles.batch)) if self.singles.steps else (clips,)
+
+    @property
     def taught(self) -> bool:
         """Whether the student also learns from a teacher."""
         return bool(self.teacher.model) and (not self.learn or "semantics" in self.learn)
+
+
+def check_singles(singles: SinglesConfig, clips: ClipConfig, learn: tuple[Part, ...]) -> None:
+    """Refuse steps on single frames where they make no sense.
+
+    Raises:
+        ValueError: the clips are single frames themselves, or parts alone are trained.
+    """
+    if singles.steps and clips.length == 1:
+        raise ValueError(
+            "singles.steps puts steps on single frames between steps on clips, but clips.length=1 "
+            "makes all steps such steps; give clips.length=5, or leave singles out"
+        )
+    if singles.steps and learn:
+        raise ValueError(
+            f"singles.steps is for training the whole student, but learn=[{', '.join(learn)}] is "
+            "given; leave one of them out"
+        )

@@ -30,6 +30,7 @@ from model.track.checkpoint import (
 )
 from model.track.tracker import Tracker
 from model.version import code_version
+from pipeline.clips.alternating import Alternating
 from pipeline.clips.clips import Clips, collate_clips
 from pipeline.datasets.shards import Shards, require_train, require_val
 from pipeline.teachers.load import (
@@ -88,6 +89,7 @@ def training_task(job: TrainJob, shards: Shards) -> TrainingTask:
         make_snapshot=SnapshotMaker(),
         snapshot_every=job.picture_every,
         score=partial(score, job) if job.training.score else None,
+        step_sizes=job.step_sizes,
     )
 
 
@@ -129,7 +131,7 @@ def open_clips(job: TrainJob) -> Stream:
     Raises:
         ShardError: there are no shards, or one cannot be read.
     """
-    clips = _clips(job)
+    clips = _alternating(job) if job.singles.steps else _clips(job)
     if job.worker.loaders and job.cluster.workers == 0:
         # Loaders are forks of this process, so they share its memory. A picture that cannot be
         # read is reported when it is drawn.
@@ -169,6 +171,7 @@ def write_weights(job: TrainJob, trainer: Trainer, figures: dict[str, float]) ->
         training={
             "learn": list(job.learn),
             "clips": asdict(job.clips),
+            "singles": asdict(job.singles) if job.singles.steps else None,
             "training": asdict(job.training),
             "distillation": asdict(job.distillation) if job.taught else None,
             "teacher_licence": teacher.licence if teacher else None,
@@ -193,7 +196,21 @@ def _clips(job: TrainJob) -> Clips:
     shards = Shards(job.shards)
     c = job.training
     scale = job.teacher.scale if job.taught else None
-    return Clips(shards, job.clips, c.seed, batch=c.batch, clean_scale=scale)
+    return Clips(shards, job.clips, c.seed, batch=max(job.step_sizes), clean_scale=scale)
+
+
+def _alternating(job: TrainJob) -> Alternating:
+    """Single frames and clips in turn; they share their decoded pictures."""
+    clips = _clips(job)
+    singles = Clips(
+        clips.shards,
+        job.singles.clips,
+        clips.seed,
+        batch=clips.batch,
+        clean_scale=clips.clean_scale,
+        store=clips.store,
+    )
+    return Alternating(singles, clips, job.singles.steps)
 
 
 def _distiller_of(job: TrainJob, trainer: Trainer) -> Distiller | None:

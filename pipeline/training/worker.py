@@ -68,6 +68,8 @@ class TrainingTask:
             worker, must not change trainer or batch, and must not communicate.
         snapshot_every: steps between two snapshots.
         score: scores the averaged tracker, on the first worker, after the last step.
+        step_sizes: items in a step, over all workers; steps have these sizes in turn. Empty:
+            `config.batch` in each.
     """
 
     config: TrainingConfig
@@ -78,6 +80,12 @@ class TrainingTask:
     make_snapshot: Callable[[Trainer, Any], Snapshot] | None = None
     snapshot_every: int = 100
     score: Callable[[Tracker], dict[str, float]] | None = None
+    step_sizes: tuple[int, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Items in a step; steps have these sizes in turn."""
+        return self.step_sizes or (self.config.batch,)
 
 
 def train_on_worker(

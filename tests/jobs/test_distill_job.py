@@ -168,7 +168,7 @@ def test_the_loss_falls_and_the_projectors_are_trained_but_not_the_teacher(job):
     assert set(trained) == {
         f"distiller.project_{x}.{y}" for x in ("dense", "pooled") for y in ("weight", "bias")
     }
-    batch = next(batches(Stream(frames, collate_frames), 4, 0, 1, 0))
+    batch = next(batches(Stream(frames, collate_frames), (4,), 0, 1, 0))
     losses = []
     train(trainer, [batch] * 30, lambda t: None, lambda p: losses.append(p.loss))
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
@@ -177,7 +177,7 @@ def test_the_loss_falls_and_the_projectors_are_trained_but_not_the_teacher(job):
 def test_a_loss_that_is_no_number_names_the_videos(job):
     trainer, frames = trainer_and_frames(job)
     trainer.objective.distiller.project_dense.weight.data.fill_(float("nan"))
-    source = batches(Stream(frames, collate_frames), 4, 0, 4, 0)
+    source = batches(Stream(frames, collate_frames), (4,), 0, 4, 0)
     with pytest.raises(TrainingError, match=r"loss is nan at step 0 on clips .*\.mp4"):
         train(trainer, source, lambda t: None, lambda p: None)
 

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from itertools import islice
 from types import SimpleNamespace
 
 import pytest
@@ -51,6 +50,15 @@ def shards(tmp_path_factory):
             {"detection": {"clips": {"kinds": ["codec"], "degrade_at": "camera"}}},
             "codec needs PyAV",
         ),
+        (
+            {
+                "tracking": {
+                    "singles": {"steps": 1, "clips": {"kinds": ["codec"], "degrade_at": "camera"}}
+                }
+            },
+            r"tracking\.singles\.clips\.kinds: codec needs PyAV",
+        ),
+        ({"detection": {"clips": {"length": 1}, "singles": {"steps": 2}}}, "leave singles out"),
         (
             {"detection": {"clips": {"heights": [224, 288]}, "training": {"compile": True}}},
             "compiled again for each of the 3 canvas sizes",
@@ -159,10 +167,19 @@ SMALL = {
 }
 
 
+def lines_of(out, stage):
+    """The lines of the log of a stage."""
+    lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    return [line for line in lines if line["stage"] == stage]
+
+
 @pytest.mark.slow
 def test_the_fifteen_minutes_on_a_cpu(tmp_path, shards, start, capsys):
     settings = {f"{s}.{k}": v for s in ("detection", "tracking") for k, v in SMALL.items()}
     settings |= {"tracking.clips.length": 2, "device": "cpu", "part_mb": 8, "shards": shards}
+    # Between the clips, as many single frames a step as a step on clips has frames.
+    settings |= {f"tracking.singles.{k}": v for k, v in SMALL.items() if k.startswith("clips")}
+    settings |= {"tracking.singles.batch": 4}
     code, said = make_by_command(capsys, output=tmp_path / "kit", start=start, **settings)
     assert code == 0, said
     there, out = tmp_path / "elsewhere" / "kit", tmp_path / "out"
@@ -187,8 +204,9 @@ def test_the_fifteen_minutes_on_a_cpu(tmp_path, shards, start, capsys):
     assert metadata.metrics["pictures"] == 3 == detection["score"]["pictures"]
     assert tracking["frames_per_second"] > 0 and 0 <= tracking["waiting"] <= 1
     assert tracking["limit"]
-    lines = [json.loads(line) for line in islice((out / "log.jsonl").open(), 5)]
-    assert lines[0]["stage"] == "detection" and lines[0]["step"] == 1
+    of_tracks = ["track_giou" in line["terms"] for line in lines_of(out, "tracking")[:6]]
+    assert of_tracks == [False, False, True] * 2
+    assert lines_of(out, "detection")[0]["step"] == 1
 
     # What came back goes on from where it was.
     state = back.with_name("back.state.safetensors")

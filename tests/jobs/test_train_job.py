@@ -19,6 +19,7 @@ from model.teach.config import TeacherConfig
 from model.teach.distillation import distiller_path
 from model.track.checkpoint import CheckpointMetadata, checkpoint_bytes, read_metadata
 from model.track.tracker import Tracker
+from pipeline.clips.config import SinglesConfig
 from pipeline.datasets.shards import ShardError
 from pipeline.runtime.settings import MlflowConfig
 from pipeline.training.config import Part, WorkerConfig
@@ -72,6 +73,19 @@ def test_weights_say_what_they_saw_and_what_they_score(job, tmp_path, capsys):
     assert metadata.training["minutes"] >= 0.01 and not metadata.metrics
     with pytest.raises(TrainingError, match="its budget is used up"):
         run(more, pytest.fail)
+
+
+def test_single_frames_and_clips_in_turn(job):
+    clips = replace(CLIPS, length=2)
+    singles = SinglesConfig(steps=2, batch=4, clips=replace(CLIPS, length=1))
+    training = replace(job.training, steps=3, batch=2, score=False)
+    seen = []
+    first = run(replace(job, clips=clips, singles=singles, training=training), seen.append)
+    assert [p.frames for p in seen] == [4, 4, 4]
+    assert ["track_giou" in p.terms for p in seen] == [False, False, True]
+    metadata = read_metadata(first)
+    assert metadata.training["frames"] == 12
+    assert metadata.training["singles"]["steps"] == 2
 
 
 def test_a_score_needs_stills_that_nothing_is_trained_on(job, tmp_path):

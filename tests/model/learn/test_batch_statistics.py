@@ -118,7 +118,7 @@ def test_two_workers_have_the_gradient_of_one(two_processes, shards, tmp_path):
 
 def test_after_training_running_statistics_decide(shards):
     trainer = Trainer(tiny_tracker(), ClipObjective(), WIDE, "cpu")
-    list(trainer.run(batches(clip_stream(shards, SINGLE), 4, 0, 2, 0)))
+    list(trainer.run(batches(clip_stream(shards, SINGLE), (4,), 0, 2, 0)))
     tracker = trainer.averaged()
     images, valid, patches = tiny_inputs(4)
     together = tracker.encode(images, valid, patches)
@@ -132,6 +132,16 @@ def test_after_training_running_statistics_decide(shards):
     live.train()
     first, whole = (live.encode(images[:n], valid[:n], patches[:n]).visual[:1] for n in (1, 4))
     assert not torch.allclose(first, whole, rtol=1e-2, atol=1e-2)
+
+
+def test_a_step_on_clips_keeps_running_statistics(shards):
+    trainer = Trainer(tiny_tracker(), ClipObjective(), replace(WIDE, batch=2), "cpu")
+    before = {n: v.clone() for n, v in trainer.tracker.named_buffers() if "running_" in n}
+    list(trainer.run(batches(clip_stream(shards), (2,), 0, 1, 0)))
+    buffers = dict(trainer.tracker.named_buffers())
+    assert all(torch.equal(buffers[n], v) for n, v in before.items())
+    list(trainer.run(batches(clip_stream(shards, SINGLE), (4,), 0, 1, 0)))
+    assert any(not torch.equal(buffers[n], v) for n, v in before.items())
 
 
 def test_a_norm_in_eval_mode_is_the_one_it_replaced():
@@ -154,5 +164,5 @@ def test_a_spoilt_step_leaves_running_statistics_as_they_were(shards):
     trainer = Trainer(tiny_tracker(), Spoilt(), WIDE, "cpu")
     before = {n: v.clone() for n, v in trainer.tracker.state_dict().items()}
     with pytest.raises(TrainingError, match="loss is nan at step 0"):
-        list(trainer.run(batches(clip_stream(shards, SINGLE), 4, 0, 1, 0)))
+        list(trainer.run(batches(clip_stream(shards, SINGLE), (4,), 0, 1, 0)))
     assert all(torch.equal(v, before[n]) for n, v in trainer.tracker.state_dict().items())

@@ -24,7 +24,7 @@ CAMERA = replace(CLIPS, degraded=0.8, degrade_at="camera")
 @pytest.mark.parametrize("part", ["quality", "tracks"])
 def test_a_part_alone_learns_one_batch(shards, part):
     stream = clip_stream(shards, replace(CAMERA, length=3))
-    batch = next(iter(batches(stream, 4, 0, 1, 0)))
+    batch = next(iter(batches(stream, (4,), 0, 1, 0)))
     tracker = tiny_tracker()
     train_only(tracker, [part])
     config = replace(CONFIG, steps=25, warmup=1, decay=0.01, learning_rate=3e-3)
@@ -36,7 +36,7 @@ def test_a_part_alone_learns_one_batch(shards, part):
 def test_semantics_alone_learn_one_batch_from_a_teacher(shards):
     config = replace(CLIPS, length=1, degraded=0.8)
     clips = Clips(Shards(shards), config, CONFIG.seed, clean_scale=1)
-    batch = next(iter(batches(Stream(clips, collate_clips), 4, 0, 1, 0)))
+    batch = next(iter(batches(Stream(clips, collate_clips), (4,), 0, 1, 0)))
     teacher = load_tower("imagenet-lite2", "package")
     features = teacher(batch.clean.flatten(0, 1), batch.valid.flatten(0, 1))
     tracker = tiny_tracker()

@@ -60,7 +60,7 @@ def test_loader_processes_make_the_same_batches(shards):
     stream = Stream(Clips(shards, SINGLE, 4, batch=3), collate_clips)
     stream.items.preload(threads=1)
     for a, b in zip(
-        batches(stream, 3, 0, 3, loaders=0), batches(stream, 3, 0, 3, loaders=2), strict=True
+        batches(stream, (3,), 0, 3, loaders=0), batches(stream, (3,), 0, 3, loaders=2), strict=True
     ):
         assert torch.equal(a.images, b.images) and torch.equal(a.boxes, b.boxes)
 

@@ -65,7 +65,7 @@ def stream(archive, config=FRAMES, seed=5, cache=None):
 
 
 def first_batch(frames):
-    return next(batches(Stream(frames, collate_frames), 4, 2, 3, 0))
+    return next(batches(Stream(frames, collate_frames), (4,), 2, 3, 0))
 
 
 def test_the_frame_of_a_time_is_the_one_shown_then(archive):

@@ -9,7 +9,7 @@ from tests.training_parts import CLIPS, CONFIG, build, clip_stream
 
 
 def test_the_parts_of_a_step_sum_to_all_of_it(shards):
-    stream = batches(clip_stream(shards, CLIPS), CONFIG.batch, 0, 0, 0)
+    stream = batches(clip_stream(shards, CLIPS), (CONFIG.batch,), 0, 0, 0)
     speed = measure_training(build(CONFIG, "cpu", Communicator()), stream, 2)
     assert sum(speed.shares.values()) == pytest.approx(1)
     assert speed.frames_per_second > 0

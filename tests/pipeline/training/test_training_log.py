@@ -130,7 +130,7 @@ def test_a_snapshot_shows_frames_and_changes_nothing(shards):
     tracker = tiny_tracker(lively=True)
     trainer = Trainer(tracker, ClipObjective(), CONFIG, "cpu")
     before = {n: v.clone() for n, v in tracker.state_dict().items()}
-    batch = next(iter(batches(clip_stream(shards), CONFIG.batch, 0, 1, 0)))
+    batch = next(iter(batches(clip_stream(shards), (CONFIG.batch,), 0, 1, 0)))
     snapshot = SnapshotMaker()(trainer, batch)
     picture = np.asarray(Image.open(io.BytesIO(snapshot.png)))
     # Two frames of each of two clips; a column is 320 wide, frame and map of 96 x 64 below.

@@ -135,8 +135,8 @@ def test_a_run_killed_before_its_weights_were_written_writes_them(shards, tmp_pa
 
 def test_batches_do_not_end_where_steps_are_not_counted(shards):
     stream = clip_stream(shards)
-    counted = list(batches(stream, 2, 3, 5, 0))
-    endless = list(islice(batches(stream, 2, 3, 0, 1), 6))
+    counted = list(batches(stream, (2,), 3, 5, 0))
+    endless = list(islice(batches(stream, (2,), 3, 0, 1), 6))
     assert [b.names for b in endless[:2]] == [b.names for b in counted]
     assert len(endless) == 6
 
