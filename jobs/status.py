@@ -28,11 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load_config(StatusConfig, argv)
     # Imported after the settings are checked, because pyarrow takes a second to import.
     from pipeline.report.run_tables import NoRunError
-    from pipeline.status.read import read_status
+    from pipeline.status.read import LISTEN_S, read_status
     from pipeline.storage.errors import StorageError
 
     def look() -> RunStatus:
-        return read_status(config.output, config.dead)
+        return read_status(config.output, config.dead, LISTEN_S)
 
     try:
         if config.json:

@@ -10,14 +10,17 @@ for frame in saved_frames("/my/tracks", "gate.mp4"):
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.exchange.errors import ExportError
 from pipeline.exchange.source import Rows, SourceVideo, VideoTracks, check_whole, chosen_videos
+from pipeline.storage.file_systems import resolve
 from pipeline.storage.reading import video_batches
 
 if TYPE_CHECKING:
@@ -73,20 +76,25 @@ def fiftyone_samples(
     videos: Iterable[str] = (),
     class_name: str | None = None,
     min_trust: float | None = None,
+    archive: str = "",
 ) -> Iterator[fiftyone.Sample]:
     """A video sample of FiftyOne for each video of a run, with its tracks in `frames`.
 
     `fiftyone.Dataset("people").add_samples(fiftyone_samples("/my/tracks"))` makes a data set. The
-    index of a detection is the id of its track; frames count from 1.
+    index of a detection is the id of its track; frames count from 1. `metadata` is that of the
+    tables, so FiftyOne needs no ffprobe for it.
 
     Args:
         run: folder or URL of the run.
         videos: names or patterns of videos; none gives all.
         class_name: class whose tracks are loaded; None loads all.
         min_trust: least trust of a track; None loads all.
+        archive: folder of this machine that has the videos under their paths in the archive;
+            empty: they are where they were tracked.
 
     Raises:
-        ExportError: there is nothing to load, or frames do not count from the start of the videos.
+        ExportError: there is nothing to load, frames do not count from the start of the videos, or
+            a video is in a bucket and no `archive` is given.
         ImportError: fiftyone is not installed.
         StorageError: the run cannot be read.
     """
@@ -100,7 +108,17 @@ def fiftyone_samples(
     check_whole(run)
     for video in chosen_videos(run, videos):
         sample = fiftyone.Sample(
-            filepath=video.uri, video_id=video.video_id, relative_path=video.relative_path
+            filepath=_local_path(video, archive),
+            media_type="video",  # it does not know .ts, .dav, .3gp and others by their names
+            video_id=video.video_id,
+            relative_path=video.relative_path,
+            metadata=fiftyone.VideoMetadata(
+                frame_width=video.width,
+                frame_height=video.height,
+                frame_rate=video.fps,
+                total_frame_count=video.frames,
+                duration=video.seconds,
+            ),
         )
         for index, _, rows in VideoTracks(run, video, class_name, min_trust).by_frame():
             found = [
@@ -110,6 +128,19 @@ def fiftyone_samples(
             boxes = fiftyone.Detections(detections=found)
             sample.frames[index + 1] = fiftyone.Frame(**{TRACKS_FIELD: boxes})
         yield sample
+
+
+def _local_path(video: SourceVideo, archive: str) -> str:
+    """Where FiftyOne finds the video. It takes a URL for a path below the working folder."""
+    if archive:
+        return os.path.join(archive, video.relative_path)
+    fs, path = resolve(video.uri)
+    if not isinstance(fs, LocalFileSystem):
+        raise ExportError(
+            f"{video.uri}: FiftyOne reads videos from this machine alone; copy or mount the "
+            "archive, and give its folder as archive="
+        )
+    return str(path)
 
 
 def _relative(rows: Rows, video: SourceVideo) -> Iterator[tuple[str, list[float], int, float]]:

@@ -21,6 +21,8 @@ def status_lines(status: RunStatus) -> Iterator[str]:
             f"  driver     {driver.host}:{driver.pid}, started {driver.started[:19]} UTC, heard of "
             f"{duration(driver.heard_s)} ago"
         )
+        if driver.behind_s:
+            yield f"  its clock  is {duration(driver.behind_s)} behind that of this machine"
     if status.other_drivers:
         yield f"  beside it  {status.other_drivers} more on the same output, with the same videos"
     files = "not counted yet" if status.files is None else f"{status.files:,}"

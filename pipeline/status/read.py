@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Literal
 
 from pipeline.archive.id_set import IdSet
 from pipeline.report.run_figures import what_to_do
 from pipeline.report.run_tables import listed_files, read_record, read_rows
-from pipeline.runtime.heartbeat import Beat, VideoPlace, read_beats
+from pipeline.runtime.heartbeat import EVERY_S, Beat, VideoPlace, read_beats
 from pipeline.status.estimate import Rate, TimeLeft, rate_of, time_left
 from pipeline.storage.compacted import compacted_ids
 from pipeline.storage.files import iter_stems, list_stems
@@ -17,6 +19,9 @@ from pipeline.storage.schema import DEAD_LETTERS, table_uri
 
 SILENT_S = 60.0
 """Seconds after which a worker or a driver that said nothing is worth a remark."""
+LISTEN_S = EVERY_S + 5.0
+"""Seconds in which a driver that lives is heard of, also from a slow store."""
+_DOUBTED_S = 3600.0  # age up to which a driver may be one whose clock is behind
 
 State = Literal["listing", "running", "silent", "stopped", "failed", "incomplete", "finished"]
 
@@ -56,13 +61,22 @@ class VideoUnderWay:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """The process that leads a run: where it is, since when, and when it was last heard of."""
+    """The process that leads a run.
+
+    Attributes:
+        run, host, pid: Which it is, and where.
+        started: Time of its clock.
+        heard_s: Seconds since it was last heard of.
+        behind_s: Seconds that its clock is behind that of this machine; 0 where that was not
+            looked at, because it was heard of lately by both clocks.
+    """
 
     run: str
     host: str
     pid: int
     started: str
     heard_s: float
+    behind_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +124,7 @@ class RunStatus:
         return self.state not in ("listing", "running")
 
 
-def read_status(output: str, letters: int = 10) -> RunStatus:
+def read_status(output: str, letters: int = 10, listen_s: float = 0.0) -> RunStatus:
     """Read how far a run is, by listing its output.
 
     Read are some dead letters, and the ids of merged tables. In RAM are 16 bytes for each finished
@@ -119,6 +133,8 @@ def read_status(output: str, letters: int = 10) -> RunStatus:
     Args:
         output: The output of `vsdmot track`, compacted or not.
         letters: Greatest number of dead letters that are read.
+        listen_s: Seconds to wait for another heartbeat where the clocks say that the driver is
+            silent; 0 believes them.
 
     Raises:
         NoRunError: The folder has no record of a tracking run, or one of another version.
@@ -126,8 +142,10 @@ def read_status(output: str, letters: int = 10) -> RunStatus:
     """
     output = output.rstrip("/")
     record = read_record(output)
-    beats = read_beats(output)
-    alive = [beat for beat in beats if beat.state == "running" and beat.age_s <= SILENT_S]
+    beats, behind = read_beats(output), {}
+    if listen_s and not _alive(beats):
+        beats, behind = _listened(output, beats, listen_s)
+    alive = _alive(beats)
     beat = alive[-1] if alive else beats[-1] if beats else None
     done, dead = _results(output)
     running = beat is not None and beat.state == "running"
@@ -158,7 +176,9 @@ def read_status(output: str, letters: int = 10) -> RunStatus:
         left=time_left(beat) if beat is not None and now == "running" else None,
         driver=None
         if beat is None
-        else Driver(beat.run, beat.host, beat.pid, beat.started, round(age_s, 1)),
+        else Driver(
+            beat.run, beat.host, beat.pid, beat.started, round(age_s, 1), behind.get(beat.run, 0.0)
+        ),
         other_drivers=max(0, len(alive) - 1),
         under_way=sorted(
             (_under_way(place, seconds, age_s) for place in places),
@@ -166,6 +186,36 @@ def read_status(output: str, letters: int = 10) -> RunStatus:
         ),
         letters=_letters(output, dead[:letters]),
     )
+
+
+def _alive(beats: list[Beat]) -> list[Beat]:
+    return [beat for beat in beats if beat.state == "running" and beat.age_s <= SILENT_S]
+
+
+def _listened(
+    output: str, beats: list[Beat], seconds: float
+) -> tuple[list[Beat], dict[str, float]]:
+    """The heartbeats some seconds later, and how far the clocks of drivers are behind, by run.
+
+    A heartbeat that has changed meanwhile is of a driver that lives, whatever the clocks say. It
+    gets the time of this machine's clock.
+    """
+    doubted = {
+        beat.run: beat.heard
+        for beat in beats
+        if beat.state == "running" and beat.age_s <= _DOUBTED_S
+    }
+    if not doubted:
+        return beats, {}
+    time.sleep(seconds)
+    behind: dict[str, float] = {}
+    later = []
+    for beat in read_beats(output):
+        if beat.state == "running" and beat.heard != doubted.get(beat.run, beat.heard):
+            behind[beat.run] = round(beat.age_s, 1)
+            beat = replace(beat, heard=datetime.now(UTC).isoformat(timespec="milliseconds"))
+        later.append(beat)
+    return sorted(later, key=lambda beat: beat.heard), behind
 
 
 def _state(beat: Beat | None, left: int | None) -> State:

@@ -43,7 +43,7 @@ def words(path):
     if path in KUBERAY:
         return [shlex.split(load(path)["spec"]["entrypoint"])]
     if path == DOCKERFILE:
-        checks = re.findall(r"^ +CMD (\[.*\])$", path.read_text(), re.MULTILINE)
+        checks = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", path.read_text(), re.MULTILINE)
         return [json.loads(check) for check in checks]
     if path == COMPOSE:
         return [["vsdmot", *load(path)["services"]["track"]["command"]]]

@@ -52,7 +52,7 @@ def check(*command, **options):
 
 @pytest.mark.parametrize(
     ("path", "count"),
-    [(DOCKERFILE, 2), (AWS, 2), (SLURM, 1), (UNIT, 2), (COMPOSE, 1), *((k, 1) for k in KUBERAY)],
+    [(AWS, 2), (SLURM, 1), (UNIT, 2), (COMPOSE, 1), *((k, 1) for k in KUBERAY)],
     ids=lambda value: value.name if isinstance(value, Path) else "",
 )
 def test_every_command_exists_and_its_settings_resolve(path, count):
@@ -84,6 +84,11 @@ def test_the_image_gets_all_that_the_wheel_is_made_of():
     assert kept[0].startswith("#")
     for name in ("model", "pipeline", "jobs", "configs", "weights", "setup.py", "pyproject.toml"):
         assert f"!{name}" in kept and (ROOT / name).exists()
+
+
+def test_the_health_check_of_the_image_is_light():
+    """It is asked every five minutes beside the work; tests/jobs/test_start.py keeps it light."""
+    assert words(DOCKERFILE) == [["vsdmot", "--help"]]
 
 
 def test_the_image_has_no_fault_that_a_linter_knows():

@@ -10,7 +10,7 @@ from jobs.__main__ import main
 from jobs.track import main as track
 from pipeline.runtime import heartbeat, reports
 from pipeline.runtime.heartbeat import Totals
-from pipeline.status.read import read_status
+from pipeline.status.read import LISTEN_S, read_status
 from pipeline.tracking import track_video
 from tests.pipeline.report.runs import Clip, write_run
 from tests.pipeline.runtime.test_heartbeat import beat
@@ -45,6 +45,24 @@ def test_watching_ends_with_the_run(tmp_path, capsys, monkeypatch):
     assert main(["status", str(output), "watch=true", "every_s=3", "json=true"]) == 0
     states = [json.loads(line)["state"] for line in capsys.readouterr().out.splitlines()]
     assert (states, waits) == (["running", "finished"], [3.0])
+
+
+def test_a_silent_driver_is_listened_to(tmp_path, capsys, monkeypatch):
+    output = write_run(tmp_path, [Clip("a.mp4", made=False)], listed=2)
+    path = output / "progress" / "r1.json"
+    path.parent.mkdir()
+    path.write_bytes(beat(age_s=300).encode())
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        path.write_bytes(beat(age_s=290, totals=Totals(2, True, planned=2)).encode())
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert main(["status", str(output)]) == 0
+    text = capsys.readouterr().out
+    assert f"{output}: under way" in text and "its clock  is 4 min 50 s behind" in text
+    assert slept == [LISTEN_S]
 
 
 @pytest.mark.parametrize(

@@ -44,24 +44,53 @@ def test_frames_without_people_are_there_and_names_must_be_clear(tmp_path):
         next(saved_frames(run, "x.mp4"))
 
 
-def test_samples_of_fiftyone_have_shares_of_the_picture_and_frames_from_1(tmp_path, monkeypatch):
-    """With stand-ins for its classes, which were checked by hand: its database is not at hand."""
+class Sample(SimpleNamespace):
+    """In place of FiftyOne's: frames that are set by their number."""
 
-    class Sample(SimpleNamespace):
-        def __init__(self, **fields):
-            super().__init__(frames={}, **fields)
+    def __init__(self, **fields):
+        super().__init__(frames={}, **fields)
 
-    stand_in = SimpleNamespace(
-        Sample=Sample, Frame=SimpleNamespace, Detections=SimpleNamespace, Detection=SimpleNamespace
-    )
-    monkeypatch.setitem(sys.modules, "fiftyone", stand_in)
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Stand-ins for the classes of FiftyOne; test_fiftyone.py has the real ones."""
+    names = ("Frame", "Detections", "Detection", "VideoMetadata")
+    classes = SimpleNamespace(Sample=Sample, **dict.fromkeys(names, SimpleNamespace))
+    monkeypatch.setitem(sys.modules, "fiftyone", classes)
+
+
+def test_samples_of_fiftyone_have_shares_of_the_picture_and_frames_from_1(tmp_path, stand_in):
     rows = ((4, 2, (32.0, 24.0, 64.0, 48.0)),)
     run = write_tables(tmp_path, [Video("x.mp4", rows=rows)])
     (sample,) = fiftyone_samples(run)
-    assert sample.filepath == "/nowhere/video.mp4" and list(sample.frames) == list(range(1, 11))
+    assert (sample.filepath, sample.media_type) == ("/nowhere/video.mp4", "video")
+    assert list(sample.frames) == list(range(1, 11))
     (one,) = sample.frames[5].tracks.detections
     assert (one.label, one.index, one.confidence) == ("person", 2, 0.5)
     np.testing.assert_allclose(one.bounding_box, [0.1, 0.1, 0.2, 0.2])
+
+
+def test_samples_of_fiftyone_know_the_video_without_ffprobe(tmp_path, stand_in):
+    (sample,) = fiftyone_samples(write_tables(tmp_path, [Video("x.mp4", times=(0.04,) * 10)]))
+    assert vars(sample.metadata) == {
+        "frame_width": 320, "frame_height": 240, "frame_rate": 25.0, "total_frame_count": 10,
+        "duration": 0.08,
+    }  # fmt: skip
+
+
+def test_samples_of_fiftyone_have_paths_of_this_machine(tmp_path, stand_in):
+    """FiftyOne takes s3://cams/x.mp4 for WORKING_FOLDER/s3:/cams/x.mp4, and shows nothing."""
+    videos = [Video("a/x.mp4", uri="file:///cams/a/x.mp4"), Video("b.mp4", uri="memory://b.mp4")]
+    run = write_tables(tmp_path, videos)
+    local, *_ = fiftyone_samples(run, ["a/x.mp4"])
+    assert local.filepath == "/cams/a/x.mp4"
+    with pytest.raises(ExportError, match=r"memory://b\.mp4: FiftyOne .* give .* archive="):
+        list(fiftyone_samples(run))
+    mounted = list(fiftyone_samples(run, archive="/mnt"))
+    assert [sample.filepath for sample in mounted] == ["/mnt/a/x.mp4", "/mnt/b.mp4"]
+
+
+def test_without_fiftyone_it_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fiftyone", None)
     with pytest.raises(ImportError, match="pip install fiftyone"):
-        next(fiftyone_samples(run))
+        next(fiftyone_samples(write_tables(tmp_path, [Video("x.mp4")])))

@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+import time
 
 import pytest
 from s3fs import S3FileSystem
@@ -101,6 +102,44 @@ def test_a_driver_that_says_nothing_more(output):
     assert "its driver was last heard of 10 min 0 s ago" in text
     assert "run the same command again" in text
     assert "under way when it was last heard of" in text
+
+
+def test_a_driver_whose_clock_is_behind_lives_if_it_is_heard_again(output, monkeypatch):
+    totals = Totals(found=5, whole=True, planned=5)
+    place = UNDER_WAY[2]
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        put(output, beat(age_s=600, totals=totals, under_way=[place]))
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    put(output, beat("gone", age_s=90), beat(age_s=610, totals=totals))
+    status = read_status(str(output), listen_s=15)
+    assert (status.state, status.other_drivers, waits) == ("running", 0, [15])
+    assert status.driver.run == "r1" and status.driver.heard_s < 5
+    assert status.driver.behind_s == pytest.approx(600, abs=5)
+    assert status.under_way[0].silent_s < 10
+    assert "its clock  is 10 min 0 s behind that of this machine" in said(status)
+
+
+def test_a_driver_that_is_not_heard_again_is_silent(output, monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    put(output, beat(age_s=600))
+    assert read_status(str(output), listen_s=15).state == "silent"
+    put(output, beat(age_s=90_000))  # nobody waits for what ended yesterday
+    assert read_status(str(output), listen_s=15).state == "silent"
+    put(output, beat(age_s=5))  # nor beside a driver that lives
+    assert read_status(str(output), listen_s=15).driver.behind_s == 0
+    assert waits == [15]
+
+
+def test_a_run_that_ends_well_while_it_is_listened_to(output, monkeypatch):
+    put(output, beat(age_s=600))
+    monkeypatch.setattr(time, "sleep", lambda _: (output / "progress" / "r1.json").unlink())
+    status = read_status(str(output), listen_s=15)
+    assert (status.state, status.driver) == ("incomplete", None)
 
 
 @pytest.mark.parametrize(
