@@ -142,7 +142,8 @@ def read_status(output: str, letters: int = 10, listen_s: float = 0.0) -> RunSta
     """
     output = output.rstrip("/")
     record = read_record(output)
-    beats, behind = read_beats(output), {}
+    beats = read_beats(output)
+    behind: dict[str, float] = {}
     if listen_s and not _alive(beats):
         beats, behind = _listened(output, beats, listen_s)
     alive = _alive(beats)
