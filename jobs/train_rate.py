@@ -20,8 +20,9 @@ from pipeline.clips.config import ClipConfig
 from pipeline.datasets.shards import Shards
 from pipeline.storage.files import write_atomic
 from pipeline.training.batches import Stream, batches
+from pipeline.training.config import Kernels
 from pipeline.training.speed import TrainSpeed, measure_training
-from pipeline.training.student import start_student
+from pipeline.training.student import choose_kernels, start_student
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class TrainRateConfig:
         height: height of the canvas in pixels, a multiple of 32.
         width: width of the canvas in pixels, a multiple of 32.
         threads: numbers of CPU threads; each gives a column.
+        kernels: kernels of the convolutions, see vsdmot train; each gives a column.
         steps: number of steps that are measured.
         frozen_stages: number of backbone stages, from the input on, that are not trained.
         device: device of the training.
@@ -56,6 +58,7 @@ class TrainRateConfig:
     height: int = 256
     width: int = 416
     threads: Annotated[tuple[int, ...], NotEmpty()] = (1, 2)
+    kernels: Annotated[tuple[Kernels, ...], NotEmpty()] = ("torch",)
     steps: Annotated[int, Range(1)] = 6
     frozen_stages: Annotated[int, Range(0)] = 2
     device: Device = "cpu"
@@ -72,9 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_large_blocks()
     try:
         speeds = {
-            f"clips of {length}, {threads} threads": _speed(config, length, threads)
+            f"clips of {length}, {threads} threads, {kernels}": _speed(
+                config, length, threads, kernels
+            )
             for length in config.lengths
             for threads in config.threads
+            for kernels in config.kernels
         }
     except ValueError as error:
         fail(str(error), EXIT_FAILED)
@@ -91,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_DONE
 
 
-def _speed(config: TrainRateConfig, length: int, threads: int) -> TrainSpeed:
+def _speed(config: TrainRateConfig, length: int, threads: int, kernels: Kernels) -> TrainSpeed:
     torch.set_num_threads(threads)
     batch = max(1, config.frames // length)
     training = TrainingConfig(
@@ -102,6 +108,7 @@ def _speed(config: TrainRateConfig, length: int, threads: int) -> TrainSpeed:
     )
     clips = Clips(Shards(config.shards), drawn, training.seed, batch=batch)
     tracker = start_student("nano", config.start, "", None, training.seed)
+    choose_kernels(tracker, kernels, torch.device(config.device))
     trainer = Trainer(tracker, ClipObjective(), training, config.device)
     stream = batches(Stream(clips, collate_clips), (batch,), 0, 0, 1)
     return measure_training(trainer, stream, config.steps)

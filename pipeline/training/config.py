@@ -8,17 +8,22 @@ from pipeline.degrade.kinds import KINDS, Kind
 
 Part = Literal["quality", "semantics", "tracks"]
 """A part of a student that can be trained alone; `model.learn.part_loss` has its modules."""
+Kernels = Literal["torch", "native"]
+"""What computes the convolutions of a training."""
 _Canvas = Annotated[int, Range(64, multiple_of=32)]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """Resources of each training worker. They do not change results.
+    """Resources of each training worker. They change results by rounding at most.
 
     Attributes:
         threads: CPU threads of a worker; 0: all cores without Ray, one with Ray.
         loaders: processes beside each worker that load its batches; 0: the worker loads them.
         device: device of a worker; auto: a GPU if there is one, else the CPU.
+        kernels: torch: convolutions as PyTorch computes them. native: on a CPU, by kernels that are
+            compiled at the start, with products in bfloat16 if the CPU has it; a step is much
+            faster. They need a C++ compiler: g++, or that in the variable CXX.
         max_failures: number of failures of workers or nodes after which the run ends with an
             error; -1: never. With Ray only.
     """
@@ -26,6 +31,7 @@ class WorkerConfig:
     threads: Annotated[int, Range(0)] = 0
     loaders: Annotated[int, Range(0)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    kernels: Kernels = "torch"
     max_failures: Annotated[int, Range(-1)] = 8
 
     def __post_init__(self) -> None:

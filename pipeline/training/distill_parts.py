@@ -20,7 +20,7 @@ from pipeline.training.archive_frames import ArchiveFrames, collate_frames
 from pipeline.training.batches import Stream
 from pipeline.training.distill_job import DistillJob
 from pipeline.training.run_folder import RunFolder
-from pipeline.training.student import frames_before, start_student, student_file
+from pipeline.training.student import choose_kernels, frames_before, start_student, student_file
 
 _CALIBRATION_FRAMES = 32
 
@@ -39,6 +39,7 @@ def build_trainer(
         CheckpointError: the weights to start from cannot be used.
         TeacherError: the teacher cannot be loaded.
         FramesError: no frame of the archive can be read.
+        KernelError: the kernels of the settings cannot be used here.
     """
     tracker = first_student(job, frames).to(device)
     distiller = Distiller(job.distillation, tracker.config.semantic_dim, teacher, statistics)
@@ -46,6 +47,7 @@ def build_trainer(
     if not job.cache.path:
         loaded = load_teacher(job.teacher, device, student=tracker)
     objective = DistillObjective(distiller, loaded)
+    choose_kernels(tracker, job.worker.kernels, device)
     trainer = Trainer(tracker, objective, job.training, device, communicator)
     if loaded is not None and job.teacher.moves:
         follow_average(loaded, trainer.average.values)

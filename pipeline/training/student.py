@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 
+from model.learn.cpu_kernels.compiled import KernelError
+from model.learn.cpu_kernels.convolutions import use_cpu_kernels
 from model.net.backbone import load_imagenet
 from model.net.config import SIZES, Size
 from model.track.checkpoint import CheckpointError
 from model.track.tracker import Tracker
+from pipeline.training.config import Kernels
 
 
 def start_student(
@@ -42,6 +45,22 @@ def start_student(
     if imagenet:
         load_imagenet(tracker.backbone, package_weights() if imagenet == "package" else imagenet)
     return tracker
+
+
+def choose_kernels(tracker: Tracker, kernels: Kernels, device: torch.device) -> None:
+    """Let a student that is to be trained on a device compute by the kernels of the settings.
+
+    Raises:
+        KernelError: the kernels cannot be used on this device or this machine.
+    """
+    if kernels == "torch":
+        return
+    if device.type != "cpu":
+        raise KernelError(
+            f"worker.kernels=native is for a CPU, but the training is on {device}; give "
+            "worker.kernels=torch, or worker.device=cpu"
+        )
+    use_cpu_kernels(tracker)
 
 
 def student_file(size: Size) -> str:

@@ -43,7 +43,7 @@ from pipeline.training.batches import Stream
 from pipeline.training.run_folder import RunFolder
 from pipeline.training.snapshot import SnapshotMaker
 from pipeline.training.still_score import score_stills
-from pipeline.training.student import frames_before, start_student, student_file
+from pipeline.training.student import choose_kernels, frames_before, start_student, student_file
 from pipeline.training.train_job import FREE, TrainJob
 from pipeline.training.worker import TrainingTask
 
@@ -101,6 +101,7 @@ def build_trainer(
     Raises:
         CheckpointError: the weights to start from cannot be used.
         TeacherError: the teacher cannot be loaded.
+        KernelError: the kernels of the settings cannot be used here.
     """
     tracker = start_student(job.size, job.start, job.imagenet, classes, job.training.seed)
     if not job.start:
@@ -119,6 +120,7 @@ def build_trainer(
     objective: Objective = ClipObjective(distiller, teacher, people)
     if job.learn:
         objective = PartObjective(job.learn, distiller, teacher)
+    choose_kernels(tracker, job.worker.kernels, device)
     trainer = Trainer(tracker, objective, job.training, device, communicator)
     if teacher is not None and job.teacher.moves:
         follow_average(teacher, trainer.average.values)

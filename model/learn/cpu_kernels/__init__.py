@@ -1,0 +1,1 @@
+"""Faster convolutions for training on a CPU."""
