@@ -136,7 +136,7 @@ class RelationAttention(nn.Module):
         value = self._heads(self.v(keys.content))
         features = pair_features(queries.boxes, queries.scores, keys.boxes, keys.scores)
         kind = queries.is_track[:, :, None].float() - keys.is_track[:, None].float()
-        bias = self.relation(torch.cat([features, kind[..., None]], -1)).permute(0, 3, 1, 2)
+        bias = judge_pairs(self.relation, [*features, kind])
         bias = bias.to(query.dtype).masked_fill(~keys.live[:, None, None, :], -1e4)
         read = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.out(read.transpose(1, 2).reshape(b, q, dim))
@@ -145,21 +145,51 @@ class RelationAttention(nn.Module):
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-def pair_features(boxes: Tensor, scores: Tensor, others: Tensor, other_scores: Tensor) -> Tensor:
-    """Features of each pair of boxes (B, Q, 4) and (B, R, 4) and their scores: (B, Q, R, 7).
+def pair_features(
+    boxes: Tensor, scores: Tensor, others: Tensor, other_scores: Tensor
+) -> list[Tensor]:
+    """Seven features of each pair of boxes (B, Q, 4) and (B, R, 4) and their scores: (B, Q, R).
 
     Args:
         boxes, others: centre form in [0, 1].
         scores, other_scores: (B, Q), (B, R) in [0, 1].
     """
-    first, second = boxes[:, :, None], others[:, None]
-    sizes = first[..., 2:].clamp(min=1e-4)
-    distance = (first[..., :2] - second[..., :2]).abs() / sizes
-    ratio = torch.log(second[..., 2:].clamp(min=1e-4) / sizes)
-    overlap = pairwise_iou(to_corners(boxes), to_corners(others))[..., None]
-    difference = (other_scores[:, None, :] - scores[:, :, None])[..., None]
-    features = [torch.log1p(distance), ratio, overlap, difference, overlap * difference.sign()]
-    return torch.cat(features, dim=-1)
+    x, y, *sizes = boxes[:, :, None].unbind(-1)
+    other_x, other_y, *other_sizes = others[:, None].unbind(-1)
+    sizes = [size.clamp(min=1e-4) for size in sizes]
+    distances = [
+        torch.log1p((other - own).abs() / size)
+        for own, other, size in zip((x, y), (other_x, other_y), sizes, strict=True)
+    ]
+    # The logarithm of a ratio, from one of each box instead of one of each pair.
+    ratios = [
+        other.clamp(min=1e-4).log() - size.log()
+        for size, other in zip(sizes, other_sizes, strict=True)
+    ]
+    overlap = pairwise_iou(to_corners(boxes), to_corners(others))
+    difference = other_scores[:, None, :] - scores[:, :, None]
+    return [*distances, *ratios, overlap, difference, overlap * difference.sign()]
+
+
+def judge_pairs(judge: nn.Sequential, features: Sequence[Tensor]) -> Tensor:
+    """Apply linear layers and activations to features of pairs.
+
+    The same as joining the features on a last axis, but they stay apart, as attention takes its
+    bias. With a last axis of eight numbers copies take longer than the layers.
+
+    Args:
+        judge: linear layers and functions of single numbers.
+        features: F tensors (B, Q, R), as many as the first layer takes.
+
+    Returns:
+        (B, F', Q, R).
+    """
+    x = torch.stack(list(features), 1)
+    b, _, q, r = x.shape
+    x = x.flatten(2)
+    for layer in judge:
+        x = layer.weight @ x + layer.bias[:, None] if isinstance(layer, nn.Linear) else layer(x)
+    return x.view(b, -1, q, r)
 
 
 def sine_embedding(x: Tensor, dim: int, temperature: float = 20.0) -> Tensor:
