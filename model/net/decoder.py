@@ -7,13 +7,20 @@ they did, one confident track lowered the scores of detections in the whole pict
 Shapes: B streams or frames, Q queries, D width, C classes, L layers.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from model.net.attention import DeformableAttention, QuerySet, RelationAttention, sine_embedding
+from model.net.attention import (
+    DeformableAttention,
+    Maps,
+    QuerySet,
+    RelationAttention,
+    Rows,
+    sine_embedding,
+)
 from model.net.geometry import inverse_sigmoid
 
 
@@ -73,13 +80,14 @@ class DecoderLayer(nn.Module):
         queries: QuerySet,
         keys: QuerySet,
         semantic_weight: Tensor,
-        maps: Sequence[Tensor],
-        semantic: Tensor,
+        maps: Maps,
+        semantic: Tensor | Rows,
     ) -> Tensor:
         """Return the new content (B, Q, D) of the queries; see `Decoder.forward`."""
         content = self.norms[0](queries.content + self.talk(queries, keys))
         query = content + queries.position
-        meaning = self.understand(query, queries.boxes, [semantic])
+        alone = cast("Maps", [semantic])
+        meaning = self.understand(query, queries.boxes, alone)
         read = self.look(query, queries.boxes, maps) + semantic_weight[..., None] * meaning
         content = self.norms[1](content + read)
         return self.norms[2](content + self.ffn(content))
@@ -114,8 +122,8 @@ class Decoder(nn.Module):
     def forward(
         self,
         queries: Queries,
-        maps: Sequence[Tensor],
-        semantic: Tensor,
+        maps: Maps,
+        semantic: Tensor | Rows,
         detections: DecoderOutput | None = None,
     ) -> DecoderOutput:
         """Decode one frame of each stream.

@@ -34,14 +34,17 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def _area(corners: Tensor) -> Tensor:
-    return (corners[..., 2:] - corners[..., :2]).clamp(min=0).prod(dim=-1)
+    left, top, right, bottom = corners.unbind(-1)
+    return (right - left).clamp(min=0) * (bottom - top).clamp(min=0)
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
     """Intersection areas of broadcastable corner boxes (..., 4)."""
-    low = torch.maximum(a[..., :2], b[..., :2])
-    high = torch.minimum(a[..., 2:], b[..., 2:])
-    return (high - low).clamp(min=0).prod(dim=-1)
+    # By coordinate: a last axis of two numbers cannot be vectorised.
+    first, second = a.unbind(-1), b.unbind(-1)
+    low_x, low_y = (torch.maximum(first[i], second[i]) for i in (0, 1))
+    high_x, high_y = (torch.minimum(first[i], second[i]) for i in (2, 3))
+    return (high_x - low_x).clamp(min=0) * (high_y - low_y).clamp(min=0)
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:

@@ -111,20 +111,22 @@ class DenseHead(nn.Module):
         logits, boxes, centres, strides, peaks, features = [], [], [], [], [], []
         levels = zip(maps, towers, valid, STRIDES, strict=True)
         for level, (x, (class_map, box_map), mask, stride) in enumerate(levels):
-            logit = self.classify(class_map).float()
-            distance = F.softplus(self.regress(box_map).float() * self.level_scale[level]) * stride
+            # By position: where channels of towers come last already, nothing is transposed.
+            class_rows, box_rows = _by_position(class_map), _by_position(box_map)
+            logit = _at_positions(self.classify, class_rows).float()
+            distance = _at_positions(self.regress, box_rows).float() * self.level_scale[level]
+            distance = F.softplus(distance) * stride
             centre = _centres(x.shape[2], x.shape[3], stride, x.device)
-            distance = distance.flatten(2).transpose(1, 2)
             boxes.append(torch.cat([centre - distance[..., :2], centre + distance[..., 2:]], -1))
-            logits.append(logit.flatten(2).transpose(1, 2))
+            logits.append(logit)
             centres.append(centre)
             strides.append(torch.full((len(centre),), stride, device=x.device))
             # Neighbouring positions find the same object. Only local maxima are proposed, or a
             # few people of a crowd would use up the queries.
-            best = logit.amax(1, keepdim=True).masked_fill(~mask[:, None], -1e4)
+            best = logit.amax(-1).view(-1, 1, *x.shape[2:]).masked_fill(~mask[:, None], -1e4)
             is_peak = best >= F.max_pool2d(best, 3, stride=1, padding=1)
             peaks.append(best.masked_fill(~is_peak, -1e4).flatten(1))
-            features.append((x + (class_map + box_map) / 2).flatten(2).transpose(1, 2))
+            features.append(_by_position(x) + (class_rows + box_rows) / 2)
         dense = DenseDetections(
             torch.cat(logits, 1),
             torch.cat(boxes, 1),
@@ -153,6 +155,16 @@ class DenseHead(nn.Module):
 def _bias(layer: nn.Conv2d) -> Tensor:
     assert layer.bias is not None
     return layer.bias
+
+
+def _by_position(x: Tensor) -> Tensor:
+    """A map (N, D, h, w) as (N, h * w, D)."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _at_positions(layer: nn.Conv2d, rows: Tensor) -> Tensor:
+    """Apply a 1x1 convolution to positions (N, S, D)."""
+    return F.linear(rows, layer.weight.flatten(1), layer.bias)
 
 
 def _pick(x: Tensor, index: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from model.net.attention import Maps, Rows
 from model.net.backbone import EARLY_STRIDE, Backbone
 from model.net.config import STRIDES, ModelConfig
 from model.net.consensus import consensus
@@ -203,8 +204,8 @@ class Tracker(nn.Module):
         self,
         dense: DenseDetections,
         proposals: Proposals,
-        maps: Sequence[Tensor],
-        semantic: Tensor,
+        maps: Maps,
+        semantic: Tensor | Rows,
         quality: Tensor,
     ) -> tuple[DecoderOutput, Tensor, DecoderOutput]:
         """Decode detection queries: `detections`, `seen` and `people` of `EncodedFrames`.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.net.attention import pair_features
+from model.net.attention import judge_pairs, pair_features
 from model.net.decoder import DecoderOutput
 from model.net.geometry import pairwise_iou, to_corners
 from model.track.tracks import TrackState, expected_boxes
@@ -108,9 +108,8 @@ class Transport(nn.Module):
         key = self.key(embedding).float()
         appearance = self.query(state.content).float() @ key.transpose(1, 2) / key.shape[-1] ** 0.5
         pairs = pair_features(expected, state.logits.sigmoid().amax(-1), boxes, score)
-        unseen = torch.log1p(state.misses.to(pairs.dtype))[:, :, None, None]
-        pairs = torch.cat([pairs, unseen.expand(*pairs.shape[:3], 1)], -1)
-        relation = self.relation(pairs).squeeze(-1).float()
+        unseen = torch.log1p(state.misses.to(score.dtype))[:, :, None].expand_as(pairs[0])
+        relation = judge_pairs(self.relation, [*pairs, unseen]).squeeze(1).float()
         overlap = pairwise_iou(to_corners(expected), to_corners(boxes))
         return appearance + relation + self.overlap * overlap
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from model.net.attention import Rows
 from model.net.config import STRIDES
 from model.net.decoder import DecoderOutput
 from model.net.padding import masked, valid_positions
@@ -27,7 +28,7 @@ BETWEEN = tuple(f"{part}_{stride}" for part in ("fused", "class", "box") for str
 """Outputs of the dense part that only the head reads: fused maps, and towers of class and box.
 
 The channels of towers come last, as OpenVINO has them within its graphs, so that they are not
-transposed. Those of fused maps come first, because sampling takes them so.
+transposed. Those of fused maps do where the graph is made so.
 """
 PEOPLE = ("logits", "boxes", "embedding")
 """The last layer of the detections, with boxes of whole people; frames come first."""
@@ -63,9 +64,9 @@ class _Dense(nn.Module):
     inputs = ("image", "valid", "statistics")
     outputs = (*BETWEEN, "semantic", "quality")
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker, channels_last: bool) -> None:
         super().__init__()
-        self.tracker = tracker
+        self.tracker, self.channels_last = tracker, channels_last
 
     def forward(self, image: Tensor, valid: Tensor, statistics: Tensor) -> tuple[Tensor, ...]:
         """Take the image (1, H, W, 3), colours last, as decoded pictures lie in memory."""
@@ -74,6 +75,8 @@ class _Dense(nn.Module):
         fused, semantic, _ = self.tracker.fuse(percept)
         classes, boxes = zip(*self.tracker.head.towers(fused), strict=True)
         towers = (x.permute(0, 2, 3, 1) for x in (*classes, *boxes))
+        if self.channels_last:
+            *fused, semantic = (x.permute(0, 2, 3, 1) for x in (*fused, semantic))
         return (*fused, *towers, semantic, percept.quality)
 
 
@@ -83,14 +86,16 @@ class _Detect(nn.Module):
     inputs = (*BETWEEN, "semantic", "quality", "valid")
     outputs = (*MAPS, *PEOPLE)
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker, channels_last: bool) -> None:
         super().__init__()
-        self.tracker = tracker
+        self.tracker, self.channels_last = tracker, channels_last
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Take the inputs by their order, return the outputs in theirs."""
         levels = len(STRIDES)
         fused = tensors[:levels]
+        if self.channels_last:
+            fused = tuple(x.permute(0, 3, 1, 2) for x in fused)
         towers = [x.permute(0, 3, 1, 2) for x in tensors[levels : 3 * levels]]
         semantic, quality, valid = tensors[3 * levels :]
         masks = tuple(
@@ -99,25 +104,43 @@ class _Detect(nn.Module):
         )
         pairs = list(zip(towers[:levels], towers[levels:], strict=True))
         dense, proposals = self.tracker.head.read(fused, pairs, masks)
-        maps = masked(fused, masks)
-        _, _, people = self.tracker.find(dense, proposals, maps, semantic, quality)
+        if self.channels_last:
+            maps = tuple(
+                level * mask[..., None].to(level.dtype)
+                for level, mask in zip(tensors[:levels], masks, strict=True)
+            )
+            rows = [Rows(x) for x in maps]
+            found = self.tracker.find(dense, proposals, rows, Rows(semantic), quality)
+        else:
+            maps = masked(fused, masks)
+            found = self.tracker.find(dense, proposals, maps, semantic, quality)
+        people = found[-1]
         return (*maps, people.logits[-1], people.boxes[-1], people.embedding)
 
 
-def dense_graph(tracker: Tracker, height: int, width: int) -> Graph:
-    """The dense part for a canvas, of a tracker on the CPU in eval mode."""
+def dense_graph(tracker: Tracker, height: int, width: int, channels_last: bool = False) -> Graph:
+    """The dense part for a canvas, of a tracker on the CPU in eval mode.
+
+    Args:
+        tracker: the student.
+        height, width: of the canvas.
+        channels_last: of fused maps and semantics, which OpenVINO then does not transpose.
+    """
     image = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     valid = torch.tensor([[height, width]])
     example = (image, valid, torch.zeros(1, len(STATISTICS)))
-    return Graph(_Dense(tracker), dict(zip(_Dense.inputs, example, strict=True)), _Dense.outputs)
+    module = _Dense(tracker, channels_last)
+    return Graph(module, dict(zip(_Dense.inputs, example, strict=True)), _Dense.outputs)
 
 
-def detect_graph(tracker: Tracker, height: int, width: int) -> Graph:
-    """Head and detection decoder for a canvas, of a tracker on the CPU in eval mode."""
+def detect_graph(tracker: Tracker, height: int, width: int, channels_last: bool = False) -> Graph:
+    """Head and detection decoder, arguments as of `dense_graph`, for a padded canvas."""
     maps = empty_maps(tracker.config, height, width)
     last = tuple(x.permute(0, 2, 3, 1) for x in maps)
+    maps = last if channels_last else maps
     example = (*maps, *last, *last, maps[1], torch.zeros(1), torch.tensor([[height, width]]))
-    return Graph(_Detect(tracker), dict(zip(_Detect.inputs, example, strict=True)), _Detect.outputs)
+    module = _Detect(tracker, channels_last)
+    return Graph(module, dict(zip(_Detect.inputs, example, strict=True)), _Detect.outputs)
 
 
 def window_to_track(outputs: Mapping[str, Tensor], statistics: Tensor) -> WindowToTrack:

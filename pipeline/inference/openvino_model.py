@@ -90,7 +90,7 @@ class OpenVinoModel:
             def step(before: TrackState, frame: TrackableWindow = frame) -> Stepped:
                 compiled = self._step((height, width), before.active.shape[1])
                 after = compiled.outputs(1)
-                compiled.run(step_graph.step_inputs(frame, before, given), after)
+                compiled.run(step_graph.step_inputs(frame, before, given, True), after)
                 return step_graph.step_outputs(after)
 
             result, state = step_on_few_slots(step, state, counts)
@@ -102,7 +102,7 @@ class OpenVinoModel:
             _check(canvas)
             dense = self._graphs.open(
                 f"dense-{canvas[0]}x{canvas[1]}",
-                lambda tracker: encode_graph.dense_graph(tracker, *canvas),
+                lambda tracker: encode_graph.dense_graph(tracker, *canvas, channels_last=True),
                 self._dense,
             )
             detector = self._detector(self.config.padded_canvas(*canvas))
@@ -113,7 +113,7 @@ class OpenVinoModel:
         if canvas not in self._detectors:
             self._detectors[canvas] = self._graphs.open(
                 f"detect-{canvas[0]}x{canvas[1]}",
-                lambda tracker: encode_graph.detect_graph(tracker, *canvas),
+                lambda tracker: encode_graph.detect_graph(tracker, *canvas, channels_last=True),
             )
         return self._detectors[canvas]
 
@@ -122,7 +122,7 @@ class OpenVinoModel:
         if key not in self._steps:
             name = f"step-{canvas[0]}x{canvas[1]}-{slots}"
             self._steps[key] = self._graphs.open(
-                name, lambda tracker: step_graph.step_graph(tracker, *canvas, slots)
+                name, lambda tracker: step_graph.step_graph(tracker, *canvas, slots, True)
             )
         return self._steps[key]
 
@@ -156,6 +156,8 @@ class _Encoder:
                 self._between | shared,
             )
             self._detect.run(self._between | shared | {"valid": valid[frame]}, taken)
+        for name in (*step_graph.MAPS, "semantic"):
+            window[name] = window[name].permute(0, 3, 1, 2)
         return encode_graph.window_to_track(window, statistics)
 
 

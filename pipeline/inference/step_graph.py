@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from model.net.attention import Rows
 from model.net.config import STRIDES, ModelConfig
 from model.net.decoder import DecoderOutput
 from model.track.frames import FrameResult, TrackableFrames
@@ -37,9 +38,9 @@ class Step(nn.Module):
     inputs = (*FRAME, *_RULES)
     outputs = (*_RESULT, *(AFTER + name for name in _STATE))
 
-    def __init__(self, tracker: Tracker) -> None:
+    def __init__(self, tracker: Tracker, channels_last: bool = False) -> None:
         super().__init__()
-        self.tracker = tracker
+        self.tracker, self.channels_last = tracker, channels_last
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Take the frame's tensors and the state's, each in their order."""
@@ -47,7 +48,8 @@ class Step(nn.Module):
         given = dict(zip(self.inputs, tensors[:split], strict=True))
         state = TrackState(**dict(zip(_STATE, tensors[split:], strict=True)))
         rules = TrackRules(**{name: given[name] for name in _RULES})
-        result, after = self.tracker.step(_Frame(given), state, rules)
+        frame: Any = _Rows(given) if self.channels_last else _Frame(given)
+        result, after = self.tracker.step(frame, state, rules)
         return (
             *(getattr(result, name) for name in _RESULT),
             *(getattr(after, name) for name in _STATE),
@@ -63,14 +65,32 @@ class _Frame:
         self.people = DecoderOutput(*(given[name] for name in ("logits", "boxes", "embedding")))
 
 
+class _Rows:
+    """The same with channels last, for the track decoder."""
+
+    def __init__(self, given: Mapping[str, Tensor]) -> None:
+        self.maps = tuple(Rows(given[name]) for name in MAPS)
+        self.semantic, self.quality = Rows(given["semantic"]), given["quality"]
+        self.people = _Frame(given).people
+
+
 def rule_inputs(rules: TrackRules) -> dict[str, Tensor]:
     """Rules of one stream as inputs of step, each (1,): float32, and int64 for frames."""
     given = {name: torch.as_tensor(getattr(rules, name)).reshape(1) for name in _RULES}
     return {name: x.float() if x.is_floating_point() else x.long() for name, x in given.items()}
 
 
-def step_graph(tracker: Tracker, height: int, width: int, slots: int) -> Graph:
-    """The step on some slots for a canvas, of a tracker on the CPU in eval mode."""
+def step_graph(
+    tracker: Tracker, height: int, width: int, slots: int, channels_last: bool = False
+) -> Graph:
+    """The step on some slots for a canvas, of a tracker on the CPU in eval mode.
+
+    Args:
+        tracker: the student.
+        height, width: of the canvas.
+        slots: their number.
+        channels_last: of maps and semantics.
+    """
     c = tracker.config
     maps = empty_maps(c, height, width)
     queries = c.detection_queries
@@ -83,8 +103,8 @@ def step_graph(tracker: Tracker, height: int, width: int, slots: int) -> Graph:
         "quality": torch.zeros(1),
     }
     state = TrackState.empty(1, slots, c.dim, len(c.classes))
-    example = step_inputs(_Frame(frame), state, rule_inputs(TrackRules.of(c)))
-    return Graph(Step(tracker), example, Step.outputs)
+    example = step_inputs(_Frame(frame), state, rule_inputs(TrackRules.of(c)), channels_last)
+    return Graph(Step(tracker, channels_last), example, Step.outputs)
 
 
 def empty_maps(config: ModelConfig, height: int, width: int) -> tuple[Tensor, ...]:
@@ -94,7 +114,10 @@ def empty_maps(config: ModelConfig, height: int, width: int) -> tuple[Tensor, ..
 
 
 def step_inputs(
-    encoded: TrackableFrames, state: TrackState, rules: Mapping[str, Tensor]
+    encoded: TrackableFrames,
+    state: TrackState,
+    rules: Mapping[str, Tensor],
+    channels_last: bool = False,
 ) -> dict[str, Tensor]:
     """Inputs of step.
 
@@ -102,11 +125,14 @@ def step_inputs(
         encoded: one frame.
         state: before it.
         rules: from `rule_inputs`.
+        channels_last: as of `step_graph`.
     """
     people = encoded.people
+    maps: tuple[Tensor, ...] = (*encoded.maps, encoded.semantic)
+    if channels_last:
+        maps = tuple(x.permute(0, 2, 3, 1) for x in maps)
     frame = (
-        *encoded.maps,
-        encoded.semantic,
+        *maps,
         people.logits,
         people.boxes,
         people.embedding,
