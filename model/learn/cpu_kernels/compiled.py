@@ -10,7 +10,9 @@ from functools import cache
 from pathlib import Path
 
 _SOURCE = Path(__file__).with_name("depthwise.cpp")
-_OPTIONS = ("-O3", "-march=native", "-ffast-math", "-std=c++17", "-shared", "-fPIC", "-pthread")
+# Not -ffast-math: with it some compilers make a library that rounds the small numbers of the whole
+# process to zero when it is loaded.
+_OPTIONS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
 
 
 class KernelError(ValueError):

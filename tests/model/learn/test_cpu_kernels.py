@@ -128,6 +128,14 @@ def test_a_student_learns_the_same(monkeypatch, flags, alike):
     assert all(map(torch.equal, one.maps, two.maps))
 
 
+@needs_compiler
+def test_kernels_leave_the_arithmetic_of_the_process_alone():
+    kernels.cache_clear()
+    kernels()
+    smallest = torch.tensor([1e-40])
+    assert float(smallest * 0.5) > 0
+
+
 def test_without_a_compiler_a_message_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
     kernels.cache_clear()

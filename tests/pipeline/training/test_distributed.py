@@ -135,7 +135,9 @@ def test_a_loss_that_is_not_finite_is_not_tried_again(cluster, shards, tmp_path)
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_starts(shards, tmp_path):
     what = clip_task(shards, tmp_path / "run")
-    with pytest.raises(TrainingError, match=r"training\.batch: a batch of 2 .* for 3 workers"):
+    with pytest.raises(
+        TrainingError, match=r"a batch of 2 .* for 3 workers; give a training\.batch"
+    ):
         fit(what, ClusterConfig(workers=(1, 4)), TWO[1], print)
     assert not (tmp_path / "run").exists()
 
