@@ -5,6 +5,7 @@ ones for a CPU, and computes both kinds much slower than memory allows. Shapes: 
 channels, D output channels, k side of a kernel. Maps are channels-last in memory.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, TypeGuard
 
 import torch
@@ -36,7 +37,7 @@ def use_cpu_kernels(tracker: Tracker) -> None:
                 setattr(parent, name, DepthwiseConvolution(child))
 
 
-class _Convolution(nn.Module):
+class _Convolution(nn.Module, ABC):
     """Replacement of a convolution, with its parameters and their names.
 
     Args:
@@ -54,8 +55,9 @@ class _Convolution(nn.Module):
             return self._fast(x)
         return self._plain(x)
 
+    @abstractmethod
     def _fast(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What `forward` gives in training mode."""
 
 
 class PointwiseConvolution(_Convolution):
