@@ -42,6 +42,7 @@ FIRST = "student"
 """The name of the student that `weights` gives."""
 
 _STRIDE = 4  # frames
+_FIGURES = ("ap50", "ap", "overlap")
 
 # Measured on one CPU thread; a student's picture has 384 by 640 pixels.
 _STUDENT_S, _DETECTOR_S, _READ_S = 0.1, 0.03, 0.01
@@ -244,11 +245,14 @@ def _student_seconds(student: Student) -> float:
 
 
 def source_table(rows: Sequence[Row]) -> Table:
-    """Table of AP50 and AP of all people by source; results of the dense heads come last."""
+    """Table of AP50, AP and overlap by source; results of the dense heads come last."""
     names = list(dict.fromkeys(row["name"] for row in rows))
     trained = {row["name"]: row["frames_trained"] for row in rows}
     found = {(r["split"], r["source"], r["part"] == DENSE, r["name"]): r for r in rows}
-    title = "AP50 / AP (COCO, 0.50 to 0.95), percent; below a student's name its training frames"
+    title = (
+        "AP50 / AP (COCO, 0.50 to 0.95) / median overlap of people found at the birth score, "
+        "percent\nbelow a student's name its training frames"
+    )
     table = Table("", "source", title=title, title_justify="left", pad_edge=False)
     for heading in ("pictures", "people"):
         table.add_column(heading, justify="right")
@@ -270,7 +274,7 @@ def source_table(rows: Sequence[Row]) -> Table:
                 source,
                 str(known["pictures"]),
                 str(known["people"]),
-                *(f"{_text(e['ap50'])} / {_text(e['ap'])}" if e else "" for e in entries),
+                *(" / ".join(_text(e[k]) for k in _FIGURES) if e else "" for e in entries),
                 style="bold" if source.startswith((POOLED, MEAN)) else "",
             )
             last = group

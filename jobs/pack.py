@@ -33,6 +33,8 @@ class PackConfig:
             may be degraded already.
         squeezed_sources: glob patterns of sources whose pictures are stretched, so that people are
             too wide or too narrow.
+        loose_sources: glob patterns of sources of stills whose boxes are too large or beside
+            people, as after a rotation. They teach who is there, not where a box ends.
         drawn: number of synthetic sequences to make and pack too; they are for tests, a student
             learns nothing useful from them.
         longest: length of the longer side of a stored picture, in pixels.
@@ -50,6 +52,7 @@ class PackConfig:
     output: str = "runs/shards"
     poor_sources: tuple[str, ...] = ()
     squeezed_sources: tuple[str, ...] = ()
+    loose_sources: tuple[str, ...] = ()
     drawn: Annotated[int, Range(0, 100)] = 0
     longest: Annotated[int, Range(64)] = 640
 
@@ -90,7 +93,7 @@ def main(argv: list[str]) -> int:
         headers = find_videos(corrected, config.videos) if corrected else []
         names = LabelNames(config.person_labels, config.ignored_labels)
         writer = ShardWriter(config.output, ["person"])
-        known = KnownSources(config.poor_sources, config.squeezed_sources)
+        known = KnownSources(config.poor_sources, config.squeezed_sources, config.loose_sources)
         problems: list[str] = []
         with Progress(*columns, console=console) as progress:
             for path in config.stills:

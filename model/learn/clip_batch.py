@@ -5,12 +5,26 @@ Shapes: B clips, T frames a clip, G objects a frame at most (padded), P patches,
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from enum import IntEnum
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from model.net.geometry import to_centres
+
+
+class Extent(IntEnum):
+    """What a labelled box shows of a person.
+
+    SEEN is the visible part. WHOLE is the whole person, hidden parts included; such boxes leave
+    room above the head even if nothing is hidden. LOOSE says that somebody is there, but not where
+    the person ends: nobody learns the place of a box from it.
+    """
+
+    SEEN = 0
+    WHOLE = 1
+    LOOSE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +39,7 @@ class ClipBatch:
         ids: (B, T, G) int64, the same object the same id through a clip; -1 is padding.
         labels: (B, T, G) int64.
         ignore: (B, T, G) bool: the box counts as neither object nor background.
-        whole: (B, T, G) bool: the box is of the whole person, hidden parts included; False: of
-            the visible part.
+        extent: (B, T, G) uint8, an `Extent` for each box.
         severity: (B, T) of the degradation we applied, 0 for none, -1 where unknown.
         seeds: (B,) int64, for random draws while tracking through a clip. They belong to the
             clip, so its loss does not depend on the rest of the batch or on the worker.
@@ -43,7 +56,7 @@ class ClipBatch:
     ids: Tensor
     labels: Tensor
     ignore: Tensor
-    whole: Tensor
+    extent: Tensor
     severity: Tensor
     seeds: Tensor
     names: tuple[str, ...]
@@ -82,8 +95,7 @@ class FrameLabels:
         ids, labels: (N, G) int64.
         real: (N, G) bool: an object to find, neither padding nor ignored.
         ignore: (N, G) bool: the box counts as neither object nor background.
-        whole: (N, G) bool: the box is of the whole person, else of the visible part. The two
-            differ even if nothing is hidden: sources of whole boxes leave room above the head.
+        extent: (N, G) uint8, an `Extent` for each box.
     """
 
     corners: Tensor
@@ -92,7 +104,17 @@ class FrameLabels:
     labels: Tensor
     real: Tensor
     ignore: Tensor
-    whole: Tensor
+    extent: Tensor
+
+    @property
+    def seen(self) -> Tensor:
+        """(N, G) bool: the box is of the visible part."""
+        return self.extent == Extent.SEEN
+
+    @property
+    def whole(self) -> Tensor:
+        """(N, G) bool: the box is of the whole person."""
+        return self.extent == Extent.WHOLE
 
     def __getitem__(self, index: slice | Tensor) -> "FrameLabels":
         """Take frames by a slice or by an index tensor."""
@@ -115,7 +137,7 @@ def frame_labels(batch: ClipBatch) -> FrameLabels:
         labels=batch.labels.flatten(0, 1),
         real=given & ~ignored,
         ignore=given & ignored,
-        whole=batch.whole.flatten(0, 1),
+        extent=batch.extent.flatten(0, 1),
     )
 
 

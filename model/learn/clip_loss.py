@@ -76,7 +76,7 @@ def clip_loss(tracker: Tracker, batch: ClipBatch, workers: Communicator) -> Clip
 
     found = match_detections(encoded.detections, labels)
     live = torch.ones(found.shape[1:], dtype=torch.bool, device=found.device)
-    sums = query_loss(encoded.detections, found, live, labels, canvas, ~labels.whole)
+    sums = query_loss(encoded.detections, found, live, labels, canvas, labels.seen)
     whole = whole_loss(encoded.people.boxes[-1], found[-1], labels)
     sums |= {f"whole_{name}": value for name, value in whole.items()}
     sums |= track_terms(tracker, encoded, found[-1], labels, batch.seeds, canvas)

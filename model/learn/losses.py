@@ -103,8 +103,8 @@ def dense_loss(dense: DenseDetections, labels: FrameLabels) -> dict[str, Tensor]
     """Class and GIoU loss of the dense head and the mass to divide them by, summed over frames.
 
     The class target of a position is its alignment quality (TOOD), so scores rank by overlap.
-    Background on padding and inside ignored boxes costs nothing, and neither do boxes of whole
-    people: the head gives boxes of what is seen.
+    Background on padding and inside ignored boxes costs nothing. The head gives boxes of what is
+    seen, and others teach it only that somebody is there.
     """
     logits, boxes = dense.logits, dense.boxes
     index, quality = assign_dense(
@@ -129,7 +129,7 @@ def dense_loss(dense: DenseDetections, labels: FrameLabels) -> dict[str, Tensor]
     overlap = generalized_iou(boxes, wanted)
     return {
         "class": (error * weight * (positive | counted)[..., None]).sum(),
-        "giou": ((1 - overlap) * mass * ~labels.whole.gather(1, chosen)).sum(),
+        "giou": ((1 - overlap) * mass * labels.seen.gather(1, chosen)).sum(),
         "mass": mass.sum(),
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.benchmark.metrics import DISTRACTORS
+from pipeline.benchmark.metrics import DISTRACTORS, iou_matrix
 from pipeline.datasets.boxes import PEDESTRIAN, Boxes
 from pipeline.datasets.picture_boxes import Found, People
 
@@ -73,6 +73,9 @@ class PictureScores:
         ap50_small, ap50_medium, ap50_large: of each of `SIZES`.
         recall, precision: of detections at or above a given score, at an overlap of 0.5; precision
             is NaN without such detections.
+        overlap: median intersection over union of detections at or above that score with the
+            people they have found; NaN if they have found none. Where that of several detectors
+            is low, boxes of the ground truth are loose.
     """
 
     people: int
@@ -86,6 +89,7 @@ class PictureScores:
     ap50_large: float
     recall: float
     precision: float
+    overlap: float
 
 
 def detection_scores(
@@ -145,10 +149,10 @@ def picture_scores(pictures: Sequence[tuple[People, Found, float]], score: float
         each = _percent(whole.eval["precision"].mean(axis=(1, 2, 3, 4)))  # (overlaps,)
         sized = _percent(by_size.eval["precision"].mean(axis=(0, 1, 2, 4)))  # (sizes,)
         ap50, ap = each[0], float(np.mean(each))
-        recall, precision = _at_score(whole, score)
+        recall, precision, overlap = _at_score(whole, score)
     else:
         ap50, *sized = (0.0 if count else float("nan") for count in (len(heights), *counts))
-        ap, recall, precision = ap50, ap50, float("nan")
+        ap, recall, precision, overlap = ap50, ap50, float("nan"), float("nan")
     return PictureScores(
         people=len(heights),
         people_small=counts[0],
@@ -161,6 +165,7 @@ def picture_scores(pictures: Sequence[tuple[People, Found, float]], score: float
         ap50_large=sized[2],
         recall=recall,
         precision=precision,
+        overlap=overlap,
     )
 
 
@@ -267,15 +272,21 @@ def _evaluation(
     return evaluation
 
 
-def _at_score(evaluation: Any, score: float) -> tuple[float, float]:
-    """Recall and precision in percent of detections from `score` on, at the first overlap."""
+def _at_score(evaluation: Any, score: float) -> tuple[float, float, float]:
+    """Recall, precision and overlap in percent, see `PictureScores`."""
     seen = [entry for entry in evaluation.evalImgs if entry is not None]
     people = sum(int((entry["gtIgnore"] == 0).sum()) for entry in seen)
     right = wrong = 0
+    overlaps: list[float] = []
     for entry in seen:
         counted = (np.asarray(entry["dtScores"]) >= score) & (entry["dtIgnore"][0] == 0)
         matched = entry["dtMatches"][0] > 0
         right += int((counted & matched).sum())
         wrong += int((counted & ~matched).sum())
+        for i in np.flatnonzero(counted & matched):
+            box = evaluation.cocoDt.anns[entry["dtIds"][i]]["bbox"]
+            person = evaluation.cocoGt.anns[int(entry["dtMatches"][0, i])]["bbox"]
+            overlaps.append(float(iou_matrix(np.array([box]), np.array([person]))[0, 0]))
     precision = 100 * right / (right + wrong) if right + wrong else float("nan")
-    return (100 * right / people if people else float("nan")), precision
+    overlap = 100 * float(np.median(overlaps)) if overlaps else float("nan")
+    return (100 * right / people if people else float("nan")), precision, overlap

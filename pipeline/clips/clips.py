@@ -95,7 +95,7 @@ class Clips(Dataset[dict[str, object]]):
         self._numbers = require_train(shards)
         self._sources = Sources(shards, self._numbers, config.stills)
         self._labels = {
-            i: [Labels.of(f, whole=shards.sequences[i].extent == "whole") for f in s.frames]
+            i: [Labels.of(f, s.extent) for f in s.frames]
             for i, s in enumerate(shards.sequences)
             if s.split == "train"
         }
@@ -339,7 +339,7 @@ def collate_clips(items: list[dict[str, object]]) -> ClipBatch:
         if key not in ("names", "problems")
     }
     most = max(1, int((tensors["ids"] >= 0).sum(-1).max()))
-    for key in ("boxes", "ids", "labels", "ignore", "whole"):
+    for key in ("boxes", "ids", "labels", "ignore", "extent"):
         tensors[key] = tensors[key][:, :, :most].contiguous()
     return ClipBatch(**tensors, names=names, problems=problems)
 

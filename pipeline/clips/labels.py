@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from model.learn.clip_batch import Extent
 from pipeline.datasets.shards import LabelledFrame
 
 _VISIBLE_SHARE = 0.3  # a box is ignored if less of it than this is left in the view
@@ -20,25 +21,25 @@ class Labels:
         boxes: (n, 4) float32 corners in pixels.
         ids, classes: (n,) int64.
         ignore: (n,) bool: the box counts as neither object nor background.
-        whole: (n,) bool: the box is of the whole person, hidden parts included.
+        extent: (n,) uint8, an `Extent` for each box.
     """
 
     boxes: np.ndarray
     ids: np.ndarray
     classes: np.ndarray
     ignore: np.ndarray
-    whole: np.ndarray
+    extent: np.ndarray
 
     @classmethod
-    def of(cls, frame: LabelledFrame, whole: bool) -> "Labels":
-        """Labels in pixels of the picture."""
+    def of(cls, frame: LabelledFrame, extent: str) -> "Labels":
+        """Labels in pixels of the picture; `extent` as of a `LabelledSequence`."""
         boxes = np.asarray(frame.boxes, np.float32).reshape(-1, 4)
         return cls(
             np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
             np.asarray(frame.ids, np.int64),
             np.asarray(frame.labels, np.int64),
             np.asarray(frame.ignore, bool),
-            np.full(len(boxes), whole),
+            np.full(len(boxes), Extent[extent.upper()], np.uint8),
         )
 
     def __len__(self) -> int:
@@ -56,7 +57,7 @@ class Labels:
             self.ids[which],
             self.classes[which],
             self.ignore[which],
-            self.whole[which],
+            self.extent[which],
         )
 
     def moved(self, factor: tuple[float, float], shift: tuple[float, float]) -> "Labels":
@@ -99,7 +100,7 @@ def joined(parts: Sequence[Labels], *, renumber: bool = False) -> Labels:
         np.arange(sum(map(len, parts))) if renumber else np.concatenate(ids),
         np.concatenate([part.classes for part in parts]),
         np.concatenate([part.ignore for part in parts]),
-        np.concatenate([part.whole for part in parts]),
+        np.concatenate([part.extent for part in parts]),
     )
 
 

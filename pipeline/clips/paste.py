@@ -30,14 +30,14 @@ class Donor:
         sequence, frame: of the picture.
         box: (4,) corners in its pixels.
         label: class index.
-        whole: the box is of the whole person, hidden parts included.
+        extent: what the box shows of the person, an `Extent`.
     """
 
     sequence: int
     frame: int
     box: np.ndarray
     label: int
-    whole: bool
+    extent: int
 
 
 def donors_of(labels: Labels, sequence: int, frame: int) -> list[Donor]:
@@ -47,7 +47,7 @@ def donors_of(labels: Labels, sequence: int, frame: int) -> list[Donor]:
     fit = alone & ~labels.ignore & (labels.heights >= _LEAST_HEIGHT)
     fit &= (upright >= _STANDING[0]) & (upright <= _STANDING[1])
     return [
-        Donor(sequence, frame, labels.boxes[i], int(labels.classes[i]), bool(labels.whole[i]))
+        Donor(sequence, frame, labels.boxes[i], int(labels.classes[i]), int(labels.extent[i]))
         for i in np.flatnonzero(fit)
     ]
 
@@ -107,7 +107,7 @@ def paste_people(
             np.array([labels.ids.max(initial=-1) + 1]),
             np.array([donor.label]),
             np.array([False]),
-            np.array([donor.whole]),
+            np.array([donor.extent], np.uint8),
         ).clipped(frame.shape[1], frame.shape[0])
         covered = covered_shares(labels.boxes, box[None])[0]
         labels = joined([labels.covered(covered), new])

@@ -26,11 +26,11 @@ def padded_labels(labels: Sequence[Labels], most: int) -> dict[str, torch.Tensor
     boxes = np.zeros((length, most, 4), np.float32)
     ids = np.full((length, most), -1, np.int64)
     classes = np.zeros((length, most), np.int64)
-    ignore, whole = np.zeros((length, most), bool), np.zeros((length, most), bool)
+    ignore, extent = np.zeros((length, most), bool), np.zeros((length, most), np.uint8)
     for t, given in enumerate(labels):
         kept = given.chosen(np.argsort(given.ignore, kind="stable")[:most])
         n = len(kept)
         boxes[t, :n], ids[t, :n], classes[t, :n] = kept.boxes, kept.ids, kept.classes
-        ignore[t, :n], whole[t, :n] = kept.ignore, kept.whole
-    arrays = {"boxes": boxes, "ids": ids, "labels": classes, "ignore": ignore, "whole": whole}
+        ignore[t, :n], extent[t, :n] = kept.ignore, kept.extent
+    arrays = {"boxes": boxes, "ids": ids, "labels": classes, "ignore": ignore, "extent": extent}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -45,18 +45,28 @@ class KnownSources:
     Attributes:
         poor: sources whose pictures are not known to be clean.
         squeezed: sources whose pictures have lost their aspect ratio.
+        loose: sources of stills whose boxes are too large or beside people.
     """
 
     poor: tuple[str, ...] = ()
     squeezed: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
 
     def is_clean(self, source: str) -> bool:
         """Whether pictures of a source are known to be clean."""
-        return not any(fnmatchcase(source, pattern) for pattern in self.poor)
+        return not _fits(source, self.poor)
 
     def is_squeezed(self, source: str) -> bool:
         """Whether pictures of a source have lost their aspect ratio."""
-        return any(fnmatchcase(source, pattern) for pattern in self.squeezed)
+        return _fits(source, self.squeezed)
+
+    def extent_of_stills(self, source: str) -> str:
+        """What boxes of stills of a source show, one of `EXTENTS`."""
+        return "loose" if _fits(source, self.loose) else "seen"
+
+
+def _fits(source: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(source, pattern) for pattern in patterns)
 
 
 def pack_sequence(
@@ -201,7 +211,7 @@ def pack_coco(
             split=split,
             fps=0.0,
             clean=known.is_clean(source),
-            extent="seen",
+            extent=known.extent_of_stills(source),
             squeezed=known.is_squeezed(source),
             frames=[_label_still(path.name, boxes[image["id"]], factor)],
         )

@@ -20,7 +20,7 @@ from PIL import Image
 
 FORMAT = 2
 SPLITS = ("train", "val")
-EXTENTS = ("whole", "seen")
+EXTENTS = ("seen", "whole", "loose")
 
 
 class ShardError(ValueError):
@@ -60,8 +60,9 @@ class LabelledSequence:
         split: `train`, or `val` for data that is never trained on.
         fps: frames per second; 0 for a still.
         clean: whether the pictures are known to be clean: their severity is 0, else unknown.
-        extent: `whole` if boxes are of whole people, hidden parts included; `seen` if they are of
-            the visible parts.
+        extent: what boxes show of people: `seen`, the visible part; `whole`, hidden parts
+            included; `loose`, neither, because boxes are too large or beside people. The place of
+            loose boxes is not learned, only that somebody is there.
         squeezed: whether the pictures have lost their aspect ratio.
         frames: in order.
     """
@@ -187,6 +188,11 @@ class Shards:
             raise ShardError(f"{path}: classes {block['classes']}, others have {self.classes}")
         self.classes = block["classes"]
         for entry in block["sequences"]:
+            if entry["extent"] not in EXTENTS:
+                raise ShardError(
+                    f"{path}: {entry['name']}: extent is {entry['extent']!r}; expected one of "
+                    f"{', '.join(EXTENTS)}; pack again"
+                )
             frames = [LabelledFrame(**frame) for frame in entry.pop("frames")]
             self.sequences.append(LabelledSequence(**entry, frames=frames))
             self._home.append(path)

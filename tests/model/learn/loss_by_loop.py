@@ -17,7 +17,7 @@ def frames_of(labels):
             labels.ids[n][real],
             labels.labels[n][real],
             labels.corners[n][ignore],
-            ~labels.whole[n][real],
+            labels.seen[n][real],
         )
 
 
@@ -97,7 +97,7 @@ def query_loss(output, targets, live, labels, canvas):
                 if column >= 0:
                     wanted[labels.labels[n, column]] = 1.0
                     box, gt = output.boxes[layer, n, q], labels.centres[n, column]
-                if column >= 0 and not labels.whole[n, column]:
+                if column >= 0 and labels.seen[n, column]:
                     sums["l1"] += (box - gt).abs().sum()
                     sums["giou"] += 1 - generalized_iou(to_corners(box), to_corners(gt))
                 if column >= 0 or (live[n, q] and not alone[q]):

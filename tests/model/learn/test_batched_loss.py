@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.communicator import Communicator
-from model.learn.clip_batch import frame_labels
+from model.learn.clip_batch import Extent, frame_labels
 from model.learn.clip_loss import clip_loss
 from model.learn.losses import dense_loss, query_loss
 from model.learn.matching import match
@@ -29,8 +29,8 @@ def labelled(seed, clips=3, length=2):
     ids = torch.where(torch.rand(shape, generator=random) < 0.25, -1, batch.ids)
     ids[0, 0] = -1  # a frame with nobody in it
     ignore = torch.rand(shape, generator=random) < 0.25
-    whole = torch.rand(shape, generator=random) < 0.5
-    return replace(batch, ids=ids, ignore=ignore, whole=whole), tiny_tracker(seed, lively=True)
+    extent = torch.randint(len(Extent), shape, generator=random, dtype=torch.uint8)
+    return replace(batch, ids=ids, ignore=ignore, extent=extent), tiny_tracker(seed, lively=True)
 
 
 def encoded(tracker, batch):
@@ -59,7 +59,7 @@ def test_matching_and_query_loss(seed):
     targets = match(output.logits, output.boxes, labels.centres, labels.labels, labels.real)
     assert (targets >= 0).any() and torch.equal(targets, loss_by_loop.matched(output, labels))
     live = torch.rand(targets.shape[1:], generator=torch.Generator().manual_seed(seed)) < 0.7
-    found = query_loss(output, targets, live, labels, CANVAS, ~labels.whole)
+    found = query_loss(output, targets, live, labels, CANVAS, labels.seen)
     equal(found, loss_by_loop.query_loss(output, targets, live, labels, CANVAS))
 
 
@@ -109,7 +109,7 @@ def test_more_padding_changes_nothing(seed, more):
         ids=padded(batch.ids, -1),
         labels=padded(batch.labels, 0),
         ignore=padded(batch.ignore, False),
-        whole=padded(batch.whole, False),
+        extent=padded(batch.extent, 0),
     )
     tracker.train()
     with torch.no_grad():

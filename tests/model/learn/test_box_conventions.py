@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from model.communicator import Communicator
+from model.learn.clip_batch import Extent
 from model.learn.clip_loss import clip_loss
 from tests.model.learn.test_clip_loss import make_batch
 from tests.tiny import tiny_inputs, tiny_tracker
@@ -25,11 +26,16 @@ def test_boxes_of_the_other_convention_cost_nothing():
     tracker = tiny_tracker(lively=True).train()
     batch = make_batch(clips=1, length=1)
 
-    def boxes_cost(whole):
-        flags = torch.full_like(batch.whole, whole)
-        terms = clip_loss(tracker, replace(batch, whole=flags), Communicator()).terms
-        return {name: terms[name].item() for name in ("giou", "dense_giou", "whole_giou")}
+    def costs(extent):
+        labels = torch.full_like(batch.extent, extent)
+        terms = clip_loss(tracker, replace(batch, extent=labels), Communicator()).terms
+        return {name: value.item() for name, value in terms.items()}
 
-    of_video, of_still = boxes_cost(True), boxes_cost(False)
-    assert of_video["giou"] == of_video["dense_giou"] == 0 < of_video["whole_giou"]
-    assert of_still["whole_giou"] == 0 < min(of_still["giou"], of_still["dense_giou"])
+    whole, seen, loose = costs(Extent.WHOLE), costs(Extent.SEEN), costs(Extent.LOOSE)
+    assert whole["giou"] == whole["dense_giou"] == 0 < whole["whole_giou"]
+    assert seen["whole_giou"] == 0 < min(seen["giou"], seen["dense_giou"])
+    boxes = {name for name in loose if name.endswith(("giou", "l1"))}
+    assert len(boxes) == 5 and all(loose[name] == 0 for name in boxes)
+    # They still say that somebody is there.
+    for name in ("class", "dense_class"):
+        assert loose[name] == seen[name] > 0

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import torch
 
 from model.communicator import Communicator
-from model.learn.clip_batch import ClipBatch, FrameLabels
+from model.learn.clip_batch import ClipBatch, Extent, FrameLabels
 from model.learn.clip_loss import clip_loss
 from model.learn.track_loss import _associate
 from model.net.decoder import DecoderOutput
@@ -45,7 +45,7 @@ def make_batch(clips=2, length=3, seed=0):
         ids=torch.arange(OBJECTS).expand(clips, length, -1),
         labels=torch.zeros(clips, length, OBJECTS, dtype=torch.long),
         ignore=torch.zeros(clips, length, OBJECTS, dtype=torch.bool),
-        whole=(torch.arange(OBJECTS) % 2 == 0).expand(clips, length, -1),
+        extent=(torch.arange(OBJECTS) % 3).to(torch.uint8).expand(clips, length, -1),
         severity=torch.randint(0, 6, (clips, length), generator=random).float(),
         seeds=torch.arange(clips) + 7,
         names=tuple(f"clip {i}" for i in range(clips)),
@@ -121,7 +121,7 @@ def test_association_asks_tracks_to_follow_and_newborns_to_be_new():
         labels=torch.zeros(1, 2, dtype=torch.long),
         real=yes,
         ignore=~yes,
-        whole=yes,
+        extent=torch.full((1, 2), Extent.WHOLE),
     )
     state = replace(
         TrackState.empty(1, 2, 8, 1),

@@ -50,7 +50,7 @@ def batch_of(boxes, scale=1, **more):
         "ids": ids,
         "labels": torch.zeros_like(ids),
         "ignore": off,
-        "whole": off,
+        "extent": off.to(torch.uint8),
         "severity": torch.zeros(1, 2),
         "seeds": torch.zeros(1, dtype=torch.int64),
         "names": ("test",),

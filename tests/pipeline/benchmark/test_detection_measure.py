@@ -55,6 +55,18 @@ def test_figures_by_hand():
     assert scores.people == 2 and scores.ap50 == pytest.approx(100 * 0.5 * 51 / 101)
     assert (scores.recall, scores.precision) == (50, 50)
     assert scores.ap == pytest.approx(scores.ap50)  # the right one is exact
+    assert scores.overlap == pytest.approx(100)
+
+
+def test_overlap_is_the_median_of_people_found_at_the_score():
+    """Boxes that are too large by a tenth, by three tenths, and by half, which has a low score."""
+    truth = people(*((x, 0, 10, 20) for x in (0, 30, 60)), (90, 0, 10, 20), ignored=[3])
+    seen = found(
+        (0, 0, 11, 20, 0.9), (30, 0, 13, 20, 0.8), (60, 0, 15, 20, 0.4), (90, 0, 10, 20, 0.9)
+    )
+    middle = (100 / 1.1 + 100 / 1.3) / 2
+    assert picture_scores([(truth, seen, 1.0)], 0.5).overlap == pytest.approx(middle)
+    assert picture_scores([(truth, seen, 1.0)], 0.1).overlap == pytest.approx(100 / 1.3)
 
 
 def test_ignored_boxes_count_neither_way_and_empty_pictures_do():
@@ -68,7 +80,8 @@ def test_ignored_boxes_count_neither_way_and_empty_pictures_do():
     alone = picture_scores([false], 0.5)
     assert alone.people == 0 and np.isnan(alone.ap50) and alone.precision == 0
     missed = picture_scores([(truth, NOTHING, 1.0)], 0.5)
-    assert missed.ap50 == missed.recall == 0 and np.isnan(missed.precision)
+    assert missed.ap50 == missed.recall == 0
+    assert np.isnan(missed.precision) and np.isnan(missed.overlap)
 
 
 def test_sizes_are_heights_on_the_canvas():

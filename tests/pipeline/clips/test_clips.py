@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from jobs.loader_rate import main
+from model.learn.clip_batch import Extent
 from model.settings import build
 from pipeline.clips.clips import Clips, collate_clips
 from pipeline.clips.config import ClipConfig
@@ -198,13 +199,13 @@ def test_too_many_objects_give_up_ignored_ones_first(tmp_path):
             assert int(item["ignore"].sum()) < 4
 
 
-def test_boxes_say_whether_they_are_of_the_whole_person(shards):
-    for share, whole in ((1.0, False), (0.0, True)):
+def test_boxes_say_what_they_show_of_a_person(shards):
+    for share, extent in ((1.0, Extent.SEEN), (0.0, Extent.WHOLE)):
         config = replace(SINGLE, stills=share, paste=0.0)
         batch = collate_clips([Clips(shards, config, 0)[i] for i in range(8)])
         given = batch.ids >= 0
-        assert given.any() and (batch.whole[given] == whole).all()
-        assert not batch.whole[~given].any()
+        assert given.any() and (batch.extent[given] == extent).all()
+        assert not batch.extent[~given].any()
 
 
 def test_severity_is_known_of_views_degraded_at_the_camera_alone(shards):

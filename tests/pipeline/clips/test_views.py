@@ -17,7 +17,7 @@ def labels(*boxes, ignore=False):
         np.arange(n),
         np.zeros(n, np.int64),
         np.full(n, ignore),
-        np.zeros(n, bool),
+        np.zeros(n, np.uint8),
     )
 
 

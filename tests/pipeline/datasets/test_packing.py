@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,7 +73,9 @@ def test_stills_keep_source_split_and_what_is_known_of_the_source(tmp_path):
             {"file_name": "b.png", "source": "square"},
         ],
     )
-    shards, problems = packed([path], tmp_path / "out", KnownSources(("fog*",), ("square",)))
+    shards, problems = packed(
+        [path], tmp_path / "out", KnownSources(("fog*",), ("square",), ("sq*",))
+    )
     assert problems == []
     foggy, square = shards.sequences
     assert (foggy.source, foggy.split, foggy.clean, foggy.squeezed) == (
@@ -81,7 +84,7 @@ def test_stills_keep_source_split_and_what_is_known_of_the_source(tmp_path):
     assert (square.source, square.split, square.clean, square.squeezed) == (
         "square", "train", True, True,
     )  # fmt: skip
-    assert {s.extent for s in shards.sequences} == {"seen"}
+    assert (foggy.extent, square.extent) == ("seen", "loose")
     assert shards.sequences[0].frames[0].boxes == [[10, 5, 20, 40]]
     assert require_train(shards) == [1] and require_val(shards) == [0]
 
@@ -216,6 +219,16 @@ def test_shards_of_the_first_format_are_to_be_packed_again(tmp_path):
     with zipfile.ZipFile(tmp_path / "shard-000.zip", "w") as archive:
         archive.writestr("labels.json", json.dumps({"format": 1, "classes": [], "sequences": []}))
     with pytest.raises(ShardError, match=r"shard-000\.zip: shard format 1, need 2; pack again"):
+        Shards(tmp_path)
+
+
+def test_boxes_of_an_unknown_kind_are_refused(tmp_path):
+    writer = ShardWriter(tmp_path, ["person"])
+    data, _ = encode_picture(np.zeros((20, 20, 3), np.uint8), 640)
+    writer.add(replace(one_still(), extent="roughly"), {"a.webp": data})
+    writer.close()
+    message = r"shard-000\.zip: a: extent is 'roughly'; expected one of seen, whole, loose; pack"
+    with pytest.raises(ShardError, match=message):
         Shards(tmp_path)
 
 
