@@ -132,7 +132,8 @@ class Decoded:
     Attributes:
         transported: where the detections say the tracks are.
         tracks: all layers of the track queries, (L, B, M, …).
-        logits, boxes, embedding: (B, Q, C), (B, Q, 4) centre form in [0, 1], (B, Q, D).
+        logits, boxes, embedding: (B, Q, C), (B, Q, 4) centre form in [0, 1], (B, Q, D). Logits and
+            box of a track are those of the detection that answers it.
         standing: (B, Q) in [0, 1], what a query's score is multiplied by. A track has 1 if a
             detection answers it, else 0. An empty slot has 0. A detection has its newness.
         semantic_weight: (B, Q).

@@ -252,8 +252,9 @@ class Tracker(nn.Module):
         return Decoded(
             transported=moved,
             tracks=tracks,
-            logits=torch.cat([tracks.logits[-1], found.logits[-1]], 1),
-            # The detection that answers a track lies better than what the track's query refines.
+            # The detection that answers a track is better than what the track's query makes of it:
+            # its box lies better, and its score tells better whether somebody is there.
+            logits=torch.cat([moved.found, found.logits[-1]], 1),
             boxes=torch.cat([moved.boxes, found.boxes[-1]], 1),
             embedding=torch.cat([tracks.embedding, found.embedding], 1),
             standing=torch.cat([answered.to(moved.newness.dtype), moved.newness], 1),

@@ -28,6 +28,7 @@ class Transported:
     Attributes:
         boxes: (B, M, 4) centre form in [0, 1], references for the track queries.
         logits: (B, M, C) class logits of each track, from its detection and its past.
+        found: (B, M, C) class logits of its detection alone, 0 without one.
         answered: (B, M) bool, the track has a detection.
         newness: (B, K) in [0, 1], probability that a detection belongs to no track.
         of_track: (B, M, K + 1) log-probabilities of a track's detections; the last: none.
@@ -36,6 +37,7 @@ class Transported:
 
     boxes: Tensor
     logits: Tensor
+    found: Tensor
     answered: Tensor
     newness: Tensor
     of_track: Tensor
@@ -91,10 +93,12 @@ class Transport(nn.Module):
         stayed = 1 - answered
         # Past logits keep a track alive through a single poor frame.
         past = self.inertia.sigmoid()
-        found = torch.lerp(moved @ logits, (1 - stayed) * state.logits, past)
+        found = moved @ logits
+        blended = torch.lerp(found, (1 - stayed) * state.logits, past)
         return Transported(
             (moved @ boxes + stayed * expected).clamp(1e-4, 1 - 1e-4),
-            found + stayed * (state.logits - F.softplus(self.fade)),
+            blended + stayed * (state.logits - F.softplus(self.fade)),
+            found,
             answered.squeeze(-1) > 0,
             of_detection[:, -1].exp(),
             of_track,

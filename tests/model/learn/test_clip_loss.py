@@ -136,9 +136,7 @@ def test_association_asks_tracks_to_follow_and_newborns_to_be_new():
 
     def loss(of_track, of_detection):
         nothing = torch.zeros(1)
-        asked = Transported(
-            nothing, nothing, nothing, nothing, of_track.log()[None], of_detection.log()[None]
-        )
+        asked = Transported(*[nothing] * 5, of_track.log()[None], of_detection.log()[None])
         return float(_associate(asked, state, owned, found, output, labels))
 
     near, e = 0.98, 0.01
