@@ -179,11 +179,12 @@ def _run_worker(settings: dict[str, Any]) -> None:
     def on_checkpoint(step: int) -> None:
         report({"step": step})  # a barrier, which every worker reaches equally often
 
-    last: Any = None
+    unconfirmed: list[Any] = []
 
     def send(message: Any) -> None:
-        nonlocal last
-        last = queue.put.remote(pickle.dumps(message))
+        nonlocal unconfirmed
+        unconfirmed.append(queue.put.remote(pickle.dumps(message)))
+        _, unconfirmed = ray.wait(unconfirmed, num_returns=len(unconfirmed), timeout=0)
 
     try:
         _check_output(task.output, given.launch)
@@ -204,8 +205,9 @@ def _run_worker(settings: dict[str, Any]) -> None:
         ray.get(queue.fail.remote(str(error)))
         raise
     finally:
-        if last is not None:
-            ray.get(last)  # messages that are not yet sent are lost when this process ends
+        # Messages that are not yet sent are lost when this process ends. The last one may have
+        # arrived before others, which Ray sends again when the queue was out of reach.
+        ray.get(unconfirmed)
 
 
 def _check_output(output: str, launch: str) -> None:
