@@ -63,7 +63,14 @@ class TrainingLog:
         """Log a step."""
         if self._damaged or (self._lines and self._lines[-1][0] >= progress.step):
             self._drop_from(progress.step)
-        self._add(progress.step, asdict(progress))
+        last = self._lines[-1][0] if self._lines else 0
+        if progress.step > last + 1:
+            # Workers that were killed may have sent steps that nobody received. A checkpoint
+            # contains them, or the training would not go on after them.
+            for step, line in _whole_lines(self._folder.read(RECENT) or b""):
+                if last < step < progress.step:
+                    self._add(step, line)
+        self._add(progress.step, json.dumps(asdict(progress)))
         self._frames += progress.frames
         self._seconds += progress.seconds
         if self._mlflow is not None and progress.step % _EVERY == 0:
@@ -82,13 +89,12 @@ class TrainingLog:
     def add_score(self, score: Score) -> None:
         """Log the score at the end."""
         values = {"step": score.step, "frames_seen": score.frames, "score": score.figures}
-        self._add(score.step, values)
+        self._add(score.step, json.dumps(values))
         if self._mlflow is not None:
             figures = {f"score_{name}": value for name, value in score.figures.items()}
             self._mlflow.metrics(figures, score.step)
 
-    def _add(self, step: int, values: Mapping[str, object]) -> None:
-        line = json.dumps(values)
+    def _add(self, step: int, line: str) -> None:
         self._lines.append((step, line))
         if not self._folder.remote:
             self._append(line)

@@ -179,12 +179,11 @@ def _run_worker(settings: dict[str, Any]) -> None:
     def on_checkpoint(step: int) -> None:
         report({"step": step})  # a barrier, which every worker reaches equally often
 
-    unconfirmed: list[Any] = []
+    last: Any = None
 
     def send(message: Any) -> None:
-        nonlocal unconfirmed
-        unconfirmed.append(queue.put.remote(pickle.dumps(message)))
-        _, unconfirmed = ray.wait(unconfirmed, num_returns=len(unconfirmed), timeout=0)
+        nonlocal last
+        last = queue.put.remote(pickle.dumps(message))
 
     try:
         _check_output(task.output, given.launch)
@@ -205,9 +204,8 @@ def _run_worker(settings: dict[str, Any]) -> None:
         ray.get(queue.fail.remote(str(error)))
         raise
     finally:
-        # Messages that are not yet sent are lost when this process ends. The last one may have
-        # arrived before others, which Ray sends again when the queue was out of reach.
-        ray.get(unconfirmed)
+        if last is not None:
+            ray.get(last)  # messages that are not yet sent are lost when this process ends
 
 
 def _check_output(output: str, launch: str) -> None:

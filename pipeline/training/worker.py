@@ -117,9 +117,11 @@ def train_on_worker(
     folder, first = RunFolder(task.output), communicator.rank == 0
     trainer = _open_trainer(task, folder, device, communicator)
     batches = _LastBatch(batches_from(trainer.step))
-    # A driver that dies may have missed steps that a checkpoint contains. The next driver reads
-    # them from this file.
-    recent: deque[Progress] = deque(maxlen=100 + 2 * task.config.checkpoint_every)
+    # A driver may have missed steps that a checkpoint contains, if it or a worker was killed. It
+    # reads them from this file, so a worker that goes on keeps those before it.
+    recent = deque(
+        _steps_until(folder, trainer.step), maxlen=100 + 2 * task.config.checkpoint_every
+    )
 
     def checkpoint(trainer: Trainer) -> None:
         if first:
@@ -146,6 +148,13 @@ def train_on_worker(
                 on_score(Score(position.step, position.frames, figures))
         task.finish(trainer, figures)
         folder.write(DONE, json.dumps({**asdict(position), "score": figures}).encode())
+
+
+def _steps_until(folder: RunFolder, last: int) -> list[Progress]:
+    """Figures of the last steps that the state of a step contains."""
+    lines = (folder.read(RECENT) or b"").splitlines()
+    steps = [Progress(**json.loads(line)) for line in lines]
+    return [progress for progress in steps if progress.step <= last]
 
 
 def _open_trainer(

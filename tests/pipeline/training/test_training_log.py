@@ -17,7 +17,7 @@ from model.learn.training import Progress, Trainer
 from pipeline.training.batches import batches
 from pipeline.training.fit import fit
 from pipeline.training.log import LOG, TrainingLog, open_mlflow
-from pipeline.training.run_folder import RunFolder
+from pipeline.training.run_folder import RECENT, RunFolder
 from pipeline.training.snapshot import SnapshotMaker, rank_correlation, semantic_colours
 from tests.tiny import tiny_inputs, tiny_tracker
 from tests.training_parts import ALONE, CONFIG, clip_stream, clip_task
@@ -64,6 +64,29 @@ def test_half_a_line_of_a_killed_process_is_dropped(tmp_path):
     with TrainingLog(folder) as log:
         log.add_step(progress(2))
     assert logged(folder) == [1, 2]
+
+
+def test_steps_that_nobody_received_are_in_the_log_before_those_after_them(shards, tmp_path):
+    """Workers that outlive their driver may write a checkpoint after the next one has begun."""
+    what = clip_task(shards, tmp_path / "run")
+    folder = RunFolder(what.output)
+
+    class KilledError(Exception):
+        pass
+
+    def die_after_five(progress):
+        if progress.step == 5:
+            raise KilledError
+
+    with TrainingLog(folder) as log:
+        with pytest.raises(KilledError):
+            fit(what, *ALONE, die_after_five)
+        fit(what, *ALONE, log.add_step)  # goes on after step 4
+    steps = [1, 2, 3, 4, 5, 6]
+    assert logged(folder) == steps
+    # Whoever misses the next ones finds all of them too.
+    kept = (folder.read(RECENT) or b"").splitlines()
+    assert [json.loads(line)["step"] for line in kept] == steps
 
 
 def test_steps_that_a_dead_driver_did_not_hear_of_are_in_the_log(shards, tmp_path):
