@@ -50,8 +50,8 @@ class ModelConfig:
     heads: int = 8
     points: int = 4
     encoder_layers: int = 1
-    decoder_layers: int = 3
-    track_layers: int = 2
+    decoder_layers: int = 2
+    track_layers: int = 1
     feedforward: int = 256
     semantic_dim: int = 128
     detection_queries: int = 100
@@ -102,7 +102,12 @@ class ModelConfig:
 SIZES: dict[Size, ModelConfig] = {
     "nano": ModelConfig(),
     "small": ModelConfig(
-        size="small", backbone="tf_efficientnet_lite2", dim=192, feedforward=512, decoder_layers=4
+        size="small",
+        backbone="tf_efficientnet_lite2",
+        dim=192,
+        feedforward=512,
+        decoder_layers=4,
+        track_layers=2,
     ),
     "base": ModelConfig(
         size="base",

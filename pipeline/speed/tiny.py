@@ -13,6 +13,7 @@ TINY = ModelConfig(
     heads=4,
     points=2,
     decoder_layers=2,
+    track_layers=2,
     feedforward=32,
     semantic_dim=16,
     detection_queries=12,
