@@ -25,6 +25,8 @@ class ClipConfig:
         longest_gap: greatest time between two neighbouring frames of a clip, in seconds.
         small: share of crops that are scaled so that people are 24 to 96 pixels high; single
             frames only.
+        large: share of crops that are scaled so that the tallest person is 160 pixels high or more;
+            single frames only.
         mosaic: share of single frames that are mosaics of four pictures.
         paste: share of single frames into which people from other pictures are pasted.
         degraded: share of clips that are degraded.
@@ -47,6 +49,7 @@ class ClipConfig:
     stills: Share = 0.6
     longest_gap: Annotated[float, Range(0)] = 0.3
     small: Share = 0.3
+    large: Share = 0.3
     mosaic: Share = 0.5
     paste: Share = 0.2
     degraded: Share = 0.5
@@ -58,6 +61,11 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.small + self.large > 1:
+            raise ValueError(
+                f"clips.small={self.small:g} and clips.large={self.large:g} are shares of the same "
+                "crops; their sum may be at most 1"
+            )
         if self.heights is not None and self.heights[0] > self.heights[1]:
             raise ValueError(
                 f"clips.heights: {list(self.heights)} was given, [LEAST, GREATEST] is allowed"

@@ -75,9 +75,8 @@ def draw_single(
         large_scale: sides of the large frame, as a multiple of this one's; None makes none.
     """
     size = (canvas[1], canvas[0])
-    extent = _draw_extent(still, size, _SINGLE_SCALES, config, random)
-    view = draw_place(still.size, extent, still.labels, random)
-    picture = still.size
+    view = _draw_view(still, size, _SINGLE_SCALES, config, random)
+    extent, picture = (view.width, view.height), still.size
     if any(e <= p for e, p in zip(extent, picture, strict=True)):
         # The frame ends where the picture ends.
         view = View(
@@ -115,8 +114,7 @@ def draw_mosaic(
     for left, right in ((0, middle[0]), (middle[0], width)):
         for top, bottom in ((0, middle[1]), (middle[1], height)):
             still, size = draw_still(), (right - left, bottom - top)
-            extent = _draw_extent(still, size, _TILE_SCALES, config, random)
-            view = draw_place(still.size, extent, still.labels, random)
+            view = _draw_view(still, size, _TILE_SCALES, config, random)
             place = large_size = None
             if large is not None and large_scale is not None:
                 x1, y1 = scaled_size((left, top), large_scale)
@@ -131,19 +129,22 @@ def draw_mosaic(
     return SingleFrame(frame, joined(parts, renumber=True), " + ".join(names), large)
 
 
-def _draw_extent(
+def _draw_view(
     still: Still,
     size: tuple[int, int],
     scales: tuple[float, float],
     config: ClipConfig,
     random: np.random.Generator,
-) -> tuple[float, float]:
-    """Width and height in pixels of the picture that a view of `size` (width, height) shows."""
+) -> View:
+    """The part of the picture that a frame or tile of `size` (width, height) shows."""
     aspect = draw_aspect(still.squeezed, random)
     width, height = still.size
     fit = min(size[0] / (width * aspect), size[1] / height)
-    scale = draw_scale(fit, still.labels, config.small, scales, random)
-    return size[0] / (scale * aspect), size[1] / scale
+    scale, person = draw_scale(
+        fit, still.labels, config.small, config.large, size[1], scales, random
+    )
+    extent = (size[0] / (scale * aspect), size[1] / scale)
+    return draw_place(still.size, extent, still.labels, person, random)
 
 
 def _tile(

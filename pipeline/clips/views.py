@@ -14,7 +14,8 @@ from pipeline.clips.draws import log_uniform
 from pipeline.clips.labels import Labels
 
 _SMALL_PEOPLE = (24.0, 96.0)  # pixels high
-_LEAST = 0.6  # least scale in units of the fit, so that a picture fills most of the canvas
+_LARGE_PEOPLE = (160.0, 0.95)  # least height in pixels, greatest as a share of the frame's
+_LEAST, _MOST = 0.6, 4.0  # bounds of a scale that aims at people, in units of the fit
 _AROUND_SOMEBODY = 0.5  # share of views placed so that a person is inside
 _ASPECT = 0.14  # natural logarithm: 15 %
 _UNSQUEEZE = (0.75, 1.9)
@@ -124,31 +125,46 @@ def draw_aspect(squeezed: bool, random: np.random.Generator) -> float:
 def draw_scale(
     fit: float,
     labels: Labels,
-    share: float,
+    small: float,
+    large: float,
+    height: int,
     scales: tuple[float, float],
     random: np.random.Generator,
-) -> float:
-    """Draw the scale of a picture: pixels of the frame a pixel of the picture.
+) -> tuple[float, int | None]:
+    """Draw the scale of a picture, pixels of the frame a pixel of the picture, and its aim.
+
+    Where few people are large, boxes of large people miss by a share of their size, and not by a
+    few pixels as those of small ones. So some draws aim at either.
 
     Args:
         fit: the scale at which the whole picture fits.
         labels: in pixels of the picture.
-        share: of draws that aim at small people, if there are any.
-        scales: least and greatest scale, in units of the fit.
+        small: share of draws that aim at small people, if there are any.
+        large: share of draws that aim at a large person, if there is anybody.
+        height: of the frame in pixels.
+        scales: least and greatest scale of other draws, in units of the fit.
         random: source of the draws.
+
+    Returns:
+        The scale, and the large person as an index of labels; None without one.
     """
-    low, high = scales
-    height = labels.median_height()
-    if random.random() < share and height:
-        aimed = log_uniform(random, *_SMALL_PEOPLE) / height
-        return fit * min(max(aimed / fit, _LEAST), high)
-    return fit * log_uniform(random, low, high)
+    aim, median = random.random(), labels.median_height()
+    if median and aim < small:
+        wanted = log_uniform(random, *_SMALL_PEOPLE) / median
+        return fit * min(max(wanted / fit, _LEAST), scales[1]), None
+    least, most = _LARGE_PEOPLE[0], _LARGE_PEOPLE[1] * height
+    if median and aim < small + large and least < most:
+        tallest = int(np.where(labels.ignore, 0.0, labels.heights).argmax())
+        wanted = random.uniform(least, most) / float(labels.heights[tallest])
+        return fit * min(max(wanted / fit, _LEAST), _MOST), tallest
+    return fit * log_uniform(random, *scales), None
 
 
 def draw_place(
     picture: tuple[int, int],
     extent: tuple[float, float],
     labels: Labels,
+    person: int | None,
     random: np.random.Generator,
 ) -> View:
     """Draw the place of a view: inside the picture if it is smaller, else around the picture.
@@ -157,20 +173,24 @@ def draw_place(
         picture: width and height in pixels.
         extent: width and height of the view in pixels of the picture.
         labels: in pixels of the picture.
+        person: who is in the view, as an index of labels; None: somebody in half of the draws.
         random: source of the draws.
     """
-    people = labels.boxes[~labels.ignore]
-    around = len(people) > 0 and random.random() < _AROUND_SOMEBODY
-    centre = None
-    if around:
-        box = people[random.integers(len(people))]
-        centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    if person is None and random.random() < _AROUND_SOMEBODY:
+        people = np.flatnonzero(~labels.ignore)
+        person = int(random.choice(people)) if len(people) else None
+    box = None if person is None else labels.boxes[person]
     corner = []
     for axis in (0, 1):
         low, high = sorted((0.0, picture[axis] - extent[axis]))
-        if centre is not None and high > 0:
-            low = max(low, min(high, centre[axis] - 0.9 * extent[axis]))
-            high = max(low, min(high, centre[axis] - 0.1 * extent[axis]))
+        if box is not None and high > 0:
+            start, end = float(box[axis]), float(box[axis + 2])
+            if end - start > extent[axis]:
+                # Too large for the view, which has the middle of the box inside then.
+                middle = (start + end) / 2
+                start, end = middle - 0.1 * extent[axis], middle + 0.1 * extent[axis]
+            low = max(low, min(high, end - extent[axis]))
+            high = max(low, min(high, start))
         corner.append(random.uniform(low, high))
     return View(corner[0], corner[1], *extent)
 

@@ -92,14 +92,44 @@ def test_joined_labels_of_different_pictures_are_different_people():
     assert joined([one, other]).ids.tolist() == [0, 1, 0]
 
 
-def test_scales_aim_at_small_people_or_spread_over_the_range():
+def test_scales_aim_at_small_or_large_people_or_spread_over_the_range():
     random = np.random.default_rng(0)
-    tall = labels([0, 0, 50, 200])
-    aimed = [draw_scale(0.5, tall, 1.0, (0.75, 2.2), random) for _ in range(300)]
-    heights = 200 * np.array(aimed)
-    assert heights.max() < 97 and heights.min() >= 0.6 * 0.5 * 200 - 1e-6
-    spread = [draw_scale(0.5, tall, 0.0, (0.75, 2.2), random) for _ in range(300)]
-    assert 0.375 <= min(spread) < 0.4 and 1.0 < max(spread) <= 1.1
+    two = labels([0, 0, 50, 200], [60, 0, 80, 100])
+
+    def drawn(small, large, height=384, fit=0.5):
+        scales = (0.75, 2.2)
+        draws = [draw_scale(fit, two, small, large, height, scales, random) for _ in range(300)]
+        return np.array([scale for scale, _ in draws]), {person for _, person in draws}
+
+    scale, person = drawn(1.0, 0.0)
+    assert (150 * scale).max() < 97 and (150 * scale).min() >= 0.6 * 0.5 * 150 - 1e-6
+    assert person == {None}
+    scale, person = drawn(0.0, 1.0)
+    assert 160 <= (200 * scale).min() < 170 and 340 < (200 * scale).max() < 0.95 * 384 + 1e-6
+    assert person == {0}
+    assert drawn(0.0, 1.0, fit=0.1)[0].max() <= 4.0 * 0.1
+    # A tile of a mosaic may be too low for a large person.
+    for scale, person in (drawn(0.0, 0.0), drawn(0.0, 1.0, height=160)):
+        assert 0.375 <= min(scale) < 0.4 and 1.0 < max(scale) <= 1.1 and person == {None}
+
+
+def test_a_person_who_fits_is_in_the_view_as_a_whole():
+    random = np.random.default_rng(0)
+    people = labels([10, 10, 20, 30], [150, 20, 190, 80])
+    for person in (0, 1):
+        for _ in range(50):
+            view = draw_place((200, 100), (60.0, 70.0), people, person, random)
+            box = people.boxes[person] - [view.x, view.y, view.x, view.y]
+            assert (box[:2] >= -1e-3).all() and (box[2:] <= [60.001, 70.001]).all()
+
+
+def test_a_person_too_large_for_the_view_has_the_middle_in_it():
+    random = np.random.default_rng(0)
+    person = labels([20, 5, 180, 95])
+    for _ in range(50):
+        view = draw_place((200, 100), (80.0, 40.0), person, 0, random)
+        assert 0.1 * 80 - 1e-6 <= 100 - view.x <= 0.9 * 80 + 1e-6
+        assert 0.1 * 40 - 1e-6 <= 50 - view.y <= 0.9 * 40 + 1e-6
 
 
 @pytest.mark.parametrize("extent", [(50.0, 30.0), (300.0, 30.0), (300.0, 200.0)])
@@ -107,7 +137,7 @@ def test_a_place_is_inside_the_picture_or_has_all_of_it_inside(extent):
     random = np.random.default_rng(0)
     people = labels([10, 10, 20, 50])
     for _ in range(50):
-        view = draw_place((200, 100), extent, people, random)
+        view = draw_place((200, 100), extent, people, None, random)
         for start, long, all_of_it in ((view.x, extent[0], 200), (view.y, extent[1], 100)):
             low, high = sorted((0.0, all_of_it - long))
             assert low - 1e-9 <= start <= high + 1e-9
