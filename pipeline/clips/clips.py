@@ -74,7 +74,7 @@ class Clips(Dataset[dict[str, object]]):
         store: decoded pictures of these shards, shared with other clips; None makes one.
 
     Raises:
-        ShardError: the shards have no sequence of split `train`.
+        ShardError: the shards have no sequence of split `train`, or none of a favoured source.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Clips(Dataset[dict[str, object]]):
         self._large = None if clean_scale == 1 else clean_scale
         self.store = store or FrameStore(shards, config.memory_gb)
         self._numbers = require_train(shards)
-        self._sources = Sources(shards, self._numbers, config.stills)
+        self._sources = Sources(shards, self._numbers, config.stills, config.favoured)
         self._labels = {
             i: [Labels.of(f, s.extent) for f in s.frames]
             for i, s in enumerate(shards.sequences)

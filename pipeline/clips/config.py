@@ -22,6 +22,9 @@ class ClipConfig:
             the same size.
         length: frames in a clip; 1 for single frames.
         stills: share of clips made from stills.
+        favoured: glob patterns of sources that are drawn three times as often as their size alone
+            would have it, for those with the most to learn from: photographs of many places, not
+            one camera.
         longest_gap: greatest time between two neighbouring frames of a clip, in seconds.
         small: share of crops that are scaled so that people are 24 to 96 pixels high; single
             frames only.
@@ -47,6 +50,7 @@ class ClipConfig:
     heights: tuple[_Canvas, _Canvas] | None = None
     length: Annotated[int, Range(1)] = 3
     stills: Share = 0.6
+    favoured: tuple[str, ...] = ()
     longest_gap: Annotated[float, Range(0)] = 0.3
     small: Share = 0.3
     large: Share = 0.3

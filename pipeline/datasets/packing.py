@@ -4,7 +4,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from pipeline.datasets.shards import (
     LabelledSequence,
     ShardWriter,
     encode_picture,
+    fits_any,
 )
 from pipeline.video.by_index import read_frames
 from pipeline.video.errors import DecodeError
@@ -54,19 +54,15 @@ class KnownSources:
 
     def is_clean(self, source: str) -> bool:
         """Whether pictures of a source are known to be clean."""
-        return not _fits(source, self.poor)
+        return not fits_any(source, self.poor)
 
     def is_squeezed(self, source: str) -> bool:
         """Whether pictures of a source have lost their aspect ratio."""
-        return _fits(source, self.squeezed)
+        return fits_any(source, self.squeezed)
 
     def extent_of_stills(self, source: str) -> str:
         """What boxes of stills of a source show, one of `EXTENTS`."""
-        return "loose" if _fits(source, self.loose) else "seen"
-
-
-def _fits(source: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(source, pattern) for pattern in patterns)
+        return "loose" if fits_any(source, self.loose) else "seen"
 
 
 def pack_sequence(

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import cv2
@@ -240,6 +241,11 @@ class Shards:
 
 def _unreadable(path: Path, name: str, reason: str) -> str:
     return f"{path}: {name}: not a readable picture ({reason}); pack the shards again"
+
+
+def fits_any(source: str, patterns: Sequence[str]) -> bool:
+    """Whether one of some glob patterns fits the name of a source."""
+    return any(fnmatchcase(source, pattern) for pattern in patterns)
 
 
 def require_train(shards: Shards) -> list[int]:

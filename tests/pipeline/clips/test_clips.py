@@ -86,7 +86,9 @@ def test_shards_without_a_train_half_are_refused(tmp_path):
         Clips(Shards(tmp_path), SINGLE, 0)
 
 
-def test_large_sources_are_drawn_more_often_but_less_than_in_proportion(tmp_path):
+@pytest.fixture
+def two_sources(tmp_path):
+    """Shards of 90 stills of one source, and 10 of another."""
     data, _ = encode_picture(np.zeros((40, 40, 3), np.uint8), 640)
     writer = ShardWriter(tmp_path, ["person"])
     for source, count in (("many", 90), ("few", 10)):
@@ -95,10 +97,23 @@ def test_large_sources_are_drawn_more_often_but_less_than_in_proportion(tmp_path
             still = LabelledSequence(f"{i}", source, "train", 0.0, True, "seen", False, [frame])
             writer.add(still, {"a.webp": data})
     writer.close()
-    shards = Shards(tmp_path)
-    sources, random = Sources(shards, list(range(100)), 0.0), np.random.default_rng(0)
-    drawn = [shards.sequences[sources.draw(random)].source for _ in range(4000)]
-    assert drawn.count("many") / 4000 == pytest.approx(9**0.75 / (9**0.75 + 1), abs=0.03)
+    return Shards(tmp_path)
+
+
+@pytest.mark.parametrize(("favoured", "factor"), [((), 1), (("f*",), 1 / 3), (("*",), 1)])
+def test_large_sources_are_drawn_more_often_but_less_than_in_proportion(
+    two_sources, favoured, factor
+):
+    sources = Sources(two_sources, list(range(100)), 0.0, favoured)
+    random = np.random.default_rng(0)
+    drawn = [two_sources.sequences[sources.draw(random)].source for _ in range(4000)]
+    ratio = 9**0.75 * factor
+    assert drawn.count("many") / 4000 == pytest.approx(ratio / (ratio + 1), abs=0.03)
+
+
+def test_a_favoured_source_that_is_not_there_is_named(two_sources):
+    with pytest.raises(ShardError, match=r"'photo\*' fits no source .* there are few, many"):
+        Clips(two_sources, replace(SINGLE, favoured=("few", "photo*")), 0)
 
 
 @pytest.mark.parametrize("what", ["single", "mosaic", "clip", "camera"])
