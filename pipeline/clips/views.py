@@ -133,8 +133,8 @@ def draw_scale(
 ) -> tuple[float, int | None]:
     """Draw the scale of a picture, pixels of the frame a pixel of the picture, and its aim.
 
-    Where few people are large, boxes of large people miss by a share of their size, and not by a
-    few pixels as those of small ones. So some draws aim at either.
+    Some draws aim at small people, who are found worst. Some aim at a large person, because large
+    people are few in most sources, and their boxes miss by a share of their size.
 
     Args:
         fit: the scale at which the whole picture fits.
