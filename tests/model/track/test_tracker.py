@@ -122,9 +122,8 @@ def test_nothing_on_the_padding_is_remembered_or_proposed():
 def test_a_track_has_the_score_and_the_box_of_the_detection_that_answers_it():
     tracker = tiny_tracker(lively=True)
     encoded = tracker.encode(*tiny_inputs(2))
-    with torch.no_grad():
-        _, state = tracker.step(encoded[:1], tracker.initial_state(1))
-        decoded = tracker.decode(encoded[1:], state)
+    _, state = tracker.step(encoded[:1], tracker.initial_state(1))
+    decoded = tracker.decode(encoded[1:], state)
     slots = tracker.config.slots
     answered = (decoded.standing[0, :slots] > 0).nonzero()[:, 0]
     assert len(answered) > 3
@@ -133,6 +132,7 @@ def test_a_track_has_the_score_and_the_box_of_the_detection_that_answers_it():
         assert (people - track).abs().amax(-1).min() < 1e-5
 
 
+@torch.inference_mode()
 def test_a_long_seen_track_can_still_fade():
     tracker = tiny_tracker(lively=True)
     images, valid, patches = tiny_inputs(1)

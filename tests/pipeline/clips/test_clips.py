@@ -116,6 +116,11 @@ def test_a_favoured_source_that_is_not_there_is_named(two_sources):
         Clips(two_sources, replace(SINGLE, favoured=("few", "photo*")), 0)
 
 
+def test_views_of_small_and_of_large_people_are_not_more_than_all():
+    with pytest.raises(ValueError, match=r"clips.small=0.8 and clips.large=0.3 .* at most 1"):
+        ClipConfig(small=0.8)
+
+
 @pytest.mark.parametrize("what", ["single", "mosaic", "clip", "camera"])
 def test_boxes_follow_the_rectangle(shards, what):
     plain = replace(SINGLE, height=128, width=192, degraded=0.0, paste=0.0, small=0.0)
